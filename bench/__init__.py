@@ -1,0 +1,3 @@
+"""Measure image classifiers: accuracy against what it costs to run and to train them."""
+
+__version__ = "0.1.0"

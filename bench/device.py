@@ -1,0 +1,199 @@
+"""The only file that names cuda, mps and cpu: choosing, synchronising, autocasting, describing.
+
+Devices are strings everywhere else: ``cpu``, ``cuda:0``, ``mps``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+from bench.errors import UserError, unknown
+from bench.spec import PRECISIONS, Precision
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
+AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve(name: str) -> str:
+    """Return the device that ``name`` stands for; UserError when this machine has none such."""
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+    if name == "cpu":
+        return name
+    if name == "mps":
+        if not _has_mps():
+            raise UserError(f"device mps is not there; this machine has: {', '.join(available())}")
+        return name
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (":" in name and not index.isascii()) or (index and not index.isdigit()):
+        raise unknown("device", name, DEVICES)
+    return _resolve_cuda(name, int(index or 0))
+
+
+def _resolve_cuda(name: str, index: int) -> str:
+    if not torch.cuda.is_available():
+        why = "torch is built without CUDA" if not torch.backends.cuda.is_built() else "no GPU found"
+        here = ", ".join(available())
+        raise UserError(f"device {name} is not there ({why}); this machine has: {here}")
+    if index >= torch.cuda.device_count():
+        raise UserError(f"device {name} is not there; this machine has: {', '.join(available())}")
+    return f"cuda:{index}"
+
+
+def available() -> tuple[str, ...]:
+    """Return the devices that this machine can run on, the best first."""
+    cudas = tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+    return (*cudas, *(("mps",) if _has_mps() else ()), "cpu")
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def kind(device: str) -> str:
+    """Return ``cpu``, ``cuda`` or ``mps``."""
+    return device.partition(":")[0]
+
+
+def synchronizer(device: str) -> Callable[[], None]:
+    """Return a function that waits until all work given to the device is done."""
+    match kind(device):
+        case "cuda":
+            return lambda: torch.cuda.synchronize(device)
+        case "mps":
+            return torch.mps.synchronize
+        case _:
+            return lambda: None
+
+
+def precision_problem(device: str, precision: str) -> str | None:
+    """Return why ``device`` cannot compute in ``precision``, or None when it can."""
+    if precision not in PRECISIONS:
+        return f"unknown precision {precision!r}; choose from: {', '.join(PRECISIONS)}"
+    if precision == "tf32" and not _has_tf32(device):
+        return f"tf32 needs a CUDA GPU of compute capability 8.0 or later, not {device}"
+    if precision == "bf16" and kind(device) == "cuda" and not torch.cuda.is_bf16_supported():
+        return f"{device} has no bf16 arithmetic; choose fp32 or fp16"
+    return None
+
+
+def _has_tf32(device: str) -> bool:
+    return kind(device) == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def check_precision(device: str, precision: str) -> None:
+    """Raise UserError when ``device`` cannot compute in ``precision``."""
+    problem = precision_problem(device, precision)
+    if problem:
+        raise UserError(problem)
+
+
+@contextlib.contextmanager
+def computing_in(device: str, precision: Precision) -> Iterator[None]:
+    """Compute in ``precision`` inside the block: autocast for bf16 and fp16, TF32 on or off.
+
+    fp32 means fp32: TF32 is switched off for it, and the former setting comes back at the end.
+    """
+    former = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    try:
+        with autocast(device, precision):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = former
+
+
+def autocast(device: str, precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """Return torch's autocast for bf16 and fp16, and nothing for fp32 and tf32."""
+    if precision not in AUTOCAST_DTYPE:
+        return contextlib.nullcontext()
+    return torch.autocast(kind(device), dtype=AUTOCAST_DTYPE[precision])
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: affinity and cgroup quota, at least one."""
+    affinity = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
+    cores = affinity or os.cpu_count() or 1
+    return max(1, math.floor(min(cores, _cgroup_quota())))
+
+
+def _cgroup_quota() -> float:
+    """Return the CPUs that the control group allows, version 2 then 1, or infinity."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        folder = Path("/sys/fs/cgroup/cpu")
+        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+        period_us = int((folder / "cpu.cfs_period_us").read_text())
+        return quota_us / period_us if quota_us > 0 else math.inf
+    except (OSError, ValueError):
+        return math.inf
+
+
+def prepare(device: str) -> None:
+    """Set what every measurement here relies on: threads after `usable_cores`, no denormals."""
+    torch.set_num_threads(usable_cores())
+    torch.set_flush_denormal(True)
+    if kind(device) == "cuda":
+        torch.cuda.set_device(device)
+
+
+def allocated_bytes(device: str) -> int | None:
+    """Return the bytes that tensors hold on an accelerator now; None on the CPU."""
+    match kind(device):
+        case "cuda":
+            return torch.cuda.memory_allocated(device)
+        case "mps":
+            return torch.mps.current_allocated_memory()
+        case _:
+            return None
+
+
+def free_bytes(device: str) -> int:
+    """Return the memory that is free on the device (for mps: below the recommended maximum)."""
+    match kind(device):
+        case "cuda":
+            return torch.cuda.mem_get_info(device)[0]
+        case "mps":
+            return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        case _:
+            return psutil.virtual_memory().available
+
+
+def device_name(device: str) -> str:
+    """Return the name that a person would give the device."""
+    match kind(device):
+        case "cuda":
+            return torch.cuda.get_device_name(device)
+        case "mps":
+            return "Apple GPU (Metal)"
+        case _:
+            return "CPU"
+
+
+def flags(device: str) -> dict[str, str]:
+    """Return the settings of torch that change speed or numbers on this device."""
+    common = {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
+    }
+    if kind(device) != "cuda":
+        return common
+    major, minor = torch.cuda.get_device_capability(device)
+    return common | {
+        "capability": f"{major}.{minor}",
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "cudnn_benchmark": str(torch.backends.cudnn.benchmark),
+    }

@@ -1,0 +1,256 @@
+"""What was found: run records and profile records, strict JSON, versioned, written whole.
+
+Format history:
+    1  first published form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from bench.errors import UserError
+from bench.spec import (
+    Frozen,
+    Mode,
+    ModelSpec,
+    NonNegativeInt,
+    Precision,
+    RunSpec,
+    Scenario,
+    TimingSpec,
+)
+
+SCHEMA_VERSION = 1
+
+
+class Environment(Frozen):
+    """Where something was measured; samples from different environments are never pooled."""
+
+    host: str
+    os: str
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    device: str
+    device_name: str
+    driver: str | None
+    cpu_model: str
+    cpu_isa: str
+    num_cores: int
+    num_threads: int
+    memory_bytes: int
+    load_1min: float | None
+    flags: dict[str, str]
+    env: dict[str, str]
+    started_at: str
+
+
+class DatasetFacts(Frozen):
+    """Which images a run saw. ``digest`` is the SHA-256 of all pixels and labels."""
+
+    name: str
+    label: str
+    digest: str
+    num_train: int
+    num_test: int
+    classes: tuple[str, ...]
+    image_size: int
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+
+
+class EpochFacts(Frozen):
+    """One epoch of training; ``epoch_wall_s`` is training alone, ``throughput`` in img/s."""
+
+    epoch: int
+    loss: float
+    top1: float
+    lr: float
+    num_images: int
+    epoch_wall_s: float
+    throughput: float
+
+
+class Accuracy(Frozen):
+    """Test accuracy after the last epoch; ``top1`` and ``top5`` are fractions of ``num_images``.
+
+    ``top5`` is ``None`` with five classes or fewer, where it would be 1 by definition.
+    """
+
+    num_images: int
+    top1_correct: int
+    top5_correct: int | None
+    top1: float
+    top5: float | None
+    loss: float
+
+
+class FileFacts(Frozen):
+    """A file beside the record and its SHA-256."""
+
+    name: str
+    sha256: str
+
+
+class RunRecord(Frozen):
+    """One trained or loaded model: its epochs, its accuracy, its files."""
+
+    kind: Literal["run"] = "run"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    status: Literal["finished", "diverged"]
+    reason: str | None = None
+    created_at: str
+    spec: RunSpec
+    dataset: DatasetFacts
+    environment: Environment
+    params: int
+    epochs: tuple[EpochFacts, ...]
+    test: Accuracy | None
+    weights: FileFacts | None
+    predictions: FileFacts | None
+    data_s: float
+    build_s: float
+    eval_s: float
+    checkpoint_s: float
+    warnings: tuple[str, ...] = ()
+
+
+class CostFacts(Frozen):
+    """Cost without a clock, of one image.
+
+    ``macs`` are the multiply-accumulates of convolutions and linear layers without bias and
+    ``flops`` is twice that; ``uncounted`` says how often each operator that ``macs`` leaves out is
+    launched.
+    """
+
+    params: int
+    macs: int
+    flops: int
+    uncounted: dict[str, int]
+
+
+class TimingFacts(Frozen):
+    """Raw block times of one row, from which every statistic is derived.
+
+    Block ``i`` made ``block_iters[i]`` calls in ``block_s[i]`` seconds.
+    """
+
+    block_s: tuple[float, ...]
+    block_iters: tuple[int, ...]
+    first_call_s: float
+    warmup_s: float
+    warmup_iters: int
+    steady: bool
+    flags: tuple[str, ...] = ()
+
+
+class ProfileRecord(Frozen):
+    """The cost of one model on one device, precision, runtime, mode and batch size.
+
+    A combination that the device cannot run has ``status`` ``unsupported`` (or ``wrong`` where
+    its logits differ from eager fp32) with a ``reason``, and no timing.
+    """
+
+    kind: Literal["profile"] = "profile"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    sitting: str
+    status: Literal["ok", "unsupported", "wrong", "out_of_memory"]
+    reason: str | None = None
+    created_at: str
+    model: ModelSpec
+    run_id: str | None = None
+    mode: Mode
+    scenario: Scenario
+    precision: Precision
+    runtime: str
+    batch_size: NonNegativeInt
+    spec: TimingSpec
+    cost: CostFacts
+    timing: TimingFacts | None
+    environment: Environment
+    warnings: tuple[str, ...] = ()
+
+
+Record = Annotated[RunRecord | ProfileRecord, Field(discriminator="kind")]
+_RECORD: TypeAdapter[RunRecord | ProfileRecord] = TypeAdapter(Record)
+
+
+def to_json(record: RunRecord | ProfileRecord) -> str:
+    """Return strict JSON (no NaN, no infinity), two spaces deep, ending in a newline."""
+    data = record.model_dump(mode="json")
+    return json.dumps(data, allow_nan=False, indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> RunRecord | ProfileRecord:
+    """Return the record in ``text``; ValueError says in one line why there is none."""
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise ValueError(f"not strict JSON: {error}") from None
+    if not isinstance(data, dict) or data.get("kind") not in ("run", "profile"):
+        raise ValueError("not a record of senet-bench (no kind of run or profile)")
+    if data.get("schema_version") != SCHEMA_VERSION:
+        version = data.get("schema_version")
+        raise ValueError(f"schema version {version!r}; this program reads {SCHEMA_VERSION}")
+    try:
+        return _RECORD.validate_python(data)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number that JSON allows")
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem that pydantic found as one line: where, then what."""
+    problem = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or none: temporary file, fsync, rename.
+
+    Raises UserError when the folder cannot be written to or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that nobody else may read
+        os.replace(name, path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise
+
+
+def write_record(path: Path, record: RunRecord | ProfileRecord) -> None:
+    """Write a record whole; one that is already there is never overwritten (UserError)."""
+    if path.exists():
+        raise UserError(f"{path} is there already; records are never overwritten")
+    write_whole(path, to_json(record).encode())
+
+
+def read_record(path: Path) -> RunRecord | ProfileRecord:
+    """Return the record in a file; ValueError or OSError says why there is none."""
+    return from_json(path.read_text(encoding="utf-8"))

@@ -1,0 +1,191 @@
+"""What to run, as data: models, data sets, recipes, runs and profiles.
+
+Everything here is immutable, validated on construction and free of torch, so that a file or a
+command line is refused before anything heavy is imported or anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bench.errors import unknown
+
+Stem = Literal["cifar", "imagenet"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Labels = Literal["fine", "coarse"]
+Mode = Literal["infer", "train"]
+Scenario = Literal["offline", "single_stream"]
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16")
+STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+class Frozen(BaseModel):
+    """Immutable, without unknown keys, without NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSpec(Frozen):
+    """Identify a model up to its weights; runs and profiles are joined on this.
+
+    ``reduction`` and ``se_bias`` are those of the SE block (Hu et al., section 3) and stay ``None``
+    for models without one.
+    """
+
+    name: str
+    stem: Stem = "imagenet"
+    num_classes: PositiveInt = 10
+    image_size: PositiveInt = 32
+    reduction: PositiveInt | None = None
+    se_bias: bool | None = None
+
+
+class DataSpec(Frozen):
+    """Name a data set and how it is read.
+
+    ``data_dir`` is where its files are; ``label`` is what reports call it (a JPEG copy of CIFAR-10
+    is not CIFAR-10). ``train_limit`` and ``test_limit`` take the first images of a fixed,
+    class-balanced order.
+    """
+
+    name: str = "shapes"
+    data_dir: str | None = None
+    label: str | None = None
+    labels: Labels = "fine"
+    image_size: PositiveInt = 32
+    train_limit: PositiveInt | None = None
+    test_limit: PositiveInt | None = None
+
+
+class Recipe(Frozen):
+    """The training hyper-parameters.
+
+    ``milestones`` are epochs after which the learning rate is multiplied by ``gamma``; they belong
+    to ``epochs`` and scale with it (see `with_epochs`). ``normalization`` is ``half`` for
+    (x - 0.5) / 0.5 and ``pixels`` for the mean and standard deviation of the training pixels.
+    """
+
+    name: str
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 128
+    lr: PositiveFloat = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegativeFloat = 5e-4
+    nesterov: bool = False
+    schedule: Literal["multistep", "cosine"] = "multistep"
+    milestones: tuple[PositiveInt, ...] = (30, 60, 90)
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    lr_warmup_epochs: NonNegativeFloat = 0.0
+    normalization: Literal["half", "pixels"] = "pixels"
+    crop_padding: NonNegativeInt = 0
+    flip: bool = False
+    drop_last: bool = False
+
+    def with_epochs(self, epochs: int) -> Recipe:
+        """Return this recipe stretched or shortened to ``epochs``, milestones in proportion."""
+        scaled = (max(1, round(m * epochs / self.epochs)) for m in self.milestones)
+        return self.changed(epochs=epochs, milestones=tuple(dict.fromkeys(scaled)))
+
+    def changed(self, **changes: object) -> Recipe:
+        """Return a validated copy with some fields replaced."""
+        return Recipe.model_validate(self.model_dump() | changes)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        # The comparison this project started from, as it was trained: no augmentation.
+        Recipe(name="reference", normalization="half"),
+        # The same optimiser and schedule with the augmentation of the ResNet paper, section 4.2.
+        Recipe(name="standard", crop_padding=4, flip=True),
+        # For a first look on a laptop: a gentler rate, annealed, because few steps are taken.
+        Recipe(
+            name="quick",
+            epochs=3,
+            batch_size=64,
+            lr=0.02,
+            schedule="cosine",
+            milestones=(),
+            lr_warmup_epochs=0.5,
+        ),
+    )
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """Return the named recipe; an unknown name fails by listing the known ones."""
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]
+
+
+class RunSpec(Frozen):
+    """One model to train (or to load) and to evaluate."""
+
+    model: ModelSpec
+    data: DataSpec
+    recipe: Recipe
+    seed: NonNegativeInt = 0
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    runtime: str = "eager"
+    weights: str | None = None
+
+    def digest(self) -> str:
+        """Return 8 hex digits that change when anything that could change the result does.
+
+        Where the data lies and what a report calls it are left out; which data it is, is in the
+        record (`DatasetFacts.digest`) and is checked before a run is continued.
+        """
+        facts = self.model_dump(mode="json", exclude={"data": {"data_dir", "label"}})
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def folder_name(self) -> str:
+        """Return a readable, unique folder name for this run."""
+        model, data = self.model, self.data
+        parts = (model.name, model.stem, data.name, self.recipe.name)
+        return "-".join(parts) + f"-e{self.recipe.epochs}-s{self.seed}-{self.digest()}"
+
+
+class TimingSpec(Frozen):
+    """How long and how finely to time.
+
+    A block is a number of calls between two clock readings, the device synchronised at its end.
+    """
+
+    min_blocks: PositiveInt = 10
+    block_s: PositiveFloat = 0.2
+    max_s: PositiveFloat = 8.0
+    max_warmup_s: PositiveFloat = 5.0
+    sync_share: PositiveFloat = 1e-3
+    single_stream_samples: PositiveInt = 200
+
+
+class ProfileSpec(Frozen):
+    """The axes of a profile; their product, one record each, is what is measured."""
+
+    models: tuple[ModelSpec, ...]
+    device: str = "cpu"
+    precisions: tuple[Precision, ...] = ("fp32",)
+    runtimes: tuple[str, ...] = ("eager",)
+    batch_sizes: tuple[PositiveInt, ...] = (1, 64)
+    modes: tuple[Mode, ...] = ("infer",)
+    seed: NonNegativeInt = 0
+    timing: TimingSpec = TimingSpec()
+
+    @model_validator(mode="after")
+    def _has_models(self) -> ProfileSpec:
+        if not self.models:
+            raise ValueError("no model to profile")
+        return self

@@ -39,7 +39,8 @@ def resolve(name: str) -> str:
 
 def _resolve_cuda(name: str, index: int) -> str:
     if not torch.cuda.is_available():
-        why = "torch is built without CUDA" if not torch.backends.cuda.is_built() else "no GPU found"
+        built = torch.backends.cuda.is_built()
+        why = "no GPU found" if built else "torch is built without CUDA"
         here = ", ".join(available())
         raise UserError(f"device {name} is not there ({why}); this machine has: {here}")
     if index >= torch.cuda.device_count():
@@ -120,8 +121,10 @@ def autocast(device: str, precision: Precision) -> contextlib.AbstractContextMan
 
 def usable_cores() -> int:
     """Return how many cores this process may use: affinity and cgroup quota, at least one."""
-    affinity = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
-    cores = affinity or os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
     return max(1, math.floor(min(cores, _cgroup_quota())))
 
 

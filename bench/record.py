@@ -24,6 +24,7 @@ from bench.spec import (
     RunSpec,
     Scenario,
     TimingSpec,
+    first_problem,
 )
 
 SCHEMA_VERSION = 1
@@ -209,13 +210,6 @@ def from_json(text: str) -> RunRecord | ProfileRecord:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number that JSON allows")
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the first problem that pydantic found as one line: where, then what."""
-    problem = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.errors import unknown
+from bench.errors import UserError, unknown
 
 Stem = Literal["cifar", "imagenet"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -33,6 +33,42 @@ class Frozen(BaseModel):
     """Immutable, without unknown keys, without NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+T = TypeVar("T", bound=Frozen)
+
+
+def validated(cls: type[T], data: dict[str, Any]) -> T:
+    """Return ``cls`` made of ``data``; UserError names the first thing that is wrong in it."""
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise UserError(first_problem(error) + _known_keys(cls, error)) from None
+
+
+def _known_keys(cls: type[BaseModel], error: ValidationError) -> str:
+    """Return the keys that may stand where the first problem is an unknown one, else nothing."""
+    problem = error.errors()[0]
+    if problem["type"] != "extra_forbidden":
+        return ""
+    known: Any = cls
+    for part in problem["loc"][:-1]:
+        field = getattr(known, "model_fields", {}).get(part)
+        known = field.annotation if field is not None else None
+    names = getattr(known, "model_fields", {})
+    return f"; known keys: {', '.join(names)}" if names else ""
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem that pydantic found as one line: where, what, and the value."""
+    problem = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where!r}"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = problem["input"]
+    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{where}: {message}{shown}" if where else f"{message}{shown}"
 
 
 class ModelSpec(Frozen):
@@ -93,12 +129,29 @@ class Recipe(Frozen):
 
     def with_epochs(self, epochs: int) -> Recipe:
         """Return this recipe stretched or shortened to ``epochs``, milestones in proportion."""
+        self._replaced(epochs=epochs)  # refuses what is no number of epochs before it is scaled by
         scaled = (max(1, round(m * epochs / self.epochs)) for m in self.milestones)
-        return self.changed(epochs=epochs, milestones=tuple(dict.fromkeys(scaled)))
+        return self._replaced(epochs=epochs, milestones=tuple(dict.fromkeys(scaled)))
 
-    def changed(self, **changes: object) -> Recipe:
-        """Return a validated copy with some fields replaced."""
-        return Recipe.model_validate(self.model_dump() | changes)
+    def changed(self, epochs: int | None = None, **changes: Any) -> Recipe:
+        """Return a validated copy with other epochs (milestones scale) and fields.
+
+        The name of the copy tells the fields that differ; values that are None change nothing.
+        """
+        if epochs is not None and epochs != self.epochs:
+            return self.with_epochs(epochs).changed(**changes)
+        given = {key: value for key, value in changes.items() if value is not None}
+        now = self.model_dump()
+        differing = {key: value for key, value in given.items() if now.get(key) != value}
+        suffix = "".join(f"-{key}={_text(value)}" for key, value in differing.items())
+        return self._replaced(**differing, name=self.name + suffix) if differing else self
+
+    def _replaced(self, **changes: Any) -> Recipe:
+        return validated(Recipe, self.model_dump() | changes)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -140,6 +193,7 @@ class RunSpec(Frozen):
     precision: Precision = "fp32"
     runtime: str = "eager"
     weights: str | None = None
+    weights_sha256: str | None = None
 
     def digest(self) -> str:
         """Return 8 hex digits that change when anything that could change the result does.
@@ -147,7 +201,8 @@ class RunSpec(Frozen):
         Where the data lies and what a report calls it are left out; which data it is, is in the
         record (`DatasetFacts.digest`) and is checked before a run is continued.
         """
-        facts = self.model_dump(mode="json", exclude={"data": {"data_dir", "label"}})
+        left_out = {"data": {"data_dir", "label"}, "weights": True}
+        facts = self.model_dump(mode="json", exclude=left_out)
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -1,0 +1,83 @@
+"""Save the state of a training so that a damaged or half-written file is never taken for one.
+
+A checkpoint is one line of header with the SHA-256 of what follows, then torch's own format,
+which is read with ``weights_only`` so that no file can run code. Names sort by progress.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.record import write_whole
+
+MAGIC = b"senet-bench-checkpoint 1 "
+KEPT = 2
+_NAME = re.compile(r"checkpoint-(\d{6})-(\d{8})\.ckpt")
+
+
+class Damaged(ValueError):
+    """The file is not a whole checkpoint."""
+
+
+def save(folder: Path, state: dict[str, Any]) -> Path:
+    """Write a checkpoint of ``state`` (with its ``epoch`` and ``step``) and drop older ones.
+
+    The newest two stay. Raises UserError when the folder cannot be written to.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    body = buffer.getbuffer()
+    digest = hashlib.sha256(body).hexdigest().encode()
+    path = folder / f"checkpoint-{state['epoch']:06d}-{state['step']:08d}.ckpt"
+    write_whole(path, b"".join((MAGIC, digest, b"\n", body)))
+    for old in checkpoints(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path, device: str) -> dict[str, Any]:
+    """Return the state in a checkpoint, its tensors on ``device``; `Damaged` says what is wrong."""
+    data = path.read_bytes()
+    header, _, body = data.partition(b"\n")
+    if not header.startswith(MAGIC):
+        raise Damaged(f"{path.name} is not a checkpoint or is cut short")
+    if hashlib.sha256(body).hexdigest().encode() != header[len(MAGIC) :]:
+        raise Damaged(f"{path.name} is damaged: its SHA-256 does not match")
+    state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+    assert isinstance(state, dict)
+    return state
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return a folder's checkpoints, the furthest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def load_newest(folder: Path, device: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the state of the furthest whole checkpoint, if any, and what was found damaged."""
+    problems: list[str] = []
+    for path in checkpoints(folder):
+        try:
+            return load(path, device), problems
+        except (Damaged, OSError) as error:
+            problems.append(str(error))
+    return None, problems
+
+
+def remove_all(folder: Path) -> None:
+    """Delete all checkpoints and orphaned temporary files of a folder."""
+    for path in (*checkpoints(folder), *_orphans(folder)):
+        path.unlink(missing_ok=True)
+
+
+def _orphans(folder: Path) -> Iterator[Path]:
+    return folder.glob(".checkpoint-*.tmp")

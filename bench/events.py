@@ -1,0 +1,63 @@
+"""What happens while a run goes on, as plain data; screens and logs are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.record import EpochFacts, RunRecord
+from bench.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Some preparation has done ``done`` of ``total`` (0: unknown) units of ``what``."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins, or goes on after ``epochs_done`` epochs."""
+
+    spec: RunSpec
+    params: int
+    num_train: int
+    num_steps: int
+    epochs_done: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """``step`` of the epoch's steps are given to the device; ``epoch`` counts from 1."""
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch is trained."""
+
+    facts: EpochFacts
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """The test set is being classified: ``done`` of ``total`` images."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunDone:
+    """A run has its record in ``folder``; ``reused`` if it was there before."""
+
+    record: RunRecord
+    folder: str
+    reused: bool
+
+
+Event = Preparing | RunStarted | StepDone | EpochDone | Evaluating | RunDone

@@ -1,0 +1,17 @@
+"""SE-ResNet and ResNet: building them, and reading weights from wherever they were trained."""
+
+from senet.errors import ModelError
+from senet.layers import STEMS, SqueezeExcitation
+from senet.zoo import MODELS, Architecture, build, describe, is_se, resolve
+
+__all__ = [
+    "MODELS",
+    "STEMS",
+    "Architecture",
+    "ModelError",
+    "SqueezeExcitation",
+    "build",
+    "describe",
+    "is_se",
+    "resolve",
+]

@@ -141,7 +141,10 @@ class CostFacts(Frozen):
 class TimingFacts(Frozen):
     """Raw block times of one row, from which every statistic is derived.
 
-    Block ``i`` made ``block_iters[i]`` calls in ``block_s[i]`` seconds.
+    Block ``i`` made ``block_iters[i]`` calls in ``block_s[i]`` seconds, in round
+    ``block_round[i]`` of the sitting; rows of one group whose rounds are equal were timed next to
+    each other, so that their ratio is taken round by round. ``event_s`` is the same block by the
+    device's own events. ``first_call_s`` holds what a runtime compiles when it is first called.
     """
 
     block_s: tuple[float, ...]
@@ -151,6 +154,23 @@ class TimingFacts(Frozen):
     warmup_iters: int
     steady: bool
     flags: tuple[str, ...] = ()
+    block_round: tuple[int, ...] = ()
+    event_s: tuple[float, ...] | None = None
+    overhead_s: float = 0.0
+
+
+class ParityFacts(Frozen):
+    """How far a row's result lies from eager fp32 on the same input.
+
+    ``error`` is the largest difference between logits over the largest logit; ``grad_error``, in
+    training, the norm of the difference between gradients over the norm of the gradient. ``None``
+    stands for a result that is not finite.
+    """
+
+    error: float | None
+    tolerance: float
+    grad_error: float | None = None
+    grad_tolerance: float | None = None
 
 
 class ProfileRecord(Frozen):
@@ -179,6 +199,9 @@ class ProfileRecord(Frozen):
     timing: TimingFacts | None
     environment: Environment
     warnings: tuple[str, ...] = ()
+    group: str = ""
+    build_s: float | None = None
+    parity: ParityFacts | None = None
 
 
 Record = Annotated[RunRecord | ProfileRecord, Field(discriminator="kind")]

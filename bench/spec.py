@@ -214,17 +214,25 @@ class RunSpec(Frozen):
 
 
 class TimingSpec(Frozen):
-    """How long and how finely to time.
+    """How long and how finely to time one row.
 
     A block is a number of calls between two clock readings, the device synchronised at its end.
+    Blocks are long enough (``block_s``) for reading the clock and synchronising to cost no more
+    than ``sync_share`` of them. Timing goes on until the 95 % interval of the ratio between the
+    models compared is within ±``rel_precision``, at least ``min_blocks`` and at most ``max_s``
+    seconds a row. A single-stream row times every call by itself and stops at
+    ``single_stream_samples``, or after ``single_stream_s`` seconds when those take longer.
     """
 
     min_blocks: PositiveInt = 10
     block_s: PositiveFloat = 0.2
-    max_s: PositiveFloat = 8.0
+    max_s: PositiveFloat = 6.0
+    rel_precision: PositiveFloat = 0.005
+    min_warmup_s: NonNegativeFloat = 0.2
     max_warmup_s: PositiveFloat = 5.0
     sync_share: PositiveFloat = 1e-3
-    single_stream_samples: PositiveInt = 200
+    single_stream_samples: PositiveInt = 1000
+    single_stream_s: PositiveFloat = 4.0
 
 
 class ProfileSpec(Frozen):

@@ -1,0 +1,63 @@
+"""Data sets held whole as uint8 tensors, and the pipeline that makes batches of them.
+
+`DATASETS` is the registry: a name and the function that reads it. `load` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.data.augment import EpochPlan, plan_epoch
+from bench.data.batches import (
+    DeviceSplit,
+    Normalization,
+    normalization,
+    num_steps,
+    place,
+    test_batches,
+    train_batches,
+)
+from bench.data.dataset import Dataset, Split, facts, first_balanced, make_dataset
+from bench.data.shapes import Progress, load_shapes
+from bench.errors import unknown
+from bench.spec import DataSpec
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DeviceSplit",
+    "EpochPlan",
+    "Normalization",
+    "Progress",
+    "Split",
+    "facts",
+    "load",
+    "normalization",
+    "num_steps",
+    "place",
+    "plan_epoch",
+    "test_batches",
+    "train_batches",
+]
+
+Loader = Callable[[DataSpec, Progress | None], Dataset]
+
+DATASETS: dict[str, Loader] = {
+    "shapes": load_shapes,
+}
+
+
+def load(spec: DataSpec, progress: Progress | None = None) -> Dataset:
+    """Return the data set that ``spec`` names, cut to its limits.
+
+    ``progress`` is called with what is being done, how much is done and how much there is.
+    Raises UserError for an unknown name and for data that is missing or damaged.
+    """
+    if spec.name not in DATASETS:
+        raise unknown("dataset", spec.name, DATASETS)
+    dataset = DATASETS[spec.name](spec, progress)
+    if spec.train_limit is None and spec.test_limit is None:
+        return dataset
+    train = first_balanced(dataset.train, spec.train_limit)
+    test = first_balanced(dataset.test, spec.test_limit)
+    return make_dataset(dataset.name, dataset.label, train, test, dataset.classes)

@@ -1,0 +1,237 @@
+"""The embedded data set: ten shapes drawn by arithmetic, the same pixels on every machine.
+
+Each image is one large shape of a random colour, place, size and rotation over a shaded ground
+with clutter, under noise. Every random draw is an integer of PCG64's raw stream (which numpy
+promises never to change) and every pixel follows from it by additions, multiplications, square
+roots and comparisons alone, which IEEE 754 fixes to the last bit; sines and cosines are rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.data.dataset import Dataset, Split, make_dataset
+from bench.errors import UserError
+from bench.spec import DataSpec
+
+Floats = npt.NDArray[np.float32]
+Outline = Callable[[Floats, Floats], Floats]
+Progress = Callable[[str, int, int], None]
+
+NUM_TRAIN = 5000
+NUM_TEST = 1000
+SEED = 20170905  # the day on which Squeeze-and-Excitation Networks was first submitted
+SIZES = (16, 224)
+FIELD = 32.0  # lengths below are in 1/32 of the image's side
+NUM_CLUTTER = 4
+NUM_ANGLES = 360
+CHUNK = 250
+
+
+def _direction(degrees: float) -> tuple[float, float]:
+    # Rounded, because libraries differ in the last bit of a sine.
+    angle = math.radians(degrees)
+    return round(math.cos(angle), 6), round(math.sin(angle), 6)
+
+
+DIRECTIONS = np.array([_direction(a * 360 / NUM_ANGLES) for a in range(NUM_ANGLES)], np.float32)
+
+
+# Outlines: signed distance to the edge of a shape of radius about 1, negative inside.
+
+
+def _length(x: Floats, y: Floats) -> Floats:
+    return np.sqrt(x * x + y * y)
+
+
+def _box(x: Floats, y: Floats, half_width: float, half_height: float) -> Floats:
+    return np.maximum(np.abs(x) - np.float32(half_width), np.abs(y) - np.float32(half_height))
+
+
+def _edges(x: Floats, y: Floats, num_edges: int, apothem: float) -> list[Floats]:
+    normals = (_direction(90 + 360 * k / num_edges) for k in range(num_edges))
+    return [x * np.float32(c) + y * np.float32(s) - np.float32(apothem) for c, s in normals]
+
+
+def _circle(x: Floats, y: Floats) -> Floats:
+    return _length(x, y) - np.float32(0.9)
+
+
+def _ring(x: Floats, y: Floats) -> Floats:
+    return np.abs(_length(x, y) - np.float32(0.74)) - np.float32(0.24)
+
+
+def _half_disc(x: Floats, y: Floats) -> Floats:
+    y = y + np.float32(0.45)
+    return np.maximum(_length(x, y) - 1, -y)
+
+
+def _crescent(x: Floats, y: Floats) -> Floats:
+    return np.maximum(_length(x, y) - 1, np.float32(0.85) - _length(x - np.float32(0.55), y))
+
+
+def _triangle(x: Floats, y: Floats) -> Floats:
+    return np.maximum.reduce(_edges(x, y, 3, 0.55))
+
+
+def _square(x: Floats, y: Floats) -> Floats:
+    return _box(x, y, 0.78, 0.78)
+
+
+def _bar(x: Floats, y: Floats) -> Floats:
+    return _box(x, y, 1.0, 0.3)
+
+
+def _cross(x: Floats, y: Floats) -> Floats:
+    return np.minimum(_box(x, y, 1.0, 0.3), _box(x, y, 0.3, 1.0))
+
+
+def _star(x: Floats, y: Floats) -> Floats:
+    # A pentagram's points lie beyond one of the inner pentagon's edges at most.
+    return np.partition(np.stack(_edges(x, y, 5, 0.36)), 3, axis=0)[3]
+
+
+def _heart(x: Floats, y: Floats) -> Floats:
+    half = np.float32(0.5)
+    diagonal = np.float32(0.707107)
+    square = _box((x + y) * diagonal, (x - y) * diagonal, 0.55, 0.55)
+    left = _length(x + np.float32(0.39), y - np.float32(0.39)) - (half + np.float32(0.05))
+    right = _length(x - np.float32(0.39), y - np.float32(0.39)) - (half + np.float32(0.05))
+    return np.minimum(square, np.minimum(left, right))
+
+
+OUTLINES: dict[str, Outline] = {
+    "circle": _circle,
+    "ring": _ring,
+    "half_disc": _half_disc,
+    "crescent": _crescent,
+    "triangle": _triangle,
+    "square": _square,
+    "bar": _bar,
+    "cross": _cross,
+    "star": _star,
+    "heart": _heart,
+}
+CLASSES = tuple(OUTLINES)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers from the raw stream of PCG64."""
+
+    bits: np.random.PCG64
+
+    def integers(self, shape: tuple[int, ...], bound: int) -> npt.NDArray[np.int64]:
+        """Return integers in [0, bound)."""
+        high = self.bits.random_raw(math.prod(shape)) >> np.uint64(32)
+        return ((high * np.uint64(bound)) >> np.uint64(32)).astype(np.int64).reshape(shape)
+
+    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Floats:
+        """Return numbers in [low, high], 65,536 steps apart."""
+        steps = self.integers(shape, 1 << 16).astype(np.float32) * np.float32(1 / 65536)
+        return np.float32(low) + steps * np.float32(high - low)
+
+    def noise(self, shape: tuple[int, ...]) -> npt.NDArray[np.int16]:
+        """Return a triangular distribution over -255 … 255: the difference of two bytes."""
+        num = math.prod(shape)
+        raw = self.bits.random_raw(-(-num // 4)).astype("<u8").view(np.uint8)
+        pairs = raw[: 2 * num].reshape(2, *shape).astype(np.int16)
+        return pairs[0] - pairs[1]
+
+
+def load_shapes(spec: DataSpec, progress: Progress | None = None) -> Dataset:
+    """Draw the data set at ``spec.image_size`` (16 to 224); it needs no file and no network."""
+    smallest, largest = SIZES
+    if not smallest <= spec.image_size <= largest:
+        raise UserError(
+            f"image size {spec.image_size} is not possible for shapes;"
+            f" choose from {smallest} to {largest}"
+        )
+    train = draw_split(NUM_TRAIN, spec.image_size, SEED, progress)
+    test = draw_split(NUM_TEST, spec.image_size, SEED + 1, progress)
+    return make_dataset("shapes", spec.label or "shapes", train, test, CLASSES)
+
+
+def draw_split(
+    num_images: int, image_size: int, seed: int, progress: Progress | None = None
+) -> Split:
+    """Draw ``num_images`` images, their classes in equal shares and shuffled."""
+    draws = Draws(np.random.PCG64(seed))
+    labels = np.arange(num_images) % len(CLASSES)
+    labels = labels[np.argsort(draws.bits.random_raw(num_images), kind="stable")]
+    images = np.empty((num_images, 3, image_size, image_size), np.uint8)
+    for start in range(0, num_images, CHUNK):
+        chunk = slice(start, min(start + CHUNK, num_images))
+        images[chunk] = _draw_chunk(labels[chunk], image_size, draws)
+        if progress:
+            progress("drawing shapes", chunk.stop, num_images)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _draw_chunk(labels: npt.NDArray[np.int64], size: int, draws: Draws) -> npt.NDArray[np.uint8]:
+    num = len(labels)
+    ground = draws.integers((num, 3, 1, 1), 256).astype(np.float32)
+    # Every channel differs by 70 or more, so that every shape can be seen.
+    offset = draws.integers((num, 3, 1, 1), 256 - 2 * 70) + 70
+    colour = ((ground.astype(np.int64) + offset) % 256).astype(np.float32)
+    x, y = _pixel_grid(size)
+    image = ground + _shade(x, y, num, draws)
+    for _ in range(NUM_CLUTTER):
+        image = _paint_clutter(image, x, y, draws)
+    cover = _shape_cover(labels, x, y, draws)[:, None]
+    image = image + (colour - image) * cover
+    image = _paint_clutter(image, x, y, draws)
+    noise = draws.noise(image.shape).astype(np.float32) * np.float32(0.14)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def _pixel_grid(size: int) -> tuple[Floats, Floats]:
+    centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(FIELD / size)
+    centres = centres - np.float32(FIELD / 2)
+    return centres[None, None, :], centres[None, :, None]
+
+
+def _shade(x: Floats, y: Floats, num: int, draws: Draws) -> Floats:
+    slope = draws.uniform((2, num, 3, 1, 1), -2.0, 2.0)
+    return slope[0] * x + slope[1] * y
+
+
+def _paint_clutter(image: Floats, x: Floats, y: Floats, draws: Draws) -> Floats:
+    """Paint one small disc or box of any colour anywhere on every image."""
+    num = len(image)
+    place = draws.uniform((2, num, 1, 1), -FIELD / 2, FIELD / 2)
+    radius = draws.uniform((num, 1, 1), 1.0, 2.6)
+    round_ = draws.integers((num, 1, 1), 2) == 1
+    colour = draws.integers((num, 3, 1, 1), 256).astype(np.float32)
+    dx, dy = np.abs(x - place[0]), np.abs(y - place[1])
+    distance = np.where(round_, _length(dx, dy), np.maximum(dx, dy)) - radius
+    return image + (colour - image) * _cover(distance, x)[:, None]
+
+
+def _shape_cover(labels: npt.NDArray[np.int64], x: Floats, y: Floats, draws: Draws) -> Floats:
+    """Return how much of every pixel (N, H, W) the shape of each label covers."""
+    num = len(labels)
+    radius = draws.uniform((num, 1, 1), 8.0, 13.0)
+    room = FIELD / 2 - radius + 1
+    centre = draws.uniform((2, num, 1, 1), -1.0, 1.0) * room
+    turn = DIRECTIONS[draws.integers((num, 1, 1), NUM_ANGLES)]
+    dx, dy = (x - centre[0]) / radius, (y - centre[1]) / radius
+    u = dx * turn[..., 0] + dy * turn[..., 1]
+    v = dy * turn[..., 0] - dx * turn[..., 1]
+    distance = np.empty_like(u)
+    for label, outline in enumerate(OUTLINES.values()):
+        chosen = labels == label
+        distance[chosen] = outline(u[chosen], v[chosen])
+    return _cover(distance * radius, x)
+
+
+def _cover(distance: Floats, x: Floats) -> Floats:
+    """Return the share of a pixel inside an edge at a signed distance: 1 inside, 0 outside."""
+    pixel = np.float32(FIELD / x.shape[-1])
+    return np.clip(np.float32(0.5) - distance / pixel, 0, 1)

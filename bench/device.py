@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import platform
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -183,6 +185,26 @@ def device_name(device: str) -> str:
             return "Apple GPU (Metal)"
         case _:
             return "CPU"
+
+
+def driver_version(device: str) -> str | None:
+    """Return the version of the device's driver (mps: of the system it ships with), or None."""
+    match kind(device):
+        case "cuda":
+            return _cuda_driver()
+        case "mps":
+            return f"macOS {platform.mac_ver()[0]}"
+        case _:
+            return None
+
+
+def _cuda_driver() -> str | None:
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)
+    return found.group() if found else None
 
 
 def flags(device: str) -> dict[str, str]:

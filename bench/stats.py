@@ -1,0 +1,152 @@
+"""Statistics of times and of ratios of times: medians, spreads, paired intervals.
+
+Times are positive and skewed, so ratios are averaged as logarithms; blocks timed next to each
+other are paired, so that what slows both of them down cancels.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, the bounds of its interval, and how many samples it rests on.
+
+    The bounds are infinitely far apart (``low`` 0 or -inf, ``high`` inf) with fewer than two
+    samples.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    num_samples: int
+
+    def contains(self, value: float) -> bool:
+        """Tell whether ``value`` lies between the bounds."""
+        return self.low <= value <= self.high
+
+
+def quantile(values: Sequence[float], fraction: float) -> float:
+    """Return the quantile by linear interpolation between the order statistics (numpy's)."""
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * fraction
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def iqr(values: Sequence[float]) -> float:
+    """Return the distance between the quartiles."""
+    return quantile(values, 0.75) - quantile(values, 0.25)
+
+
+def call_times(block_s: Sequence[float], block_iters: Sequence[int]) -> list[float]:
+    """Return the seconds of one call in each block whose clock went forward."""
+    return [s / n for s, n in zip(block_s, block_iters, strict=True) if s > 0]
+
+
+def calls_per_s(block_s: Sequence[float], block_iters: Sequence[int]) -> float | None:
+    """Return Σ calls / Σ seconds over the blocks whose clock went forward, None without one.
+
+    Times the batch size this is the throughput in img/s.
+    """
+    good = [(s, n) for s, n in zip(block_s, block_iters, strict=True) if s > 0]
+    return sum(n for _, n in good) / math.fsum(s for s, _ in good) if good else None
+
+
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the mean with Student's t-interval."""
+    n = len(values)
+    if n < 2:
+        return Interval(values[0] if values else math.nan, -math.inf, math.inf, n)
+    mean = statistics.fmean(values)
+    half = t_quantile(confidence, n - 1) * statistics.stdev(values, mean) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def t_quantile(confidence: float, freedom: int) -> float:
+    """Return the two-sided critical value of Student's t-distribution."""
+    from scipy.special import stdtrit  # a tenth of the import time of scipy.stats
+
+    return float(stdtrit(freedom, 0.5 + confidence / 2))
+
+
+def geometric_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the geometric mean of positive ratios with the interval of their logarithms."""
+    log = mean_interval([math.log(ratio) for ratio in ratios], confidence)
+    return Interval(
+        math.exp(log.estimate),
+        math.exp(log.low),
+        math.exp(log.high) if log.high < 700 else math.inf,
+        log.num_samples,
+    )
+
+
+Blocks = Mapping[int, Sequence[float]]
+"""Seconds a call of each block, by the round in which the block was timed."""
+
+
+def by_round(
+    block_s: Sequence[float], block_iters: Sequence[int], block_round: Sequence[int]
+) -> dict[int, list[float]]:
+    """Sort the seconds a call of each block (those whose clock went forward) by round."""
+    rounds: dict[int, list[float]] = {}
+    for seconds, iters, which in zip(block_s, block_iters, block_round, strict=True):
+        if seconds > 0:
+            rounds.setdefault(which, []).append(seconds / iters)
+    return rounds
+
+
+def round_ratios(numerator: Blocks, denominator: Blocks) -> list[float]:
+    """Return, for each round that both have, the ratio of their (geometric) mean times."""
+    common = sorted(numerator.keys() & denominator.keys())
+    return [math.exp(_mean_log(numerator[r]) - _mean_log(denominator[r])) for r in common]
+
+
+def _mean_log(values: Sequence[float]) -> float:
+    return statistics.fmean(math.log(value) for value in values)
+
+
+def paired_ratio(
+    numerator: Blocks, denominator: Blocks, confidence: float = CONFIDENCE
+) -> Interval:
+    """Return how many times longer ``numerator`` takes, with the interval over the rounds.
+
+    Rounds in one process are correlated: this is the precision of one sitting. The interval over
+    fresh processes is `geometric_interval` of each process's ratio.
+    """
+    return geometric_interval(round_ratios(numerator, denominator), confidence)
+
+
+def noise_floor(subjects: Sequence[Blocks]) -> float | None:
+    """Return the A/A noise floor: how far from 1 a ratio of equal work may come out here.
+
+    Each round times every subject twice. The first time against the second is a comparison of a
+    subject with itself; the floor is the largest end of those ratios' 95 % intervals, minus 1.
+    None when no subject has two rounds of two.
+    """
+    floors = []
+    for rounds in subjects:
+        pairs = [halves(times) for _, times in sorted(rounds.items()) if len(times) >= 2]
+        if len(pairs) >= 2:
+            interval = geometric_interval([first / second for first, second in pairs])
+            floors.append(max(interval.high, 1 / interval.low) - 1)
+    return max(floors, default=None)
+
+
+def halves(times: Sequence[float]) -> tuple[float, float]:
+    """Return the geometric means of the first and of the second half of a round's times."""
+    middle = len(times) // 2
+    return math.exp(_mean_log(times[:middle])), math.exp(_mean_log(times[-middle:]))
+
+
+def differs(ratio: Interval, floor: float | None) -> bool:
+    """Tell whether a ratio is a difference: 1 is outside its interval and its noise floor."""
+    distance = max(ratio.estimate, 1 / ratio.estimate) - 1
+    return not ratio.contains(1.0) and distance > (floor or 0.0)

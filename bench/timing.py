@@ -1,0 +1,384 @@
+"""Time callables: a clock that waits for the device, calibrated blocks, warm-up, interleaving.
+
+    overhead ──► warm-up (until steady) ──► calls a block ──► rounds A B B A … ──► raw block times
+
+Work given to an accelerator is done later than the call returns, so every reading of the clock
+waits for the device first. Subjects that are compared take turns in random order and back
+(A B C C B A), so that a slow drift of the machine meets all of them alike. Everything here takes a
+clock and a synchronise function and knows nothing of torch, so that it can be tested with a
+simulated device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench import stats
+from bench.record import TimingFacts
+from bench.spec import Scenario, TimingSpec
+
+Work = Callable[[], object]
+
+FLAGS: dict[str, str] = {
+    "noisy": "the blocks' quartiles are more than 10 % of the median apart",
+    "unstable": "the blocks' quartiles are more than 25 % of the median apart",
+    "spiky": "a block took more than 5 times the median",
+    "few_blocks": "the time limit came before the wanted number of blocks",
+    "imprecise": "the time limit came before the wanted width of the interval",
+    "unsteady_warmup": "calls were still getting faster or slower when warm-up ended",
+    "coarse_clock": "reading the clock and synchronising cost more than the wanted share",
+    "clock_stopped": "the clock did not advance over a block",
+    "clock_backward": "the clock went backwards over a block",
+}
+
+NOISY, UNSTABLE, SPIKE = 0.10, 0.25, 5.0
+STEADY, UNSTEADY = 0.05, 0.10  # half-window means of the warm-up: stop below, flag above
+WINDOW = 4  # warm-up blocks that are compared with each other
+WARMUP_BLOCK_S = 0.02
+MAX_WARMUP_BLOCKS = 1000  # bounds the loop where the clock cannot
+MAX_ITERS = 1 << 20
+VISIT_SAMPLES = 10  # single-stream calls made each time a subject has its turn
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A wall clock in seconds, how to wait for the device, and the device's own clock if any.
+
+    ``mark`` puts a time stamp into the device's queue and ``between`` returns the seconds between
+    two of them, after a synchronise.
+    """
+
+    now: Callable[[], float] = time.perf_counter
+    synchronize: Callable[[], None] = _nothing
+    mark: Callable[[], object] | None = None
+    between: Callable[[object, object], float] | None = None
+
+    def read(self) -> float:
+        """Return the time at which all work given to the device so far is done."""
+        self.synchronize()
+        return self.now()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some calls timed together: wall seconds, and seconds by the device's events."""
+
+    seconds: float
+    iters: int
+    round: int = 0
+    event_s: float | None = None
+
+
+def time_block(work: Work, iters: int, clock: Clock, which_round: int = 0) -> Block:
+    """Call ``work`` ``iters`` times between two readings of the clock."""
+    start = clock.read()
+    first = clock.mark() if clock.mark else None
+    for _ in range(iters):
+        work()
+    last = clock.mark() if clock.mark else None
+    seconds = clock.read() - start
+    event_s = clock.between(first, last) if clock.between else None
+    return Block(seconds, iters, which_round, event_s)
+
+
+def overhead_s(clock: Clock) -> float:
+    """Return what reading the clock and synchronising adds to a block, in seconds."""
+    return max(0.0, statistics.median(time_block(_nothing, 0, clock).seconds for _ in range(51)))
+
+
+def clock_flags(clock: Clock, tries: int = 100_000) -> tuple[str, ...]:
+    """Tell whether the clock stands still or runs backwards, before anything waits for it."""
+    start = clock.now()
+    for _ in range(tries):
+        if (now := clock.now()) != start:
+            return () if now > start else ("clock_backward",)
+    return ("clock_stopped",)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What happened before timing: the first call, the rest, and how long a call takes now."""
+
+    first_call_s: float
+    seconds: float
+    iters: int
+    steady: bool
+    call_s: float
+
+
+def warm_up(work: Work, spec: TimingSpec, clock: Clock) -> WarmUp:
+    """Call ``work`` until its times are steady, or ``spec.max_warmup_s`` is over.
+
+    Steady: the mean of the last two of four blocks is within 5 % of that of the first two, and the
+    first is no outlier. Blocks grow until they are long enough to be told apart from the clock.
+    """
+    first = time_block(work, 1, clock).seconds
+    iters, calls, total = 1, 1, max(first, 0.0)
+    window: list[float] = []
+    for _ in range(MAX_WARMUP_BLOCKS):
+        seconds = time_block(work, iters, clock).seconds
+        calls += iters
+        total += max(seconds, 0.0)
+        if seconds < WARMUP_BLOCK_S and iters < MAX_ITERS:
+            iters, window = iters * 2, []
+        else:
+            window = [*window, seconds / iters][-WINDOW:]
+        settled = total >= spec.min_warmup_s and unevenness(window) <= STEADY
+        if settled or total >= spec.max_warmup_s:
+            break
+    call_s = statistics.median(window) if window else max(seconds, 0.0) / iters
+    return WarmUp(first, total, calls, unevenness(window) <= UNSTEADY, call_s)
+
+
+def unevenness(window: Sequence[float]) -> float:
+    """Return how far apart the means of a window's halves are, as a fraction; inf if unknown.
+
+    A first value twice as long as the median of the others is an outlier, and unknown too.
+    """
+    if len(window) < WINDOW or min(window) <= 0 or window[0] > 2 * statistics.median(window[1:]):
+        return math.inf
+    middle = len(window) // 2
+    return abs(statistics.fmean(window[:middle]) / statistics.fmean(window[middle:]) - 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a subject's turns look and when there have been enough of them."""
+
+    iters: int
+    visit_blocks: int
+    settle_calls: int
+    min_blocks: int
+    max_blocks: int
+    max_s: float
+
+
+def plan_offline(call_s: float, overhead: float, spec: TimingSpec) -> Plan:
+    """Plan blocks so long that clock and synchronise are ``spec.sync_share`` of them at most.
+
+    Where a block is many calls, one more call before it is not timed: it meets the caches and the
+    threads as the subject before it has left them.
+    """
+    wanted = max(spec.block_s, overhead / spec.sync_share)
+    iters = min(MAX_ITERS, math.ceil(wanted / call_s)) if call_s > 0 else 1
+    return Plan(iters, 1, int(iters > 1), spec.min_blocks, 100 * spec.min_blocks, spec.max_s)
+
+
+def plan_single_stream(spec: TimingSpec) -> Plan:
+    """Plan single calls, a few at each turn, every one timed and waited for."""
+    samples = spec.single_stream_samples
+    fewest = min(samples, spec.min_blocks)
+    visit = max(1, min(VISIT_SAMPLES, samples // 2))
+    return Plan(1, visit, 1, fewest, samples, spec.single_stream_s)
+
+
+@dataclass
+class Subject:
+    """One callable on its way through a sitting, and the blocks it has so far."""
+
+    work: Work
+    warmup: WarmUp
+    plan: Plan
+    blocks: list[Block] = field(default_factory=list)
+
+    def visit(self, clock: Clock, which_round: int) -> None:
+        """Take one turn: a few calls to settle, then the blocks of the plan."""
+        for _ in range(self.plan.settle_calls):
+            self.work()
+        for _ in range(self.plan.visit_blocks):
+            self.blocks.append(time_block(self.work, self.plan.iters, clock, which_round))
+
+    def timed_s(self) -> float:
+        """Return the seconds in timed blocks so far (backward ones count as none)."""
+        return math.fsum(max(block.seconds, 0.0) for block in self.blocks)
+
+    def by_round(self) -> dict[int, list[float]]:
+        """Return the seconds a call of the blocks so far, by round."""
+        return stats.by_round(*_columns(self.blocks))
+
+
+def measure(
+    works: Mapping[str, Work],
+    spec: TimingSpec,
+    clock: Clock,
+    *,
+    scenario: Scenario = "offline",
+    seed: int = 0,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> dict[str, TimingFacts]:
+    """Time several callables in one sitting, interleaved; return each one's raw block times.
+
+    All are warmed up first. Then every round visits all of them in random order and back again,
+    until the intervals of their ratios are narrow enough or the time is used up. Readings of a
+    broken clock end in `TimingFacts.flags`, never in an exception. ``on_progress`` is told what is
+    being done and the fraction of the time limit that is used up, between blocks only.
+    """
+    tell = on_progress or (lambda what, fraction: None)
+    broken = clock_flags(clock)
+    overhead = 0.0 if broken else overhead_s(clock)
+    subjects = {}
+    with _without_garbage_collection():
+        for name, work in works.items():
+            tell(f"warm-up {name}", 0.0)
+            warmup = _few_calls(work, clock) if broken else warm_up(work, spec, clock)
+            plan = _plan(scenario, warmup.call_s, overhead, spec, broken=bool(broken))
+            subjects[name] = Subject(work, warmup, plan)
+        _take_turns(subjects, spec, clock, random.Random(seed), tell)
+    return {n: _facts(s, spec, overhead, scenario, broken) for n, s in subjects.items()}
+
+
+def _few_calls(work: Work, clock: Clock) -> WarmUp:
+    """Warm up where the clock is broken: by count, not by time."""
+    first = time_block(work, 1, clock).seconds
+    for _ in range(WINDOW):
+        work()
+    return WarmUp(first, 0.0, 1 + WINDOW, steady=False, call_s=0.0)
+
+
+def _plan(
+    scenario: Scenario, call_s: float, overhead: float, spec: TimingSpec, *, broken: bool
+) -> Plan:
+    offline = scenario == "offline"
+    plan = plan_offline(call_s, overhead, spec) if offline else plan_single_stream(spec)
+    if not broken:
+        return plan
+    return Plan(1, plan.visit_blocks, 0, spec.min_blocks, spec.min_blocks, plan.max_s)
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Keep Python's collector from running inside blocks, as `timeit` does."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _take_turns(
+    subjects: Mapping[str, Subject],
+    spec: TimingSpec,
+    clock: Clock,
+    rng: random.Random,
+    tell: Callable[[str, float], None],
+) -> None:
+    """Visit all subjects in random order and back, round after round, until it is enough."""
+    limit = sum(subject.plan.max_s for subject in subjects.values())
+    number = 0
+    while not _is_enough(list(subjects.values()), spec):
+        for name in abba(list(subjects), rng):
+            subjects[name].visit(clock, number)
+            used = sum(subject.timed_s() for subject in subjects.values())
+            tell(f"timing {name}", min(1.0, used / limit))
+        number += 1
+
+
+def abba(names: Sequence[str], rng: random.Random) -> list[str]:
+    """Return the names in random order, then in that order backwards."""
+    order = rng.sample(names, len(names))
+    return order + order[::-1]
+
+
+def _is_enough(subjects: Sequence[Subject], spec: TimingSpec) -> bool:
+    if min(len(subject.blocks) for subject in subjects) == 0:
+        return False
+    limit = sum(subject.plan.max_s for subject in subjects)
+    if sum(subject.timed_s() for subject in subjects) >= limit:
+        return True
+    if any(len(subject.blocks) < subject.plan.min_blocks for subject in subjects):
+        return False
+    if all(len(subject.blocks) >= subject.plan.max_blocks for subject in subjects):
+        return True
+    offline = all(subject.plan.visit_blocks == 1 for subject in subjects)
+    return offline and half_width([s.by_round() for s in subjects]) <= spec.rel_precision
+
+
+def half_width(subjects: Sequence[Mapping[int, Sequence[float]]]) -> float:
+    """Return the half-width of the 95 % interval, as a fraction, of the least certain ratio.
+
+    Ratios are to the first subject; where there is only one, the interval is that of its time.
+    """
+    if len(subjects) == 1:
+        constant = {which: [1.0] for which in subjects[0]}
+        ratios = [stats.paired_ratio(subjects[0], constant)]
+    else:
+        ratios = [stats.paired_ratio(other, subjects[0]) for other in subjects[1:]]
+    return max(ratio.high / ratio.estimate - 1 for ratio in ratios)
+
+
+def _columns(blocks: Sequence[Block]) -> tuple[list[float], list[int], list[int]]:
+    return [b.seconds for b in blocks], [b.iters for b in blocks], [b.round for b in blocks]
+
+
+def _facts(
+    subject: Subject,
+    spec: TimingSpec,
+    overhead: float,
+    scenario: Scenario,
+    broken: tuple[str, ...],
+) -> TimingFacts:
+    seconds, iters, rounds = _columns(subject.blocks)
+    events = [b.event_s for b in subject.blocks if b.event_s is not None]
+    found = (*broken, *flags(seconds, iters))
+    if not (subject.warmup.steady or broken):
+        found += ("unsteady_warmup",)
+    if len(subject.blocks) < subject.plan.min_blocks:
+        found += ("few_blocks",)
+    if scenario == "offline" and not broken:
+        found += _precision_flags(subject, spec, overhead)
+    return TimingFacts(
+        block_s=tuple(seconds),
+        block_iters=tuple(iters),
+        block_round=tuple(rounds),
+        event_s=tuple(events) if len(events) == len(seconds) else None,
+        first_call_s=max(0.0, subject.warmup.first_call_s),
+        warmup_s=subject.warmup.seconds,
+        warmup_iters=subject.warmup.iters,
+        steady=subject.warmup.steady,
+        overhead_s=overhead,
+        flags=tuple(dict.fromkeys(found)),
+    )
+
+
+def _precision_flags(subject: Subject, spec: TimingSpec, overhead: float) -> tuple[str, ...]:
+    found: tuple[str, ...] = ()
+    times = stats.call_times(*_columns(subject.blocks)[:2])
+    typical = statistics.median(times) * subject.plan.iters if times else 0.0
+    if overhead > 2 * spec.sync_share * typical:  # twice: the calls may have sped up since
+        found += ("coarse_clock",)
+    if half_width([subject.by_round()]) > NOISY:
+        found += ("imprecise",)
+    return found
+
+
+def flags(block_s: Sequence[float], block_iters: Sequence[int]) -> tuple[str, ...]:
+    """Return what is wrong with a row's block times (keys of `FLAGS`)."""
+    found = []
+    if any(seconds == 0 for seconds in block_s):
+        found.append("clock_stopped")
+    if any(seconds < 0 for seconds in block_s):
+        found.append("clock_backward")
+    times = stats.call_times(block_s, block_iters)
+    if len(times) < 2:
+        return tuple(found)
+    median = statistics.median(times)
+    spread = stats.iqr(times) / median
+    if spread > NOISY:
+        found.append("unstable" if spread > UNSTABLE else "noisy")
+    if max(times) > SPIKE * median:
+        found.append("spiky")
+    return tuple(found)

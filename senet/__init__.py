@@ -2,6 +2,7 @@
 
 from senet.errors import ModelError
 from senet.layers import STEMS, SqueezeExcitation
+from senet.weights import load_weights, read_architecture, read_weights, save_weights
 from senet.zoo import MODELS, Architecture, build, describe, is_se, resolve
 
 __all__ = [
@@ -13,5 +14,9 @@ __all__ = [
     "build",
     "describe",
     "is_se",
+    "load_weights",
+    "read_architecture",
+    "read_weights",
     "resolve",
+    "save_weights",
 ]

@@ -1,0 +1,150 @@
+"""Whose weights are these? The key layouts in which SE-ResNet and ResNet weights are found.
+
+All are brought to one form, that of `senet.resnet`, and compared there:
+
+=============  ====================  ==========================================================
+layout         written by            where it differs from ours
+=============  ====================  ==========================================================
+own            this project          ``stem.conv``, ``stem.bn``, ``stage1`` … ``stage4``,
+                                     ``shortcut.0``, ``shortcut.1``, ``se.fc1``, ``se.fc2``, ``fc``
+torchvision    torchvision, timm     ``conv1``, ``bn1``, ``layer1`` … ``layer4``, ``downsample.0``,
+               (resnet*)             ``downsample.1``
+timm           timm (seresnet*)      the same, and ``se.fc1``, ``se.fc2`` as 1×1 convolutions with
+                                     bias; their width is rounded to a multiple of 8
+reference      PappaLaity/SENet-50   the same, and ``se_block.excitation.0`` (FC with bias),
+               (SEResNet)            ``se_block.excitation.2``; the stem is a 3×3, stride 1
+=============  ====================  ==========================================================
+
+Keys and shapes do not tell everything: a network that strides elsewhere or blurs while pooling can
+have the same ones. Only weights of the networks above give the logits of their source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import product
+
+from torch import Tensor
+
+from senet.layers import hidden_channels
+
+State = dict[str, Tensor]
+
+# What DistributedDataParallel, torch.compile and training frameworks put before every key.
+WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+_RENAMES = (
+    (re.compile(r"^conv1\."), "stem.conv."),
+    (re.compile(r"^bn1\."), "stem.bn."),
+    (re.compile(r"^layer([1-4])\."), r"stage\1."),
+    (re.compile(r"\.downsample\."), ".shortcut."),
+    (re.compile(r"\.se_block\.excitation\.0\."), ".se.fc1."),
+    (re.compile(r"\.se_block\.excitation\.2\."), ".se.fc2."),
+)
+_SE_WEIGHT = re.compile(r"\.se\.fc[12]\.weight$")
+
+
+def detect(keys: Iterable[str]) -> str:
+    """Return the layout that ``keys`` are in; ``unknown`` when they are in none."""
+    keys = set(keys)
+    if "stem.conv.weight" in keys:
+        return "own"
+    if "conv1.weight" not in keys or not any(key.startswith("layer1.0.") for key in keys):
+        return "unknown"
+    if any(".se_block.excitation." in key for key in keys):
+        return "reference"
+    return "timm" if any(".se.fc1." in key for key in keys) else "torchvision"
+
+
+def strip_wrappers(state: Mapping[str, Tensor]) -> State:
+    """Return ``state`` without the prefixes that wrappers put before every key."""
+    found = dict(state)
+    while found:
+        prefix = next((p for p in WRAPPER_PREFIXES if all(k.startswith(p) for k in found)), None)
+        if prefix is None:
+            break
+        found = {key[len(prefix) :]: value for key, value in found.items()}
+    return found
+
+
+def canonical(key: str) -> str:
+    """Return the name that a key of any layout has in `senet.resnet`."""
+    for pattern, replacement in _RENAMES:
+        key = pattern.sub(replacement, key)
+    return key
+
+
+def canonical_value(key: str, value: Tensor) -> Tensor:
+    """Return ``value`` in our shape: a 1×1 convolution over one position is an FC layer."""
+    if _SE_WEIGHT.search(canonical(key)) and value.ndim == 4 and value.shape[2:] == (1, 1):
+        return value.flatten(1)
+    return value
+
+
+def hints(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> list[str]:
+    """Return what to change in the model so that it fits the file, as far as the file tells.
+
+    Both mappings have canonical keys.
+    """
+    found = (
+        _classes_hint(model, file),
+        _stem_hint(model, file),
+        _se_hint(model, file),
+        _depth_hint(model, file),
+    )
+    return [hint for hint in found if hint]
+
+
+def _classes_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
+    ours, theirs = model.get("fc.weight"), file.get("fc.weight")
+    if ours is None or theirs is None or theirs.ndim != 2 or len(ours) == len(theirs):
+        return None
+    return f"the file has {len(theirs)} classes: build the model with num_classes={len(theirs)}"
+
+
+def _stem_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
+    ours, theirs = model.get("stem.conv.weight"), file.get("stem.conv.weight")
+    if ours is None or theirs is None or theirs.ndim != 4 or ours.shape == theirs.shape:
+        return None
+    stem = {3: "cifar", 7: "imagenet"}.get(theirs.shape[-1])
+    return stem and f"the file has the {stem} stem: build the model with stem={stem!r}"
+
+
+def _se_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
+    ours, theirs = _hidden_widths(model), _hidden_widths(file)
+    if bool(ours) != bool(theirs):
+        return f"the file is of a model {'with' if theirs else 'without'} SE blocks"
+    if not theirs:
+        return None
+    if any(channels == c and hidden != h for channels, hidden in ours for c, h in theirs):
+        return _reduction_hint(theirs)
+    biases = [any(".se.fc1.bias" in key for key in state) for state in (model, file)]
+    return None if biases[0] == biases[1] else f"build the model with se_bias={biases[1]}"
+
+
+def _hidden_widths(state: Mapping[str, Tensor]) -> set[tuple[int, int]]:
+    """Return the (channels, hidden width) that SE blocks have."""
+    weights = (value for key, value in state.items() if key.endswith(".se.fc1.weight"))
+    return {(value.shape[1], value.shape[0]) for value in weights if value.ndim == 2}
+
+
+def _reduction_hint(widths: set[tuple[int, int]]) -> str | None:
+    for divisor, reduction in product((1, 8), (1, 2, 4, 8, 16, 32, 64)):
+        wide_enough = all(channels >= reduction for channels, _ in widths)
+        if wide_enough and all(hidden_channels(c, reduction, divisor) == h for c, h in widths):
+            rounding = f", se_divisor={divisor}" if divisor > 1 else ""
+            return f"build the model with reduction={reduction}{rounding}"
+    return None
+
+
+def _depth_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
+    ours, theirs = _depths(model), _depths(file)
+    if ours == theirs or 0 in theirs:
+        return None
+    return f"the file has {theirs} blocks in its stages, the model {ours}"
+
+
+def _depths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
+    blocks = {tuple(key.split(".")[:2]) for key in state if key.startswith("stage")}
+    return tuple(sum(stage == f"stage{n}" for stage, *_ in blocks) for n in (1, 2, 3, 4))

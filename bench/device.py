@@ -12,6 +12,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -74,6 +75,68 @@ def synchronizer(device: str) -> Callable[[], None]:
             return torch.mps.synchronize
         case _:
             return lambda: None
+
+
+def event_clock(
+    device: str,
+) -> tuple[Callable[[], object], Callable[[Any, Any], float]] | None:
+    """Return how to mark the device's queue and to read the seconds between two marks.
+
+    None where there are no events (the CPU) or where they can hang or read reversed (mps).
+    """
+    if kind(device) != "cuda":
+        return None
+
+    def mark() -> object:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(device))
+        return event
+
+    def between(first: Any, last: Any) -> float:
+        return float(first.elapsed_time(last)) / 1e3
+
+    return mark, between
+
+
+def capture_graph(
+    call: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Record one call as a CUDA graph; return what replays it on an input of the same shape."""
+    static_input = example.clone()
+    side = torch.cuda.Stream(example.device)
+    side.wait_stream(torch.cuda.current_stream(example.device))
+    with torch.cuda.stream(side):
+        for _ in range(3):  # lets libraries choose their kernels and allocate before recording
+            call(static_input)
+    torch.cuda.current_stream(example.device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        static_output = call(static_input)
+
+    def replay(images: torch.Tensor) -> torch.Tensor:
+        static_input.copy_(images)
+        graph.replay()
+        return static_output
+
+    return replay
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that the device's memory did not suffice."""
+    text = str(error).lower()
+    known = ("out of memory", "can't allocate memory", "alloc_cpu", "bad_alloc", "bad alloc")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(k in text for k in known)
+
+
+def release_memory(device: str) -> None:
+    """Give cached memory that no tensor uses back to the device."""
+    match kind(device):
+        case "cuda":
+            torch.cuda.empty_cache()
+        case "mps":
+            torch.mps.empty_cache()
+        case _:
+            pass
 
 
 def precision_problem(device: str, precision: str) -> str | None:
@@ -222,3 +285,8 @@ def flags(device: str) -> dict[str, str]:
         "cudnn": str(torch.backends.cudnn.version()),
         "cudnn_benchmark": str(torch.backends.cudnn.benchmark),
     }
+
+
+def precisions(device: str) -> list[Precision]:
+    """Return the precisions that the device computes in."""
+    return [name for name in PRECISIONS if precision_problem(device, name) is None]

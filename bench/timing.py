@@ -17,14 +17,18 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from bench import stats
 from bench.record import TimingFacts
 from bench.spec import Scenario, TimingSpec
 
 Work = Callable[[], object]
+Key = TypeVar("Key", bound=Hashable)
+Tell = Callable[[str, Any, float], None]
+"""Told what is being done, to which subject, and the fraction of the time limit used up."""
 
 FLAGS: dict[str, str] = {
     "noisy": "the blocks' quartiles are more than 10 % of the median apart",
@@ -62,7 +66,7 @@ class Clock:
     now: Callable[[], float] = time.perf_counter
     synchronize: Callable[[], None] = _nothing
     mark: Callable[[], object] | None = None
-    between: Callable[[object, object], float] | None = None
+    between: Callable[[Any, Any], float] | None = None
 
     def read(self) -> float:
         """Return the time at which all work given to the device so far is done."""
@@ -209,32 +213,31 @@ class Subject:
 
 
 def measure(
-    works: Mapping[str, Work],
+    works: Mapping[Key, Work],
     spec: TimingSpec,
     clock: Clock,
     *,
     scenario: Scenario = "offline",
     seed: int = 0,
-    on_progress: Callable[[str, float], None] | None = None,
-) -> dict[str, TimingFacts]:
+    on_progress: Tell = lambda what, key, fraction: None,
+) -> dict[Key, TimingFacts]:
     """Time several callables in one sitting, interleaved; return each one's raw block times.
 
     All are warmed up first. Then every round visits all of them in random order and back again,
     until the intervals of their ratios are narrow enough or the time is used up. Readings of a
-    broken clock end in `TimingFacts.flags`, never in an exception. ``on_progress`` is told what is
-    being done and the fraction of the time limit that is used up, between blocks only.
+    broken clock end in `TimingFacts.flags`, never in an exception. ``on_progress`` is called
+    between blocks only.
     """
-    tell = on_progress or (lambda what, fraction: None)
     broken = clock_flags(clock)
     overhead = 0.0 if broken else overhead_s(clock)
     subjects = {}
     with _without_garbage_collection():
         for name, work in works.items():
-            tell(f"warm-up {name}", 0.0)
+            on_progress("warm-up", name, 0.0)
             warmup = _few_calls(work, clock) if broken else warm_up(work, spec, clock)
             plan = _plan(scenario, warmup.call_s, overhead, spec, broken=bool(broken))
             subjects[name] = Subject(work, warmup, plan)
-        _take_turns(subjects, spec, clock, random.Random(seed), tell)
+        _take_turns(subjects, spec, clock, random.Random(seed), on_progress)
     return {n: _facts(s, spec, overhead, scenario, broken) for n, s in subjects.items()}
 
 
@@ -270,11 +273,11 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _take_turns(
-    subjects: Mapping[str, Subject],
+    subjects: Mapping[Key, Subject],
     spec: TimingSpec,
     clock: Clock,
     rng: random.Random,
-    tell: Callable[[str, float], None],
+    tell: Tell,
 ) -> None:
     """Visit all subjects in random order and back, round after round, until it is enough."""
     limit = sum(subject.plan.max_s for subject in subjects.values())
@@ -283,11 +286,11 @@ def _take_turns(
         for name in abba(list(subjects), rng):
             subjects[name].visit(clock, number)
             used = sum(subject.timed_s() for subject in subjects.values())
-            tell(f"timing {name}", min(1.0, used / limit))
+            tell("timing", name, min(1.0, used / limit))
         number += 1
 
 
-def abba(names: Sequence[str], rng: random.Random) -> list[str]:
+def abba(names: Sequence[Key], rng: random.Random) -> list[Key]:
     """Return the names in random order, then in that order backwards."""
     order = rng.sample(names, len(names))
     return order + order[::-1]

@@ -1,0 +1,43 @@
+"""senet-bench report: records -> Markdown, CSV and charts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_FOLDERS = (Path("runs"), Path("profiles"))
+
+
+def report(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders with records (searched to the bottom); default: runs and profiles.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("reports/latest"),
+) -> None:
+    """Render records into report.md, results.csv and charts.
+
+    Example: senet-bench report runs profiles --out reports/mine
+    """
+    from rich.console import Console
+
+    from bench.errors import UserError
+    from bench.report.console import summary
+    from bench.report.write import render
+
+    places = folders or [folder for folder in DEFAULT_FOLDERS if folder.exists()]
+    if not places:
+        here = " or ".join(str(folder) for folder in DEFAULT_FOLDERS)
+        raise UserError(f"no folder {here} here; name the folder that holds the records")
+    rendered = render(places, out)
+    console = Console()
+    console.print(summary(rendered.study))
+    aside = rendered.study.set_aside
+    if aside:
+        console.print(f"{len(aside)} set aside; report.md says which and why", highlight=False)
+    console.print(f"wrote {out / 'report.md'} and {len(rendered.files) - 1} more", highlight=False)

@@ -1,0 +1,1 @@
+"""Render records: tables, Markdown, CSV and charts. Reads files only, measures nothing."""

@@ -1,0 +1,63 @@
+"""Print runs and profiles as a rich table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich import box
+from rich.markup import escape as rich_escape
+from rich.table import Table
+
+from bench.report import escape
+from bench.report.headline import Headline, headlines, machine_of
+from bench.report.markdown import number, percent
+from bench.report.study import Study
+
+_FACETS: dict[str, Callable[[Headline], str]] = {
+    "data": lambda line: line.cell.dataset if line.cell else "–",
+    "recipe": lambda line: line.cell.recipe.name if line.cell else "–",
+    "epochs": lambda line: str(line.cell.recipe.epochs) if line.cell else "–",
+    "seeds": lambda line: str(len(line.cell.runs)) if line.cell else "–",
+    "device": lambda line: machine_of(line.row)[0] if line.row else "–",
+}
+
+
+def summary(study: Study) -> Table:
+    """Return the main table, narrow: what all rows share stands in the title alone."""
+    lines = headlines(study)
+    varying = [name for name, facet in _FACETS.items() if len({facet(line) for line in lines}) > 1]
+    shared = {name: _FACETS[name](lines[0]) for name in _FACETS if name not in varying}
+    title = ", ".join(f"{name} {_plain(value)}" for name, value in shared.items() if value != "–")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.padding = (0, 1, 0, 0)
+    for name in ("model", "stem", *varying):
+        table.add_column(name, overflow="fold")
+    batches = {line.offline.first.batch_size for line in lines if line.offline}
+    rate = f"img/s @{batches.pop()}" if len(batches) == 1 else "img/s"
+    for name in ("top-1 % (95 %)", "MACs M", "epoch s", rate, "ms @1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*_identity(line, varying), *_numbers(line))
+    return table
+
+
+def _identity(line: Headline, varying: list[str]) -> list[str]:
+    facets = [_plain(_FACETS[name](line)) for name in varying]
+    return [_plain(line.model.name), line.model.stem, *facets]
+
+
+def _numbers(line: Headline) -> list[str]:
+    cell, row = line.cell, line.row
+    offline = line.offline.timing if line.offline else None
+    single = line.single.timing if line.single else None
+    return [
+        percent(cell.top1, digits=1) if cell else "–",
+        number(row.first.cost.macs / 1e6) if row else "–",
+        number(cell.epoch_wall_s) if cell else "–",
+        number(offline.throughput) if offline else "–",
+        number(single.p50_ms) if single else "–",
+    ]
+
+
+def _plain(text: str) -> str:
+    return rich_escape(escape.shortened(text))

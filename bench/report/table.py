@@ -1,0 +1,216 @@
+"""The tidy table: one row per model × device × precision × runtime × batch size × mode.
+
+Accuracy and training columns come from run records, cost columns from profile records, joined on
+the model's identity. Fractions stay fractions and units are in the names.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from bench.report import escape
+from bench.report.study import Cell, CostRow, Measured, Study, depth, has_se, model_order
+from bench.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Value = str | int | float | bool | None
+
+COLUMNS: dict[str, str] = {
+    "model": "name of the model",
+    "stem": "cifar (3×3, stride 1) or imagenet (7×7, stride 2, max-pool)",
+    "se": "whether the model has squeeze-and-excitation blocks",
+    "depth": "number of layers that the model is named after",
+    "reduction": "the SE block's reduction ratio r",
+    "se_bias": "whether the SE block's fully connected layers have a bias",
+    "num_classes": "number of classes",
+    "image_size": "side of the square input in pixels",
+    "params": "number of trainable parameters",
+    "macs": "multiply-accumulates of convolutions and linear layers, one image, no bias",
+    "flops": "2 × macs",
+    "dataset": "label of the data set that the model was trained and tested on",
+    "dataset_digest": "first 12 hex digits of the SHA-256 of all its pixels and labels",
+    "num_train": "number of training images",
+    "num_test": "number of test images",
+    "recipe": "name of the training recipe",
+    "epochs": "epochs trained",
+    "train_batch_size": "images per training step",
+    "train_precision": "precision of the training",
+    "train_runtime": "runtime of the training",
+    "train_device": "device that the model was trained on",
+    "seeds": "number of runs that differ in the seed alone; the values are their means",
+    "top1": "fraction of test images whose first prediction is right, last epoch",
+    "top1_low": "lower end of its 95 % interval",
+    "top1_high": "upper end of its 95 % interval",
+    "top1_interval": "how the interval was found: Wilson for one seed, Student's t over seeds",
+    "top5": "fraction of test images with the label among the five best predictions",
+    "top5_low": "lower end of its 95 % interval",
+    "top5_high": "upper end of its 95 % interval",
+    "test_loss": "mean cross-entropy on the test images",
+    "epoch_wall_s": "seconds of one training epoch, training alone: median over epochs and seeds",
+    "train_s": "seconds of all training epochs: mean over seeds",
+    "train_throughput": "img/s while training: median over epochs and seeds",
+    "device": "device of the profile",
+    "device_name": "its name",
+    "num_threads": "CPU threads used",
+    "precision": "precision of the profile",
+    "runtime": "runtime of the profile",
+    "mode": "infer, or train for whole training steps",
+    "scenario": "offline (throughput) or single_stream (latency, one image at a time)",
+    "batch_size": "images per call",
+    "throughput": "img/s: all timed images over all timed seconds",
+    "throughput_low": "lower end of its 95 % interval",
+    "throughput_high": "upper end of its 95 % interval",
+    "latency_ms": "median time of one call",
+    "latency_p90_ms": "90th percentile of the time of one call",
+    "latency_p99_ms": "99th percentile, from 1,000 samples on",
+    "latency_iqr_share": "interquartile range over the median; above 0.25 the row is unstable",
+    "cost_interval": "how the intervals of the cost were found",
+    "num_blocks": "number of timed blocks",
+    "num_processes": "number of processes that they come from",
+    "flags": "what makes the timing doubtful",
+    "status": "ok, or why there is no timing: unsupported, wrong, out_of_memory",
+    "reason": "the same in words",
+    "torch": "version of torch of the profile, else of the training",
+    "run_ids": "records that the accuracy comes from",
+    "profile_ids": "records that the cost comes from",
+}
+
+
+def rows(study: Study) -> list[dict[str, Value]]:
+    """Return the rows of the table, each with every one of `COLUMNS`."""
+    cells: defaultdict[ModelSpec, list[Cell]] = defaultdict(list)
+    costs: defaultdict[ModelSpec, list[CostRow]] = defaultdict(list)
+    for cell in study.cells:
+        cells[cell.model].append(cell)
+    for cost in study.costs:
+        costs[cost.model].append(cost)
+    empty = dict.fromkeys(COLUMNS)
+    return [
+        empty | _identity(model) | _trained(cell) | _cost(cost)
+        for model in sorted({*cells, *costs}, key=model_order)
+        for cell in cells.get(model) or (None,)
+        for cost in costs.get(model) or (None,)
+    ]
+
+
+def frame(study: Study) -> pd.DataFrame:
+    """Return the table as a DataFrame with the columns of `COLUMNS`."""
+    import pandas as pd
+
+    return pd.DataFrame(rows(study), columns=list(COLUMNS)).convert_dtypes()
+
+
+def to_csv(study: Study) -> str:
+    """Return the table as CSV; cells that a spreadsheet would run are defused."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows(study):
+        writer.writerow([_csv_cell(value) for value in row.values()])
+    return text.getvalue()
+
+
+def _csv_cell(value: Value) -> Value:
+    if isinstance(value, str):
+        return escape.csv_cell(value)
+    return format(value, ".8g") if isinstance(value, float) else value
+
+
+def _identity(model: ModelSpec) -> dict[str, Value]:
+    return {
+        "model": model.name,
+        "stem": model.stem,
+        "se": has_se(model),
+        "depth": depth(model),
+        "reduction": model.reduction,
+        "se_bias": model.se_bias,
+        "num_classes": model.num_classes,
+        "image_size": model.image_size,
+    }
+
+
+def _trained(cell: Cell | None) -> dict[str, Value]:
+    if cell is None:
+        return {}
+    record = cell.runs[0].record
+    losses = [test.loss for test in cell.tests]
+    return {
+        "params": record.params,
+        "dataset": cell.dataset,
+        "dataset_digest": cell.digest[:12],
+        "num_train": record.dataset.num_train,
+        "num_test": record.dataset.num_test,
+        "recipe": cell.recipe.name,
+        "epochs": cell.recipe.epochs,
+        "train_batch_size": cell.recipe.batch_size,
+        "train_precision": record.spec.precision,
+        "train_runtime": record.spec.runtime,
+        "train_device": record.environment.device,
+        "seeds": len(cell.runs),
+        **_with_ends("top1", cell.top1),
+        "top1_interval": cell.top1.method if cell.top1 else None,
+        **_with_ends("top5", cell.top5),
+        "test_loss": sum(losses) / len(losses) if losses else None,
+        "epoch_wall_s": cell.epoch_wall_s,
+        "train_s": cell.train_s.value if cell.train_s else None,
+        "train_throughput": cell.train_throughput,
+        "torch": record.environment.packages.get("torch"),
+        "run_ids": " ".join(run.record.id for run in cell.runs),
+    }
+
+
+def _with_ends(name: str, measured: Measured | None) -> Mapping[str, Value]:
+    if measured is None:
+        return {}
+    return {name: measured.value, f"{name}_low": measured.low, f"{name}_high": measured.high}
+
+
+def _cost(row: CostRow | None) -> dict[str, Value]:
+    if row is None:
+        return {}
+    record, env = row.first, row.environment
+    return {
+        "params": record.cost.params,
+        "macs": record.cost.macs,
+        "flops": record.cost.flops,
+        "device": env.device,
+        "device_name": env.device_name,
+        "num_threads": env.num_threads,
+        "precision": record.precision,
+        "runtime": record.runtime,
+        "mode": record.mode,
+        "scenario": record.scenario,
+        "batch_size": record.batch_size,
+        "status": record.status,
+        "reason": record.reason,
+        "torch": env.packages.get("torch"),
+        "profile_ids": " ".join(profile.record.id for profile in row.profiles),
+        **_timing(row),
+    }
+
+
+def _timing(row: CostRow) -> dict[str, Value]:
+    timing = row.timing
+    if timing is None:
+        return {}
+    call = Measured.of(timing.call_s, timing.method)
+    batch = row.first.batch_size
+    return {
+        "throughput": timing.throughput,
+        "throughput_low": batch / call.high if call.high else None,
+        "throughput_high": batch / call.low if call.low else None,
+        "latency_ms": timing.p50_ms,
+        "latency_p90_ms": timing.p90_ms,
+        "latency_p99_ms": timing.p99_ms,
+        "latency_iqr_share": timing.iqr_share,
+        "cost_interval": call.method if call.low is not None else None,
+        "num_blocks": timing.num_blocks,
+        "num_processes": timing.num_processes,
+        "flags": "; ".join(timing.flags) or None,
+    }

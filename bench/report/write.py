@@ -1,0 +1,41 @@
+"""Render a report into a folder: the only file of this package that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.record import write_whole
+from bench.report import markdown, table
+from bench.report.load import load
+from bench.report.study import Study, study
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What was written, in order, and the study that it shows."""
+
+    study: Study
+    files: tuple[Path, ...]
+
+
+def render(folders: Iterable[Path], out: Path) -> Rendered:
+    """Write report.md, results.csv and the charts of all records in ``folders`` into ``out``.
+
+    The same records give the same bytes. Raises UserError when there are no records or ``out``
+    cannot be written to.
+    """
+    from bench.report.charts import charts  # matplotlib takes longer to import than to draw
+
+    found = study(load(folders))
+    drawn = charts(found)
+    images = [(chart.title, f"{chart.name}.png") for chart in drawn]
+    contents: dict[str, bytes] = {}
+    for chart in drawn:
+        contents |= {f"{chart.name}.png": chart.png, f"{chart.name}.svg": chart.svg}
+    contents["results.csv"] = table.to_csv(found).encode()
+    contents["report.md"] = markdown.report(found, images).encode()
+    for name, content in contents.items():
+        write_whole(out / name, content)
+    return Rendered(found, tuple(out / name for name in contents))

@@ -60,4 +60,13 @@ class RunDone:
     reused: bool
 
 
-Event = Preparing | RunStarted | StepDone | EpochDone | Evaluating | RunDone
+@dataclass(frozen=True)
+class Profiling:
+    """A profile is at ``stage`` of ``row``; ``fraction`` of all its groups is done."""
+
+    stage: str
+    row: str
+    fraction: float
+
+
+Event = Preparing | RunStarted | StepDone | EpochDone | Evaluating | RunDone | Profiling

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import device as devices
-from bench.errors import unknown
+from bench.errors import UserError, unknown
 from bench.record import EpochFacts
 from bench.spec import Precision, Recipe
 
@@ -52,6 +52,24 @@ class Training:
     history: list[EpochFacts] = field(default_factory=list)
 
 
+def check_runtime(runtime: str, device: str) -> None:
+    """Raise UserError unless models can be trained in ``runtime`` on ``device``."""
+    if runtime not in RUNTIMES:
+        raise unknown("training runtime", runtime, RUNTIMES)
+    if runtime == "channels_last" and devices.kind(device) == "mps":
+        raise UserError("mps computes wrong gradients in channels_last; choose runtime eager")
+
+
+def memory_format(runtime: str) -> torch.memory_format:
+    """Return how images (B, C, H, W) and weights lie in memory."""
+    return torch.channels_last if runtime == "channels_last" else torch.contiguous_format
+
+
+def place(model: nn.Module, device: str, runtime: str) -> nn.Module:
+    """Move a model to its device and into the memory format of the runtime."""
+    return model.to(device=device, memory_format=memory_format(runtime))  # type: ignore[call-overload]
+
+
 def start(model: nn.Module, recipe: Recipe, *, device: str, precision: Precision) -> Training:
     """Return a training of ``model``, which lies on ``device`` already, before its first step."""
     optimizer = torch.optim.SGD(
@@ -75,48 +93,41 @@ def fit(
     device: str,
     precision: Precision = "fp32",
     runtime: str = "eager",
-    on_step: Callable[[Training], None] | None = None,
+    on_step: Callable[[], None] = lambda: None,
+    save_due: Callable[[], bool] = lambda: False,
+    save: Callable[[Training], None] = lambda training: None,
     clock: Callable[[], float] = perf_counter,
 ) -> Iterator[EpochFacts]:
     """Train from where ``training`` stands to the recipe's last epoch, yielding each epoch.
 
     ``batches(epoch, step)`` gives images (B, C, H, W) and labels (B,) on the device.
-    ``on_step`` is called after each step has been given to the device; what it raises ends the
+    ``on_step`` is called after each step has been given to the device. When ``save_due()``, the
+    device is waited for and ``save`` called, its time not counted; what it raises ends the
     training between two steps. Raises `Diverged` when an epoch's mean loss is not finite.
     """
-    take_step = step_function(training, recipe, device=device, precision=precision, runtime=runtime)
+    take_step = step_function(training, device=device, precision=precision, runtime=runtime)
+    synchronize = devices.synchronizer(device)
     while training.epoch < recipe.epochs:
-        _one_epoch(training, batches, recipe, num_steps, take_step, device, on_step, clock)
+        training.model.train()
+        synchronize()
+        begin = clock() - training.wall_s
+        for images, labels in batches(training.epoch, training.step):
+            rate = learning_rate(recipe, training.epoch, training.step, num_steps)
+            set_learning_rate(training.optimizer, rate)
+            take_step(images, labels)
+            training.step += 1
+            training.num_images += len(labels)
+            on_step()
+            if save_due():
+                synchronize()
+                training.wall_s = clock() - begin
+                save(training)
+                begin = clock() - training.wall_s
+        synchronize()
+        training.wall_s = clock() - begin
         facts = _close_epoch(training, recipe, num_steps)
         training.history.append(facts)
         yield facts
-
-
-def _one_epoch(
-    training: Training,
-    batches: Batches,
-    recipe: Recipe,
-    num_steps: int,
-    take_step: Callable[[Tensor, Tensor], None],
-    device: str,
-    on_step: Callable[[Training], None] | None,
-    clock: Callable[[], float],
-) -> None:
-    synchronize = devices.synchronizer(device)
-    training.model.train()
-    synchronize()
-    begin = clock() - training.wall_s
-    for images, labels in batches(training.epoch, training.step):
-        rate = learning_rate(recipe, training.epoch, training.step, num_steps)
-        set_learning_rate(training.optimizer, rate)
-        take_step(images, labels)
-        training.step += 1
-        training.num_images += len(labels)
-        training.wall_s = clock() - begin
-        if on_step is not None:
-            on_step(training)
-    synchronize()
-    training.wall_s = clock() - begin
 
 
 def _close_epoch(training: Training, recipe: Recipe, num_steps: int) -> EpochFacts:
@@ -139,14 +150,14 @@ def _close_epoch(training: Training, recipe: Recipe, num_steps: int) -> EpochFac
 
 
 def step_function(
-    training: Training, recipe: Recipe, *, device: str, precision: Precision, runtime: str
+    training: Training, *, device: str, precision: Precision, runtime: str
 ) -> Callable[[Tensor, Tensor], None]:
     """Return the function that takes one optimiser step on images (B, C, H, W), labels (B,).
 
     Losses and hits add up on the device, so a step never waits for it.
     """
     optimizer, scaler, totals = training.optimizer, training.scaler, training.totals
-    model = _forward_in(runtime, training.model)
+    model = torch.compile(training.model) if runtime == "compile" else training.model
 
     def take_step(images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -161,12 +172,6 @@ def step_function(
             totals[1] += (logits.argmax(1) == labels).sum()
 
     return take_step
-
-
-def _forward_in(runtime: str, model: nn.Module) -> Callable[[Tensor], Tensor]:
-    if runtime not in RUNTIMES:
-        raise unknown("training runtime", runtime, RUNTIMES)
-    return torch.compile(model) if runtime == "compile" else model
 
 
 def learning_rate(recipe: Recipe, epoch: int, step: int, num_steps: int) -> float:

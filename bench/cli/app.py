@@ -1,0 +1,80 @@
+"""The commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from bench import __version__
+from bench.cli.doctor import doctor
+from bench.cli.evaluate import evaluate
+from bench.cli.listing import datasets, models, recipes
+from bench.cli.report import report
+from bench.cli.run import run
+from bench.cli.train import train
+from bench.errors import UserError
+from bench.signals import EXIT_PREEMPTED, Preempted
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Commands(TyperGroup):
+    """Print what the user can mend as one line on stderr, and leave with its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except Preempted as reason:
+            _leave(str(reason), EXIT_PREEMPTED)
+        except KeyboardInterrupt:
+            _leave("interrupted", EXIT_INTERRUPTED)
+        except ValueError as error:
+            if not _is_the_users(error):
+                raise
+            _leave(f"error: {error}", EXIT_USAGE)
+
+
+def _is_the_users(error: ValueError) -> bool:
+    # If senet was never imported, none of its errors can have been raised; importing it is slow.
+    senet = sys.modules.get("senet")
+    return isinstance(error, UserError | senet.ModelError if senet else UserError)
+
+
+def _leave(message: str, code: int) -> None:
+    typer.echo(" ".join(message.split("\n")), err=True)
+    raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (run, train, evaluate, report, models, datasets, recipes, doctor):
+    app.command()(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"senet-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Accuracy against execution cost for image classifiers: SE-ResNet beside ResNet.
+
+    Start with [bold]senet-bench run quickstart[/bold], which needs no data.
+    [bold]senet-bench doctor[/bold] tells what this machine can do.
+    """

@@ -1,0 +1,116 @@
+"""``senet-bench evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli import options as opt
+
+if TYPE_CHECKING:
+    from bench.rescore import Rescored
+
+
+def evaluate(
+    source: Annotated[str, typer.Argument(help="A run's folder, or a weights file.")],
+    model: Annotated[str | None, typer.Option(help="Which model the file is for.")] = None,
+    stem: Annotated[str | None, typer.Option(help="cifar or imagenet (default).")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set (default: cifar10).")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Whose normalisation the model expects (default: standard).")
+    ] = None,
+    data_dir: opt.DataDir = None,
+    data_label: opt.DataLabel = None,
+    labels: opt.Labels = "fine",
+    image_size: opt.ImageSize = 32,
+    test_limit: opt.TestLimit = None,
+    reduction: opt.Reduction = None,
+    se_bias: opt.SEBias = None,
+    device: opt.DeviceName = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, tf32, bf16 or fp16 (default: the run's, or fp32).")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="For a file: keep a record in this folder of runs.")
+    ] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Test saved weights: top-1 and top-5 on the test set, without augmentation.
+
+    A run's folder knows its model, data and recipe. A weights file (.safetensors or .pt, of this
+    project, torchvision, timm or the reference repository) or torchvision:IMAGENET1K_V2 needs
+    --model unless this project wrote it; --out brings it into reports.
+
+    [bold]Examples[/bold]
+
+      senet-bench evaluate runs/resnet18-imagenet-shapes-quick-e3-s0-1a2b3c4d
+
+      senet-bench evaluate se.safetensors --model se_resnet50 --stem cifar --json
+    """
+    from bench.cli.screen import screen
+    from bench.device import resolve
+    from bench.errors import UserError
+    from bench.rescore import rescore_file, rescore_run
+
+    if Path(source).is_dir():
+        known: dict[str, object] = {
+            "--model": model,
+            "--stem": stem,
+            "--dataset": dataset,
+            "--recipe": recipe,
+            "--reduction": reduction,
+            "--se-bias": se_bias,
+            "--out": out,
+        }
+        for option, value in known.items():
+            if value is not None:
+                raise UserError(f"{source} is a run's folder: {option} does not apply")
+        with screen(stderr=True) as emit:
+            result = rescore_run(
+                Path(source),
+                device=resolve(device),
+                precision=precision,
+                data_dir=data_dir,
+                test_limit=test_limit,
+                emit=emit,
+            )
+    else:
+        data = opt.data_spec(
+            dataset or "cifar10", data_dir, data_label, labels, image_size, None, test_limit
+        )
+        with screen(stderr=True) as emit:
+            result = rescore_file(
+                source,
+                data,
+                model=model,
+                stem=stem,
+                reduction=reduction,
+                se_bias=se_bias,
+                recipe=recipe or "standard",
+                device=resolve(device),
+                precision=precision or "fp32",
+                out=out,
+                emit=emit,
+            )
+    if as_json:
+        opt.print_json(result.as_json())
+    else:
+        _print(result)
+
+
+def _print(result: Rescored) -> None:
+    accuracy = result.accuracy
+    typer.echo(f"{result.model} ({result.stem} stem), {result.source}")
+    typer.echo(f"  {result.dataset}, {result.device}, {result.precision}")
+    counted = f"{accuracy.top1_correct:,} of {accuracy.num_images:,}"
+    typer.echo(f"  test top-1 {100 * accuracy.top1:.2f} % ({counted})")
+    if accuracy.top5 is not None:
+        typer.echo(f"  test top-5 {100 * accuracy.top5:.2f} %")
+    typer.echo(f"  test loss  {accuracy.loss:.4f}")
+    if result.recorded_top1 is not None:
+        images = "the same images" if result.same_images else "other images"
+        typer.echo(f"  the record says {100 * result.recorded_top1:.2f} % on {images}")
+    if result.record:
+        typer.echo(f"  record: {result.record}")

@@ -1,0 +1,107 @@
+"""``senet-bench models``, ``datasets`` and ``recipes``: what the other commands can be told."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli import options as opt
+
+
+def models(
+    num_classes: Annotated[int, typer.Option(help="Classes of the classifier.")] = 10,
+    image_size: Annotated[int, typer.Option(help="Pixels a side.")] = 32,
+    as_json: opt.AsJson = False,
+) -> None:
+    """List the models with their parameters and multiply-accumulates, for both stems.
+
+    MACs count convolutions and linear layers of one image; FLOPs are twice that.
+    """
+    import senet
+    from bench.cost import count
+    from bench.run import build, identify
+    from bench.spec import STEMS, ModelSpec, validated
+
+    validated(ModelSpec, {"name": "any", "num_classes": num_classes, "image_size": image_size})
+    rows: list[dict[str, Any]] = []
+    for name in senet.MODELS:
+        for stem in STEMS:
+            model = identify(name, stem=stem, num_classes=num_classes, image_size=image_size)
+            cost = count(build(model), image_size)
+            rows.append(
+                {
+                    "model": name,
+                    "stem": stem,
+                    "se": senet.is_se(name),
+                    "params": cost.params,
+                    "macs": cost.macs,
+                    "flops": cost.flops,
+                }
+            )
+    if as_json:
+        opt.print_json(rows)
+    else:
+        title = f"{image_size}×{image_size} images, {num_classes} classes"
+        _print_table(rows, title, {"params": "params", "macs": "MACs", "flops": "FLOPs = 2 × MACs"})
+
+
+def datasets(as_json: opt.AsJson = False) -> None:
+    """List the data sets and what each of them needs."""
+    import inspect
+
+    from bench.data import DATASETS
+
+    rows = [
+        {"dataset": name, "what": (inspect.getdoc(loader) or "").partition("\n")[0]}
+        for name, loader in DATASETS.items()
+    ]
+    if as_json:
+        opt.print_json(rows)
+    else:
+        _print_table(rows, "Data sets", {})
+
+
+def recipes(as_json: opt.AsJson = False) -> None:
+    """List the training recipes with all their hyper-parameters."""
+    from bench.spec import RECIPES
+
+    rows = [recipe.model_dump(mode="json") for recipe in RECIPES.values()]
+    if as_json:
+        opt.print_json(rows)
+        return
+    turned = [{"": key, **{str(row["name"]): _text(row[key]) for row in rows}} for key in rows[0]]
+    _print_table(turned[1:], "Recipes", {})
+
+
+def _text(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "–"
+        case list():
+            return ", ".join(map(str, value)) or "–"
+        case None | 0 | 0.0:
+            return "–"
+        case _:
+            return str(value)
+
+
+def _print_table(rows: list[dict[str, Any]], title: str, headings: dict[str, str]) -> None:
+    """Print rows as a table: numbers right-aligned with thousands separated."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for key, value in rows[0].items():
+        number = isinstance(value, int) and not isinstance(value, bool)
+        table.add_column(headings.get(key, key), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "–"
+    return f"{value:,}" if isinstance(value, int) else str(value)

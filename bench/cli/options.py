@@ -1,0 +1,96 @@
+"""Options that several commands share, and what turns their text into values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bench.spec import DataSpec
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where the data set's files are or go (default: the user's cache folder)."),
+]
+DataName = Annotated[
+    str, typer.Option("--dataset", help="cifar10, cifar100, folder, or the embedded shapes.")
+]
+DataLabel = Annotated[
+    str | None, typer.Option(help="What reports call the data set, e.g. 'CIFAR-10 (JPEG copy)'.")
+]
+Labels = Annotated[str, typer.Option(help="CIFAR-100's label set: fine (100) or coarse (20).")]
+ImageSize = Annotated[int, typer.Option(help="Pixels a side, for --dataset folder.")]
+TrainLimit = Annotated[
+    int | None, typer.Option(help="Use this many training images, balanced over the classes.")
+]
+TestLimit = Annotated[
+    int | None, typer.Option(help="Use this many test images, balanced over the classes.")
+]
+StemName = Annotated[
+    str, typer.Option("--stem", help="cifar (3×3, stride 1) or imagenet (7×7, stride 2, max-pool).")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="reference, standard or quick; see 'senet-bench recipes'.")
+]
+Epochs = Annotated[int | None, typer.Option(help="Epochs; the recipe's milestones scale with it.")]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images a training step.")]
+Seed = Annotated[int, typer.Option(help="Seed of the weights, the order and the augmentation.")]
+DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, tf32, bf16 or fp16.")]
+TrainRuntime = Annotated[
+    str, typer.Option("--runtime", help="eager, channels_last or compile, for training.")
+]
+Reduction = Annotated[int | None, typer.Option(help="The SE block's r (default 16).")]
+SEBias = Annotated[
+    bool | None,
+    typer.Option("--se-bias/--no-se-bias", help="FC layers of the SE block with bias (default)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
+Runs = Annotated[Path, typer.Option("--out", help="Folder of runs; each gets one of its own.")]
+
+
+def data_spec(
+    name: str,
+    data_dir: Path | None,
+    label: str | None,
+    labels: str,
+    image_size: int,
+    train_limit: int | None,
+    test_limit: int | None,
+) -> DataSpec:
+    """Return the DataSpec of the shared data options; UserError for what is not one."""
+    from bench.data import DATASETS
+    from bench.errors import unknown
+    from bench.spec import DataSpec, validated
+
+    if name not in DATASETS:
+        raise unknown("dataset", name, DATASETS)
+    given = {
+        "name": name,
+        "data_dir": str(data_dir) if data_dir else None,
+        "label": label,
+        "labels": labels,
+        "image_size": image_size,
+        "train_limit": train_limit,
+        "test_limit": test_limit,
+    }
+    return validated(DataSpec, given)
+
+
+def int_list(option: str, text: str) -> tuple[int, ...]:
+    """Return the whole numbers in a comma-separated text; UserError names the option."""
+    from bench.errors import UserError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{option} takes whole numbers separated by commas, not {text!r}") from None
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as strict JSON, alone, on stdout."""
+    typer.echo(json.dumps(value, allow_nan=False, indent=2, ensure_ascii=False))

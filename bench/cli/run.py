@@ -1,0 +1,76 @@
+"""``senet-bench run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli import options as opt
+
+
+def run(
+    source: Annotated[
+        str, typer.Argument(help="quickstart, reference, matched, or a TOML file.")
+    ] = "quickstart",
+    data_dir: opt.DataDir = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Another data set than the experiment's.")
+    ] = None,
+    data_label: opt.DataLabel = None,
+    epochs: opt.Epochs = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Other seeds, e.g. 0,1,2; one run of each model for each.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of the runs (default: runs/NAME).")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report (default: reports/NAME).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished runs.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw unfinished runs away and begin anew.")
+    ] = False,
+) -> None:
+    """Carry out a whole comparison: train, test and profile every model, write the report.
+
+    Runs that are finished already are not trained again, so the command can be repeated.
+
+    [bold]Examples[/bold]
+
+      senet-bench run quickstart
+
+      senet-bench run matched --data-dir data --seeds 0,1,2
+
+      senet-bench run mine.toml --resume
+    """
+    from rich.console import Console
+
+    from bench.cli.screen import screen
+    from bench.conduct import conduct
+    from bench.experiment import load_experiment
+    from bench.report.console import summary
+    from bench.run import existing
+
+    experiment = load_experiment(source).changed(
+        dataset=dataset,
+        data_dir=str(data_dir) if data_dir else None,
+        label=data_label,
+        epochs=epochs,
+        seeds=opt.int_list("--seeds", seeds) if seeds else None,
+        device=device,
+    )
+    report = out or Path("reports") / experiment.name
+    with screen() as emit:
+        done = conduct(
+            experiment,
+            runs or Path("runs") / experiment.name,
+            report,
+            emit=emit,
+            existing=existing(resume=resume, restart=restart),
+        )
+    Console().print(summary(done.rendered.study))
+    typer.echo(f"\nReport: {report / 'report.md'}   Table: {report / 'results.csv'}")

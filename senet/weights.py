@@ -220,7 +220,15 @@ def _download(model: nn.Module, name: str) -> State:
     weights = choices[name]
     wanted = Architecture(architecture.name, "imagenet", len(weights.meta["categories"]))
     if architecture != wanted:  # said before a hundred megabytes are fetched
-        raise ModelError(f"{PRETRAINED_PREFIX}{name} is of {wanted}, the model is {architecture}")
+        advice = (
+            f"num_classes={wanted.num_classes}"
+            if architecture.num_classes != wanted.num_classes
+            else f"stem={wanted.stem!r}"
+        )
+        raise ModelError(
+            f"{PRETRAINED_PREFIX}{name} is of {wanted}, the model is {architecture}; "
+            f"build the model with {advice}"
+        )
     try:
         # torch announces downloads on standard output, which belongs to the caller.
         with contextlib.redirect_stdout(sys.stderr):

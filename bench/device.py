@@ -11,11 +11,13 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from bench.errors import UserError, unknown
 from bench.spec import PRECISIONS, Precision
@@ -137,6 +139,31 @@ def release_memory(device: str) -> None:
             torch.mps.empty_cache()
         case _:
             pass
+
+
+def sender(device: str) -> Callable[[Tensor], Callable[[], Tensor]]:
+    """Return a function that starts to copy a host tensor, and returns one that gives the copy.
+
+    On CUDA the copy runs beside the computation, out of pinned memory and on a stream of its own;
+    whoever takes it waits for it on the device alone. Elsewhere the copy is made when it is taken.
+    """
+    if kind(device) != "cuda":
+        return lambda tensor: partial(Tensor.to, tensor, device)
+    stream = torch.cuda.Stream(device)
+
+    def send(tensor: Tensor) -> Callable[[], Tensor]:
+        with torch.cuda.stream(stream):
+            copy = tensor.pin_memory().to(device, non_blocking=True)
+            return partial(_received, copy, stream.record_event())
+
+    return send
+
+
+def _received(copy: Tensor, sent: torch.cuda.Event) -> Tensor:
+    current = torch.cuda.current_stream(copy.device)
+    current.wait_event(sent)
+    copy.record_stream(current)  # or its memory could be used again while this stream reads it
+    return copy
 
 
 def precision_problem(device: str, precision: str) -> str | None:

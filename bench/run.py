@@ -236,18 +236,18 @@ def _fit(
 ) -> str | None:
     """Train to the end; return None, or why there is nothing to test."""
     recipe, num_train = spec.recipe, len(dataset.train)
-    split = data.place(dataset.train, spec.device)
+    memory_format = train.memory_format(spec.runtime)
+    split = data.place(dataset.train, spec.device, recipe.crop_padding, memory_format)
     warnings.extend([split.warning] if split.warning else [])
     num_steps = data.num_steps(num_train, recipe)
     params = num_params(training.model)
     emit(RunStarted(spec, params, num_train, num_steps, training.epoch))
     normalization = data.normalization(recipe, dataset)
-    memory_format = train.memory_format(spec.runtime)
 
     def batches(epoch: int, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         plan = data.plan_epoch(num_train, recipe, spec.seed, epoch)
         return data.train_batches(
-            split, plan, recipe, normalization, step, memory_format=memory_format
+            split, plan, recipe, normalization, step, num_classes=len(dataset.classes)
         )
 
     with stop_requests() as stop_requested, devices.computing_in(spec.device, spec.precision):
@@ -323,9 +323,10 @@ def predict(
     model: nn.Module, dataset: data.Dataset, spec: RunSpec, emit: Emit
 ) -> evaluate.Predictions:
     """Classify the test set, unaugmented and in order, as the recipe normalises it."""
-    split = data.place(dataset.test, spec.device)
+    memory_format = train.memory_format(spec.runtime)
+    split = data.place(dataset.test, spec.device, memory_format=memory_format)
     normalization = data.normalization(spec.recipe, dataset)
-    batches = data.test_batches(split, EVAL_BATCH, normalization, train.memory_format(spec.runtime))
+    batches = data.test_batches(split, EVAL_BATCH, normalization)
     with devices.computing_in(spec.device, spec.precision):
         return evaluate.predict(
             model,

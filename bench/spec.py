@@ -109,6 +109,9 @@ class Recipe(Frozen):
     ``milestones`` are epochs after which the learning rate is multiplied by ``gamma``; they belong
     to ``epochs`` and scale with it (see `with_epochs`). ``normalization`` is ``half`` for
     (x - 0.5) / 0.5 and ``pixels`` for the mean and standard deviation of the training pixels.
+    ``cutout_size`` is the side in pixels of Cutout's square, ``random_erasing_prob`` the chance
+    that Random Erasing blanks a box, ``mixup_alpha`` the parameter of Mixup's Beta distribution; 0
+    switches each off.
     """
 
     name: str
@@ -126,6 +129,9 @@ class Recipe(Frozen):
     crop_padding: NonNegativeInt = 0
     flip: bool = False
     drop_last: bool = False
+    cutout_size: NonNegativeInt = 0
+    random_erasing_prob: Annotated[float, Field(ge=0, le=1)] = 0.0
+    mixup_alpha: NonNegativeFloat = 0.0
 
     def with_epochs(self, epochs: int) -> Recipe:
         """Return this recipe stretched or shortened to ``epochs``, milestones in proportion."""
@@ -183,7 +189,7 @@ def get_recipe(name: str) -> Recipe:
 
 
 class RunSpec(Frozen):
-    """One model to train (or to load) and to evaluate."""
+    """One model to train, or with ``train`` off to load from ``weights``, and to evaluate."""
 
     model: ModelSpec
     data: DataSpec
@@ -192,6 +198,7 @@ class RunSpec(Frozen):
     device: str = "cpu"
     precision: Precision = "fp32"
     runtime: str = "eager"
+    train: bool = True
     weights: str | None = None
     weights_sha256: str | None = None
 
@@ -209,8 +216,9 @@ class RunSpec(Frozen):
     def folder_name(self) -> str:
         """Return a readable, unique folder name for this run."""
         model, data = self.model, self.data
-        parts = (model.name, model.stem, data.name, self.recipe.name)
-        return "-".join(parts) + f"-e{self.recipe.epochs}-s{self.seed}-{self.digest()}"
+        trained = f"e{self.recipe.epochs}-s{self.seed}" if self.train else "loaded"
+        parts = (model.name, model.stem, data.name, self.recipe.name, trained, self.digest())
+        return "-".join(parts)
 
 
 class TimingSpec(Frozen):

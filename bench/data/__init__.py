@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 from bench.data.augment import EpochPlan, plan_epoch
 from bench.data.batches import (
-    DeviceSplit,
     Normalization,
     normalization,
     num_steps,
-    place,
+    share,
     test_batches,
     train_batches,
 )
 from bench.data.dataset import Dataset, Split, facts, first_balanced, make_dataset
+from bench.data.placing import DeviceSplit, place
 from bench.data.shapes import Progress, load_shapes
 from bench.errors import unknown
 from bench.spec import DataSpec
@@ -36,6 +36,7 @@ __all__ = [
     "num_steps",
     "place",
     "plan_epoch",
+    "share",
     "test_batches",
     "train_batches",
 ]

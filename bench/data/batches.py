@@ -1,24 +1,31 @@
 """The on-device input pipeline: a whole set held as uint8, a few vectorised operations a batch.
 
-B, C, H, W: batch, channels, height, width. Images are cropped and flipped as bytes, then become
-(x / 255 - mean) / std, as ToTensor and Normalize make them.
+B, C, H, W: batch, channels, height, width; P and Q as in `bench.data.placing`. Images are cropped
+and mirrored as bytes, then become (x / 255 - mean) / std, as ToTensor and Normalize make them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench import device as devices
 from bench.data.augment import EpochPlan
-from bench.data.dataset import Dataset, Split
+from bench.data.dataset import Dataset
+from bench.data.placing import DeviceSplit, gather
 from bench.errors import UserError
 from bench.spec import Recipe
 
 HALF = (0.5, 0.5, 0.5)
+NUM_AHEAD = 2  # batches that are on their way while one is computed with
+
+Positions = slice | Tensor
 
 
 @dataclass(frozen=True)
@@ -29,40 +36,30 @@ class Normalization:
     std: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class DeviceSplit:
-    """A split on a device: images uint8 (N, 3, H, W), labels int64 (N,)."""
-
-    images: Tensor
-    labels: Tensor
-    device: str
-    warning: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-def place(split: Split, device: str) -> DeviceSplit:
-    """Copy a split to the device that will train on it."""
-    return DeviceSplit(split.images.to(device), split.labels.to(device), device)
-
-
 def normalization(recipe: Recipe, dataset: Dataset) -> Normalization:
-    """Return what the recipe subtracts and divides by."""
+    """Return what the recipe subtracts and divides by; a channel of one value is not divided."""
     if recipe.normalization == "half":
         return Normalization(HALF, HALF)
-    return Normalization(dataset.pixel_mean, dataset.pixel_std)
+    return Normalization(dataset.pixel_mean, tuple(std or 1.0 for std in dataset.pixel_std))
 
 
 def num_steps(num_images: int, recipe: Recipe) -> int:
     """Return the steps of one epoch; a batch larger than the set is refused (UserError)."""
-    if recipe.batch_size > num_images:
-        raise UserError(
-            f"batch size {recipe.batch_size} is larger than the training set of {num_images} images"
-        )
-    return (
-        num_images // recipe.batch_size if recipe.drop_last else -(-num_images // recipe.batch_size)
-    )
+    size = recipe.batch_size
+    if size > num_images:
+        raise UserError(f"batch size {size} is larger than the training set ({num_images} images)")
+    return num_images // size if recipe.drop_last else -(-num_images // size)
+
+
+def share(step: int, num_images: int, batch_size: int, rank: int, world_size: int) -> slice:
+    """Return the positions of the epoch that one process takes in one step.
+
+    The shares of a step are disjoint, cover its batch, and differ by one image at most; a last
+    batch smaller than ``world_size`` leaves some of them empty.
+    """
+    start = step * batch_size
+    size = min(batch_size, num_images - start)
+    return slice(start + rank * size // world_size, start + (rank + 1) * size // world_size)
 
 
 def train_batches(
@@ -71,78 +68,150 @@ def train_batches(
     recipe: Recipe,
     normalization: Normalization,
     start_step: int = 0,
+    *,
+    num_classes: int | None = None,
     rank: int = 0,
     world_size: int = 1,
-    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the augmented images, float32 (B, 3, H, W), and labels of each step from ``start_step``.
+    """Yield the augmented images, float32 (B, C, H, W), and the targets of each step left.
 
+    Targets are labels, int64 (B,), or with Mixup the shares of the classes, float32
+    (B, ``num_classes``); cross-entropy takes either. The images lie in the split's memory format.
     With several processes each gets its share of every global batch of ``recipe.batch_size``.
     """
-    images = _pad(split.images, recipe.crop_padding)
-    scale, shift = _scale_and_shift(normalization, split.device)
-    on_device = EpochPlan(*(None if t is None else t.to(split.device) for t in vars(plan).values()))
-    for step in range(start_step, num_steps(len(plan), recipe)):
-        span = share(step, len(plan), recipe.batch_size, rank, world_size)
-        chosen = on_device.order[span]
-        batch = _crop(images, chosen, on_device.crop, span, split.images.shape[-1])
-        batch = _flip(batch, on_device.flip, span)
-        yield _normalize(batch, scale, shift, memory_format), split.labels[chosen]
+    assert split.padding == recipe.crop_padding, "the split was placed for another recipe"
+    steps = range(start_step, num_steps(len(plan), recipe))
+    spans = [share(step, len(plan), recipe.batch_size, rank, world_size) for step in steps]
+    here, there = _on(plan, split.pixels.device), _on(plan, split.device)
+    scale = _scale(normalization, split)
+    pixels = _delivered((_chosen(split, here, span) for span in spans), split)
+    for span, batch in zip(spans, pixels, strict=True):
+        positions = _positions(there, span)
+        images = _images(_normalize(_mirror(batch, there.flip, positions), *scale))
+        images = _cut_out(images, there.cutout, recipe.cutout_size, positions)
+        images = _erase(images, there.erasing, positions)
+        labels = split.labels[there.order[positions]]
+        yield _mix(images, labels, there.mix_kept, span, num_classes)
 
 
 def test_batches(
-    split: DeviceSplit,
-    batch_size: int,
-    normalization: Normalization,
-    memory_format: torch.memory_format = torch.contiguous_format,
+    split: DeviceSplit, batch_size: int, normalization: Normalization
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every image once, in order and unaugmented, float32 (B, 3, H, W), with its label."""
-    scale, shift = _scale_and_shift(normalization, split.device)
-    for start in range(0, len(split), batch_size):
-        span = slice(start, min(start + batch_size, len(split)))
-        yield _normalize(split.images[span], scale, shift, memory_format), split.labels[span]
+    """Yield every image once, in order and unaugmented, float32 (B, C, H, W), with its label."""
+    assert split.padding == 0, "the split was placed for training"
+    scale = _scale(normalization, split)
+    pixels = _delivered(iter(split.pixels.split(batch_size)), split)
+    for batch, labels in zip(pixels, split.labels.split(batch_size), strict=True):
+        yield _images(_normalize(batch, *scale)), labels
 
 
-def share(step: int, num_images: int, batch_size: int, rank: int, world_size: int) -> slice:
-    """Return the positions of the epoch that one process takes in one step.
-
-    The shares of a step are disjoint, cover its batch, and differ by one image at most.
-    """
-    start = step * batch_size
-    size = min(batch_size, num_images - start)
-    return slice(start + rank * size // world_size, start + (rank + 1) * size // world_size)
-
-
-def _pad(images: Tensor, padding: int) -> Tensor:
-    # Zeros before normalisation, as torchvision's RandomCrop pads the raw image.
-    return F.pad(images, (padding,) * 4) if padding else images
+def _on(plan: EpochPlan, device: str | torch.device) -> EpochPlan:
+    moved = {
+        field.name: getattr(plan, field.name).to(device)
+        for field in fields(plan)
+        if getattr(plan, field.name) is not None
+    }
+    return replace(plan, **moved)
 
 
-def _crop(images: Tensor, chosen: Tensor, crop: Tensor | None, span: slice, size: int) -> Tensor:
-    if crop is None:
-        return images[chosen]
-    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # (N, 3, top, left, H, W), a view
-    channel = torch.arange(images.shape[1], device=images.device)
-    top, left = crop[span, 0, None], crop[span, 1, None]
-    return windows[chosen[:, None], channel, top, left]
+def _positions(plan: EpochPlan, span: slice) -> Positions:
+    """Return where in the epoch a step's images stand, with Mixup their partners after them."""
+    if plan.mix_partner is None:
+        return span
+    own = torch.arange(span.start, span.stop, device=plan.mix_partner.device)
+    return torch.cat([own, plan.mix_partner[span]])
 
 
-def _flip(batch: Tensor, flip: Tensor | None, span: slice) -> Tensor:
+def _chosen(split: DeviceSplit, plan: EpochPlan, span: slice) -> Tensor:
+    positions = _positions(plan, span)
+    return gather(split, plan.order[positions], None if plan.crop is None else plan.crop[positions])
+
+
+def _delivered(batches: Iterator[Tensor], split: DeviceSplit) -> Iterator[Tensor]:
+    """Yield batches on the split's device, those from host memory copied ahead of their use."""
+    if not split.on_host:
+        yield from batches
+        return
+    send = devices.sender(split.device)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+
+        def next_sent() -> Callable[[], Tensor] | None:
+            batch = next(batches, None)
+            return None if batch is None else send(batch)
+
+        ahead = deque(pool.submit(next_sent) for _ in range(NUM_AHEAD))
+        while receive := ahead.popleft().result():
+            ahead.append(pool.submit(next_sent))
+            yield receive()
+
+
+def _mirror(batch: Tensor, flip: Tensor | None, positions: Positions) -> Tensor:
     if flip is None:
         return batch
-    return torch.where(flip[span, None, None, None], batch.flip(3), batch)
+    # One of two copies is selected whole: where() with a mask per image is ten times as slow.
+    both = torch.cat([batch, batch.flip(3)])
+    which = torch.arange(len(batch), device=batch.device) + len(batch) * flip[positions]
+    return both.index_select(0, which)
 
 
-def _scale_and_shift(normalization: Normalization, device: str) -> tuple[Tensor, Tensor]:
-    scale = [1 / (255 * std) for std in normalization.std]
-    shift = [-mean / std for mean, std in zip(normalization.mean, normalization.std, strict=True)]
+def _scale(normalization: Normalization, split: DeviceSplit) -> tuple[Tensor, Tensor]:
+    """Return what to subtract from a byte and then to multiply by, (P, H, W, Q) each."""
+    _, planes, _, _, depth = split.pixels.shape
+    shape = planes, split.image_size, split.image_size, depth
+
+    def spread(values: list[float]) -> Tensor:
+        # As large as an image, so that channels_last has no inner loop of three numbers.
+        channels = torch.tensor(values, dtype=torch.float32).view(planes, 1, 1, depth)
+        return channels.expand(shape).contiguous().to(split.device)
+
     return (
-        torch.tensor(scale, device=device).view(1, -1, 1, 1),
-        torch.tensor(shift, device=device).view(1, -1, 1, 1),
+        spread([255 * mean for mean in normalization.mean]),
+        spread([1 / (255 * std) for std in normalization.std]),
     )
 
 
-def _normalize(
-    batch: Tensor, scale: Tensor, shift: Tensor, memory_format: torch.memory_format
-) -> Tensor:
-    return batch.to(torch.float32, memory_format=memory_format).mul_(scale).add_(shift)
+def _normalize(batch: Tensor, subtrahend: Tensor, factor: Tensor) -> Tensor:
+    return batch.to(torch.float32).sub_(subtrahend).mul_(factor)
+
+
+def _images(batch: Tensor) -> Tensor:
+    """View (B, P, H, W, Q) as (B, C, H, W), channels_last where P is 1."""
+    return batch.squeeze(4) if batch.shape[1] > 1 else batch.squeeze(1).permute(0, 3, 1, 2)
+
+
+def _cut_out(images: Tensor, centre: Tensor | None, size: int, positions: Positions) -> Tensor:
+    """Set a square of ``size`` pixels around each centre to zero (the mean, once normalised)."""
+    if centre is None:
+        return images
+    first = (centre[positions] * images.shape[-1]).floor() - size // 2
+    top, left = first[:, 0], first[:, 1]
+    return _zero(images, torch.stack([top, top + size, left, left + size], dim=1))
+
+
+def _erase(images: Tensor, boxes: Tensor | None, positions: Positions) -> Tensor:
+    """Set each erased box to zero: the fill of torchvision's RandomErasing, not random pixels."""
+    return images if boxes is None else _zero(images, (boxes[positions] * images.shape[-1]).round())
+
+
+def _zero(images: Tensor, boxes: Tensor) -> Tensor:
+    """Zero what lies in boxes (B, 4): rows from top to bottom, columns from left to right."""
+    line = torch.arange(images.shape[-1], device=images.device)
+    top, bottom, left, right = boxes[:, :, None].unbind(1)
+    rows, columns = (line >= top) & (line < bottom), (line >= left) & (line < right)
+    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def _mix(
+    images: Tensor, labels: Tensor, kept: Tensor | None, span: slice, num_classes: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return x = k * own + (1 - k) * partner, and the same of the labels as shares of classes."""
+    if kept is None:
+        return images, labels
+    assert num_classes is not None, "Mixup needs the number of classes"
+    shares = F.one_hot(labels, num_classes).to(torch.float32)
+    mixed = []
+    for both in (images, shares):
+        own, partner = both.chunk(2)
+        keep = kept[span].view(-1, *(1,) * (own.ndim - 1))
+        mixed.append(own * keep + partner * (1 - keep))
+    return mixed[0], mixed[1]

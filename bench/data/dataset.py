@@ -63,8 +63,8 @@ def digest(*splits: Split) -> str:
     sha = hashlib.sha256()
     for split in splits:
         sha.update(repr(tuple(split.images.shape)).encode())
-        sha.update(split.images.numpy())
-        sha.update(split.labels.numpy().astype("<i8"))
+        sha.update(split.images.numpy().data)
+        sha.update(split.labels.numpy().astype("<i8").data)
     return sha.hexdigest()
 
 
@@ -80,8 +80,9 @@ def pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ..
 
 def _channel_statistics(channel: Tensor) -> tuple[float, float]:
     counts = np.zeros(LEVELS, dtype=np.int64)
-    for chunk in channel.split(CHUNK):
-        counts += np.bincount(chunk.numpy().ravel(), minlength=LEVELS)
+    for start in range(0, len(channel), CHUNK):  # bincount widens what it counts to 8 bytes
+        pixels = channel[start : start + CHUNK].numpy().ravel()
+        counts += np.bincount(pixels, minlength=LEVELS)
     levels = [int(count) for count in counts]
     total = sum(levels)
     first = sum(level * count for level, count in enumerate(levels))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from bench.data.dataset import Dataset, Split, make_dataset
 from bench.errors import UserError
 from bench.spec import DataSpec
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Outline = Callable[[Floats, Floats], Floats]
 Progress = Callable[[str, int, int], None]
 
@@ -47,63 +48,69 @@ DIRECTIONS = np.array([_direction(a * 360 / NUM_ANGLES) for a in range(NUM_ANGLE
 
 
 def _length(x: Floats, y: Floats) -> Floats:
-    return np.sqrt(x * x + y * y)
+    length: Floats = np.sqrt(x * x + y * y)
+    return length
 
 
-def _box(x: Floats, y: Floats, half_width: float, half_height: float) -> Floats:
-    return np.maximum(np.abs(x) - np.float32(half_width), np.abs(y) - np.float32(half_height))
+def _in_both(first: Floats, second: Floats) -> Floats:
+    both: Floats = np.maximum(first, second)
+    return both
 
 
-def _edges(x: Floats, y: Floats, num_edges: int, apothem: float) -> list[Floats]:
+def _in_either(first: Floats, second: Floats) -> Floats:
+    either: Floats = np.minimum(first, second)
+    return either
+
+
+def _polygon(x: Floats, y: Floats, num_edges: int, apothem: float, crossed: int = 0) -> Floats:
+    """Return the distance to the points that lie beyond ``crossed`` edges at most."""
     normals = (_direction(90 + 360 * k / num_edges) for k in range(num_edges))
-    return [x * np.float32(c) + y * np.float32(s) - np.float32(apothem) for c, s in normals]
+    beyond = np.sort(np.stack([x * c + y * s - apothem for c, s in normals]), axis=0)
+    distance: Floats = beyond[-1 - crossed]
+    return distance
 
 
 def _circle(x: Floats, y: Floats) -> Floats:
-    return _length(x, y) - np.float32(0.9)
+    return _length(x, y) - 0.9
 
 
 def _ring(x: Floats, y: Floats) -> Floats:
-    return np.abs(_length(x, y) - np.float32(0.74)) - np.float32(0.24)
+    return abs(_length(x, y) - 0.74) - 0.24
 
 
 def _half_disc(x: Floats, y: Floats) -> Floats:
-    y = y + np.float32(0.45)
-    return np.maximum(_length(x, y) - 1, -y)
+    y = y + 0.45
+    return _in_both(_length(x, y) - 1, -y)
 
 
 def _crescent(x: Floats, y: Floats) -> Floats:
-    return np.maximum(_length(x, y) - 1, np.float32(0.85) - _length(x - np.float32(0.55), y))
+    return _in_both(_length(x, y) - 1, 0.85 - _length(x - 0.55, y))
 
 
 def _triangle(x: Floats, y: Floats) -> Floats:
-    return np.maximum.reduce(_edges(x, y, 3, 0.55))
+    return _polygon(x, y, num_edges=3, apothem=0.55)
 
 
 def _square(x: Floats, y: Floats) -> Floats:
-    return _box(x, y, 0.78, 0.78)
+    return _in_both(abs(x), abs(y)) - 0.78
 
 
 def _bar(x: Floats, y: Floats) -> Floats:
-    return _box(x, y, 1.0, 0.3)
+    return _in_both(abs(x) - 1, abs(y) - 0.3)
 
 
 def _cross(x: Floats, y: Floats) -> Floats:
-    return np.minimum(_box(x, y, 1.0, 0.3), _box(x, y, 0.3, 1.0))
+    return _in_either(_bar(x, y), _bar(y, x))
 
 
 def _star(x: Floats, y: Floats) -> Floats:
-    # A pentagram's points lie beyond one of the inner pentagon's edges at most.
-    return np.partition(np.stack(_edges(x, y, 5, 0.36)), 3, axis=0)[3]
+    return _polygon(x, y, num_edges=5, apothem=0.36, crossed=1)
 
 
 def _heart(x: Floats, y: Floats) -> Floats:
-    half = np.float32(0.5)
-    diagonal = np.float32(0.707107)
-    square = _box((x + y) * diagonal, (x - y) * diagonal, 0.55, 0.55)
-    left = _length(x + np.float32(0.39), y - np.float32(0.39)) - (half + np.float32(0.05))
-    right = _length(x - np.float32(0.39), y - np.float32(0.39)) - (half + np.float32(0.05))
-    return np.minimum(square, np.minimum(left, right))
+    square = _in_both(abs(x + y) * 0.7071, abs(x - y) * 0.7071) - 0.55
+    lobe = _length(abs(x) - 0.39, y - 0.39) - 0.55
+    return _in_either(square, lobe)
 
 
 OUTLINES: dict[str, Outline] = {
@@ -134,15 +141,16 @@ class Draws:
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Floats:
         """Return numbers in [low, high], 65,536 steps apart."""
-        steps = self.integers(shape, 1 << 16).astype(np.float32) * np.float32(1 / 65536)
-        return np.float32(low) + steps * np.float32(high - low)
+        steps = self.integers(shape, 1 << 16).astype(np.float32) / 65536
+        return low + steps * (high - low)
 
     def noise(self, shape: tuple[int, ...]) -> npt.NDArray[np.int16]:
         """Return a triangular distribution over -255 … 255: the difference of two bytes."""
         num = math.prod(shape)
         raw = self.bits.random_raw(-(-num // 4)).astype("<u8").view(np.uint8)
         pairs = raw[: 2 * num].reshape(2, *shape).astype(np.int16)
-        return pairs[0] - pairs[1]
+        difference: npt.NDArray[np.int16] = pairs[0] - pairs[1]
+        return difference
 
 
 def load_shapes(spec: DataSpec, progress: Progress | None = None) -> Dataset:
@@ -176,30 +184,28 @@ def draw_split(
 
 def _draw_chunk(labels: npt.NDArray[np.int64], size: int, draws: Draws) -> npt.NDArray[np.uint8]:
     num = len(labels)
-    ground = draws.integers((num, 3, 1, 1), 256).astype(np.float32)
-    # Every channel differs by 70 or more, so that every shape can be seen.
-    offset = draws.integers((num, 3, 1, 1), 256 - 2 * 70) + 70
-    colour = ((ground.astype(np.int64) + offset) % 256).astype(np.float32)
+    ground = draws.uniform((num, 3, 1, 1), 0, 150)
+    colour = ground + draws.uniform((num, 3, 1, 1), 60, 105)  # lighter, of another hue
     x, y = _pixel_grid(size)
-    image = ground + _shade(x, y, num, draws)
+    image: Floats = ground + _shade(x, y, num, draws)
     for _ in range(NUM_CLUTTER):
         image = _paint_clutter(image, x, y, draws)
     cover = _shape_cover(labels, x, y, draws)[:, None]
     image = image + (colour - image) * cover
     image = _paint_clutter(image, x, y, draws)
-    noise = draws.noise(image.shape).astype(np.float32) * np.float32(0.14)
+    noise = draws.noise(image.shape).astype(np.float32) * 0.14
     return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
 def _pixel_grid(size: int) -> tuple[Floats, Floats]:
-    centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(FIELD / size)
-    centres = centres - np.float32(FIELD / 2)
+    centres = (np.arange(size, dtype=np.float32) + 0.5) * (FIELD / size) - FIELD / 2
     return centres[None, None, :], centres[None, :, None]
 
 
 def _shade(x: Floats, y: Floats, num: int, draws: Draws) -> Floats:
     slope = draws.uniform((2, num, 3, 1, 1), -2.0, 2.0)
-    return slope[0] * x + slope[1] * y
+    shade: Floats = slope[0] * x + slope[1] * y
+    return shade
 
 
 def _paint_clutter(image: Floats, x: Floats, y: Floats, draws: Draws) -> Floats:
@@ -209,15 +215,15 @@ def _paint_clutter(image: Floats, x: Floats, y: Floats, draws: Draws) -> Floats:
     radius = draws.uniform((num, 1, 1), 1.0, 2.6)
     round_ = draws.integers((num, 1, 1), 2) == 1
     colour = draws.integers((num, 3, 1, 1), 256).astype(np.float32)
-    dx, dy = np.abs(x - place[0]), np.abs(y - place[1])
-    distance = np.where(round_, _length(dx, dy), np.maximum(dx, dy)) - radius
+    dx, dy = abs(x - place[0]), abs(y - place[1])
+    distance = np.where(round_, _length(dx, dy), _in_both(dx, dy)) - radius
     return image + (colour - image) * _cover(distance, x)[:, None]
 
 
 def _shape_cover(labels: npt.NDArray[np.int64], x: Floats, y: Floats, draws: Draws) -> Floats:
     """Return how much of every pixel (N, H, W) the shape of each label covers."""
     num = len(labels)
-    radius = draws.uniform((num, 1, 1), 8.0, 13.0)
+    radius = draws.uniform((num, 1, 1), 9.0, 14.0)
     room = FIELD / 2 - radius + 1
     centre = draws.uniform((2, num, 1, 1), -1.0, 1.0) * room
     turn = DIRECTIONS[draws.integers((num, 1, 1), NUM_ANGLES)]
@@ -233,5 +239,6 @@ def _shape_cover(labels: npt.NDArray[np.int64], x: Floats, y: Floats, draws: Dra
 
 def _cover(distance: Floats, x: Floats) -> Floats:
     """Return the share of a pixel inside an edge at a signed distance: 1 inside, 0 outside."""
-    pixel = np.float32(FIELD / x.shape[-1])
-    return np.clip(np.float32(0.5) - distance / pixel, 0, 1)
+    pixel = FIELD / x.shape[-1]
+    cover: Floats = np.clip(0.5 - distance / pixel, 0, 1)
+    return cover

@@ -1,0 +1,105 @@
+"""A split where batches are made of it: padded once, laid out as the model wants it, uint8.
+
+N, B: images of the split, of a batch. Bytes are held as (N, P, R, R, Q): planes, rows, columns and
+channels beside each other, so that P, Q = 3, 1 when contiguous and 1, 3 in channels_last. R is the
+image's side with the padding on both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench import device as devices
+from bench.data.dataset import Split
+
+DEVICE_SHARE = 0.5  # of the free memory; weights, gradients and activations need the rest
+
+
+@dataclass(frozen=True)
+class DeviceSplit:
+    """A split placed for a device: ``pixels`` uint8 (N, P, R, R, Q), ``labels`` int64 (N,).
+
+    The labels are on ``device``; so are the pixels, unless ``on_host``: then they are too many for
+    it and each batch is copied. ``warning`` says so.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    device: str
+    padding: int
+    on_host: bool
+    warning: str | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_size(self) -> int:
+        return self.pixels.shape[2] - 2 * self.padding
+
+
+def place(
+    split: Split,
+    device: str,
+    padding: int = 0,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    device_bytes: int | None = None,
+) -> DeviceSplit:
+    """Pad a split with zeros and copy it to ``device``, if that leaves half of its memory free.
+
+    Zeros are put around the raw images, as torchvision's RandomCrop does, so that a padded pixel
+    becomes (0 - mean) / std. ``device_bytes`` stands in for the device's free memory.
+    """
+    pixels = _laid_out(split.images, padding, memory_format)
+    on_host, warning = False, None
+    if devices.kind(device) != "cpu" or device_bytes is not None:
+        free = devices.free_bytes(device) if device_bytes is None else device_bytes
+        on_host = pixels.numel() > DEVICE_SHARE * free
+        warning = _host_warning(pixels.numel(), free, device) if on_host else None
+    if not on_host:
+        pixels = pixels.to(device)
+    return DeviceSplit(pixels, split.labels.to(device), device, padding, on_host, warning)
+
+
+def _laid_out(images: Tensor, padding: int, memory_format: torch.memory_format) -> Tensor:
+    padded = F.pad(images, (padding,) * 4) if padding else images
+    if memory_format == torch.channels_last:
+        return padded.permute(0, 2, 3, 1).contiguous().unsqueeze(1)
+    return padded.unsqueeze(-1)
+
+
+def _host_warning(num_bytes: int, free: int, device: str) -> str:
+    return (
+        f"a split of {num_bytes / 2**30:.1f} GiB is too large for {device} ({free / 2**30:.1f} GiB"
+        " free): it stays in host memory and each batch is copied"
+    )
+
+
+def gather(split: DeviceSplit, chosen: Tensor, crop: Tensor | None) -> Tensor:
+    """Return the chosen images (B,), cut at ``crop`` (B, 2), as uint8 (B, P, H, W, Q).
+
+    ``crop`` is the top and left of each window in the padded image; None takes images whole.
+    """
+    if crop is None:
+        return split.pixels.index_select(0, chosen)
+    _, planes, side, _, depth = split.pixels.shape
+    size, here = split.image_size, split.pixels.device
+    first_row = (chosen[:, None] * planes + torch.arange(planes, device=here)) * side + crop[:, :1]
+    rows = first_row[:, :, None] + torch.arange(size, device=here)
+    starts = (rows * side + crop[:, 1, None, None]) * depth
+    windows = _windows(split.pixels.view(-1), starts.view(-1), size * depth)
+    return windows.view(len(chosen), planes, size, size, depth)
+
+
+def _windows(flat: Tensor, starts: Tensor, width: int) -> Tensor:
+    """Return ``width`` neighbours from each start, (len(starts), width)."""
+    if flat.device.type == "cpu":
+        # A view in which every byte begins a row lets index_select copy whole rows: eight times as
+        # fast as single bytes. Elsewhere single bytes are as fast, and mps would unfold the view.
+        every = flat.as_strided((flat.numel() - width + 1, width), (1, 1))
+        return every.index_select(0, starts)
+    return flat[starts[:, None] + torch.arange(width, device=flat.device)]

@@ -121,17 +121,18 @@ class WarmUp:
     call_s: float
 
 
-def warm_up(work: Work, spec: TimingSpec, clock: Clock) -> WarmUp:
+def warm_up(work: Work, spec: TimingSpec, clock: Clock, overhead: float = 0.0) -> WarmUp:
     """Call ``work`` until its times are steady, or ``spec.max_warmup_s`` is over.
 
     Steady: the mean of the last two of four blocks is within 5 % of that of the first two, and the
-    first is no outlier. Blocks grow until they are long enough to be told apart from the clock.
+    first is no outlier. Blocks grow until they are long enough to be told apart from the clock,
+    whose ``overhead`` a block is taken off their times.
     """
     first = time_block(work, 1, clock).seconds
     iters, calls, total = 1, 1, max(first, 0.0)
     window: list[float] = []
     for _ in range(MAX_WARMUP_BLOCKS):
-        seconds = time_block(work, iters, clock).seconds
+        seconds = time_block(work, iters, clock).seconds - overhead
         calls += iters
         total += max(seconds, 0.0)
         if seconds < WARMUP_BLOCK_S and iters < MAX_ITERS:
@@ -234,7 +235,7 @@ def measure(
     with _without_garbage_collection():
         for name, work in works.items():
             on_progress("warm-up", name, 0.0)
-            warmup = _few_calls(work, clock) if broken else warm_up(work, spec, clock)
+            warmup = _few_calls(work, clock) if broken else warm_up(work, spec, clock, overhead)
             plan = _plan(scenario, warmup.call_s, overhead, spec, broken=bool(broken))
             subjects[name] = Subject(work, warmup, plan)
         _take_turns(subjects, spec, clock, random.Random(seed), on_progress)
@@ -263,7 +264,6 @@ def _plan(
 def _without_garbage_collection() -> Iterator[None]:
     """Keep Python's collector from running inside blocks, as `timeit` does."""
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -1,0 +1,99 @@
+"""Statistics of times and of ratios."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from bench import stats
+
+TIMES = st.lists(st.floats(min_value=1e-6, max_value=1e3), min_size=1, max_size=40)
+
+
+@given(TIMES, st.floats(min_value=0, max_value=1))
+def test_quantile_is_numpys(values, fraction):
+    """Linear interpolation between order statistics, as numpy does it."""
+    assert stats.quantile(values, fraction) == pytest.approx(np.quantile(values, fraction))
+
+
+def test_throughput_is_calls_over_seconds():
+    """10 calls in 1 s and 10 in 3 s are 5 calls a second, not the mean of 10 and 3.3."""
+    assert stats.calls_per_s([1.0, 3.0], [10, 10]) == 5.0
+
+
+def test_blocks_of_a_broken_clock_are_left_out_of_statistics():
+    """Zero and negative seconds count neither as calls nor as seconds."""
+    assert stats.calls_per_s([1.0, 0.0, -5.0], [10, 10, 10]) == 10.0
+    assert stats.calls_per_s([0.0], [10]) is None
+    assert stats.call_times([1.0, 0.0, -5.0], [10, 10, 10]) == [0.1]
+
+
+@given(st.lists(st.floats(min_value=-100, max_value=100), min_size=2, max_size=30))
+def test_mean_interval_is_students(values):
+    """The bounds are those of scipy's t distribution."""
+    found = stats.mean_interval(values)
+    error = np.std(values, ddof=1) / math.sqrt(len(values))
+    half = scipy_stats.t.ppf(0.975, len(values) - 1) * error
+    assert found.estimate == pytest.approx(np.mean(values), abs=1e-9)
+    assert found.high - found.low == pytest.approx(2 * half, abs=1e-6)
+
+
+def test_one_sample_has_an_unbounded_interval():
+    """One ratio says nothing of its precision: 0 to infinity."""
+    found = stats.geometric_interval([1.2])
+    assert (found.estimate, found.low, found.high) == (pytest.approx(1.2), 0.0, math.inf)
+
+
+def test_ratios_are_averaged_as_logarithms():
+    """Twice as slow and twice as fast make 1, not 1.25."""
+    assert stats.geometric_interval([2.0, 0.5]).estimate == pytest.approx(1.0)
+
+
+def test_ratio_and_its_inverse_have_inverse_intervals():
+    """Which row is the base does not matter."""
+    rng = random.Random(3)
+    a = {r: [rng.uniform(1, 1.1)] for r in range(8)}
+    b = {r: [rng.uniform(2, 2.2)] for r in range(8)}
+    up, down = stats.paired_ratio(b, a), stats.paired_ratio(a, b)
+    assert up.estimate == pytest.approx(1 / down.estimate)
+    assert (up.low, up.high) == (pytest.approx(1 / down.high), pytest.approx(1 / down.low))
+
+
+def test_pairing_cancels_what_both_rows_suffer():
+    """Rounds that are 1, 2, 3 … times as slow for both leave a ratio of 2 without any spread."""
+    a = {r: [1.0 * (r + 1)] for r in range(5)}
+    b = {r: [2.0 * (r + 1)] for r in range(5)}
+    found = stats.paired_ratio(b, a)
+    assert (found.low, found.high) == (pytest.approx(2.0), pytest.approx(2.0))
+
+
+def test_only_rounds_that_both_rows_have_are_compared():
+    """A round whose clock broke for one row is left out for both."""
+    found = stats.paired_ratio({0: [1.0], 1: [9.0]}, {0: [1.0], 2: [5.0]})
+    assert found.num_samples == 1
+
+
+def test_blocks_are_sorted_by_round():
+    """Seconds a call, zero and negative ones left out."""
+    assert stats.by_round([2.0, 4.0, 0.0], [2, 2, 2], [0, 1, 1]) == {0: [1.0], 1: [2.0]}
+
+
+def test_noise_floor_is_the_spread_of_a_row_against_itself():
+    """First and second turn 2 % apart, either way: the floor is the end of that interval."""
+    rounds = {r: [1.0, 1.02] if r % 2 else [1.02, 1.0] for r in range(10)}
+    half = math.log(1.02) * math.sqrt(10 / 9) * scipy_stats.t.ppf(0.975, 9) / math.sqrt(10)
+    assert stats.noise_floor([rounds]) == pytest.approx(math.exp(half) - 1, rel=1e-6)
+    assert stats.noise_floor([{0: [1.0, 1.0]}]) is None
+
+
+def test_a_difference_must_pass_interval_and_floor():
+    """1.03 ± 0.01 is a difference under a floor of 1 % and none under one of 5 %."""
+    ratio = stats.Interval(1.03, 1.02, 1.04, 10)
+    assert stats.differs(ratio, 0.01)
+    assert not stats.differs(ratio, 0.05)
+    assert not stats.differs(stats.Interval(1.03, 0.99, 1.07, 10), 0.01)
+    assert stats.differs(stats.Interval(0.5, 0.49, 0.51, 10), None)

@@ -20,6 +20,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench import device as devices
 from bench import runtime, timing
@@ -140,9 +141,15 @@ def candidate(model: ModelSpec, build: Build, count: Count, run_id: str | None) 
     network = build(model).eval()
     build_s = perf_counter() - begin
     cost = count(network, model.image_size)
-    if run_id is None:
+    if is_untrained(network):
         calibrate_norms(network, model.image_size)
     return Candidate(model, network, cost, build_s, run_id)
+
+
+def is_untrained(network: nn.Module) -> bool:
+    """Tell whether the BatchNorms have still the statistics that they are made with."""
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    return any(not norm.running_mean.any() for norm in norms if norm.running_mean is not None)
 
 
 def calibrate_norms(network: nn.Module, image_size: int) -> None:
@@ -151,7 +158,7 @@ def calibrate_norms(network: nn.Module, image_size: int) -> None:
     With the initial ones (mean 0, variance 1) every residual block adds to the variance, and the
     logits of a deep network overflow fp16; a trained network's do not.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     former = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
@@ -180,10 +187,12 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
         for row in rows(sitting.spec):
             tell("preparing", row, 0.0)
             prepared[row] = prepare_row(sitting, group, row)
+        for row, outcome in prepared.items():
+            if outcome.work is None:
+                yield _record(sitting, group, "offline", row, outcome, None)
         for scenario in scenarios(group):
-            timed = _measure(sitting, prepared, scenario, tell)
-            for row, outcome in prepared.items():
-                yield _record(sitting, group, scenario, row, outcome, timed.get(row))
+            for row, timed in _measure(sitting, prepared, scenario, tell).items():
+                yield _record(sitting, group, scenario, row, prepared[row], timed)
 
 
 @contextlib.contextmanager

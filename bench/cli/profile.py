@@ -257,7 +257,7 @@ def _live(console: Any) -> Iterator[Callable[[Progress], None]]:
 def _show(records: list[ProfileRecord], out: Path, as_json: bool) -> None:
     from rich.console import Console
 
-    from bench.report.profile_console import footnotes, profile_table
+    from bench.report.profile_console import cost_table, footnotes, timing_table
     from bench.report.profile_summary import summary
 
     if as_json:
@@ -268,7 +268,8 @@ def _show(records: list[ProfileRecord], out: Path, as_json: bool) -> None:
     if not records:
         return
     console = Console(highlight=False)
-    console.print(profile_table(records))
+    console.print(cost_table(records))
+    console.print(timing_table(records))
     for note in footnotes(records):
         console.print(note, style="dim", markup=False)
     console.print(f"{len(records)} records in {out}", markup=False)

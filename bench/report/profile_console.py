@@ -1,4 +1,4 @@
-"""Print profile records as rich tables."""
+"""Print profile records as rich tables: what models cost without a clock, and what they took."""
 
 from __future__ import annotations
 
@@ -17,21 +17,41 @@ from bench.report.profile_summary import Comparison, comparisons, summary
 _FACETS = ("device", "stem", "image_size", "num_classes", "mode", "precision", "runtime")
 
 
-def profile_table(records: Sequence[ProfileRecord]) -> Table:
-    """Return the measured rows as a table; what all rows share stands in the title alone."""
+def cost_table(records: Sequence[ProfileRecord]) -> Table:
+    """Return what each model costs whatever the device: one image, no clock."""
+    table = _table("Without a clock, one image")
+    for heading in ("model", "stem"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("px", "params M", "MACs M", "FLOPs M = 2 × MACs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for model, record in {record.model: record for record in records}.items():
+        counts = (record.cost.params, record.cost.macs, record.cost.flops)
+        cells = (f"{count / 1e6:,.3f}" for count in counts)
+        table.add_row(model.name, model.stem, str(model.image_size), *cells)
+    return table
+
+
+def timing_table(records: Sequence[ProfileRecord]) -> Table:
+    """Return the measured rows; what all of them share stands in the title alone."""
     lines = [summary(record) for record in records]
     varying = [name for name in _FACETS if len({line[name] for line in lines}) > 1]
     ratios = comparisons(records)
-    table = Table(title=_title(lines[0], varying), title_justify="left", box=box.SIMPLE_HEAD)
-    table.padding = (0, 1, 0, 0)
-    for name in ("model", *varying):
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for heading in ("batch", "params M", "MACs M", "img/s", "ms p50", "p90", "p99", "× base"):
+    table = _table(_title(lines[0], varying))
+    table.add_column("model", no_wrap=True)
+    for name in varying:
+        table.add_column(name.replace("_", " "), no_wrap=True)
+    for heading in ("batch", "img/s", "ms p50/p90/p99", "× base"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("1st call s", justify="right", no_wrap=True)
     table.add_column("note", overflow="fold")
     for line in lines:
-        table.add_row(*(str(line[name]) for name in ("model", *varying)), *_cells(line, ratios))
+        facets = (line[name] for name in ("model", *varying))
+        table.add_row(*(str(facet) for facet in facets), *_cells(line, ratios))
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.padding = (0, 1, 0, 0)
     return table
 
 
@@ -47,26 +67,25 @@ def _title(line: dict[str, Any], varying: Sequence[str]) -> str:
 
 
 def _cells(line: dict[str, Any], ratios: dict[str, Comparison]) -> tuple[str, ...]:
-    latency = [line[f"latency_ms_{p}"] for p in ("p50", "p90", "p99")]
-    single = line["scenario"] == "single_stream"
-    note = escape(shortened(line["reason"] or ", ".join(line["flags"]), 80))
+    if line["status"] != "ok":
+        return str(line["batch_size"]), "–", "–", "–", line["status"].replace("_", " ")
     return (
-        f"{line['batch_size']}{' single' if single else ''}",
-        f"{line['params'] / 1e6:,.2f}",
-        f"{line['macs'] / 1e6:,.1f}",
+        str(line["batch_size"]),
         number(line["throughput"]),
-        number(latency[0]),
-        number(latency[1]) if single else "–",
-        number(latency[2]) if single else "–",
+        _latency(line),
         _ratio(ratios.get(line["id"]), line),
-        number(line["first_call_s"]),
-        note if line["status"] == "ok" else f"{line['status'].replace('_', ' ')}: {note}",
+        ", ".join(line["flags"]),
     )
+
+
+def _latency(line: dict[str, Any]) -> str:
+    percentiles = [number(line[f"latency_ms_{p}"]) for p in ("p50", "p90", "p99")]
+    return "/".join(percentiles if line["scenario"] == "single_stream" else percentiles[:1])
 
 
 def _ratio(comparison: Comparison | None, line: dict[str, Any]) -> str:
     if comparison is None:
-        return "1" if line["throughput"] else "–"
+        return "base" if line["throughput"] else "–"
     ratio = comparison.ratio
     half = max(ratio.high - ratio.estimate, ratio.estimate - ratio.low)
     text = f"{ratio.estimate:.3f} ±{half:.3f}"
@@ -74,7 +93,7 @@ def _ratio(comparison: Comparison | None, line: dict[str, Any]) -> str:
 
 
 def footnotes(records: Sequence[ProfileRecord]) -> list[str]:
-    """Return what a reader of the table must know: base, interval, noise floor."""
+    """Return what a reader of the table must know: base, interval, noise floor, reasons."""
     ratios = comparisons(records)
     notes = []
     if ratios:
@@ -86,5 +105,15 @@ def footnotes(records: Sequence[ProfileRecord]) -> list[str]:
             f" interval{floor}; in brackets: no difference"
         )
     if any(r.scenario == "single_stream" for r in records):
-        notes.append("single: one image at a time, each call waited for; p99 from 1,000 samples on")
-    return notes
+        notes.append("p50/p90/p99: one image at a time, each waited for; p99 from 1,000 samples on")
+    return notes + _reasons(records)
+
+
+def _reasons(records: Sequence[ProfileRecord]) -> list[str]:
+    """Return why rows were not timed, each reason once."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.reason:
+            told = f"{record.model.name} {record.runtime} {record.precision} b{record.batch_size}"
+            found.setdefault(shortened(record.reason, 300), []).append(told)
+    return [f"{', '.join(rows)}: {reason}" for reason, rows in found.items()]

@@ -1,0 +1,169 @@
+"""One sitting: from a specification to records, on small networks."""
+
+import pytest
+import torch
+from torch import nn
+
+from bench import profile as sitting
+from bench import runtime
+from bench.profile import profile
+from bench.record import CostFacts, from_json, to_json
+from bench.spec import ModelSpec, ProfileSpec, TimingSpec
+
+QUICK = TimingSpec(
+    min_blocks=2, block_s=1e-3, max_s=0.02, min_warmup_s=0, max_warmup_s=0.02, single_stream_s=0.02
+)
+PLAIN = ModelSpec(name="plain", num_classes=4, image_size=8)
+WIDE = ModelSpec(name="wide", num_classes=4, image_size=8)
+
+
+def network(model, seed=0):
+    torch.manual_seed(seed)
+    width = {"plain": 4, "wide": 16}[model.name]
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, model.num_classes),
+    )
+
+
+def count(model, image_size):
+    return CostFacts(params=7, macs=11, flops=22, uncounted={"relu": 1})
+
+
+def run(**changes):
+    given = {"models": (PLAIN,), "batch_sizes": (1,), "timing": QUICK} | changes
+    return list(profile(ProfileSpec(**given), build=network, count=count))
+
+
+def test_every_combination_is_a_record():
+    """2 models × 2 runtimes × batch 1 (two scenarios) and 4 (one) are 12 records."""
+    records = run(models=(PLAIN, WIDE), runtimes=("eager", "channels_last"), batch_sizes=(1, 4))
+    found = {(r.model.name, r.runtime, r.batch_size, r.scenario) for r in records}
+    assert len(records) == len(found) == 12
+    assert {r.status for r in records} == {"ok"}
+    assert ("wide", "channels_last", 1, "single_stream") in found
+    assert ("plain", "eager", 4, "single_stream") not in found
+
+
+def test_a_record_survives_its_file():
+    """JSON and back gives the same record, with cost, raw blocks and parity."""
+    record = run()[0]
+    assert from_json(to_json(record)) == record
+    assert record.cost.macs == 11
+    assert record.timing is not None
+    assert len(record.timing.block_s) >= 2
+    assert record.parity is not None
+    assert record.parity.error == 0.0
+
+
+def test_rows_of_a_group_share_their_rounds():
+    """Models of one group take turns: same sitting, same group, same rounds."""
+    first, second = run(models=(PLAIN, WIDE), batch_sizes=(4,))
+    assert (first.sitting, first.group) == (second.sitting, second.group)
+    assert first.timing
+    assert second.timing
+    assert set(first.timing.block_round) == set(second.timing.block_round)
+
+
+def test_the_model_is_not_changed_by_profiling_it():
+    """Weights stay in fp32 and in place while bf16 and channels-last sessions are made."""
+    model = sitting.candidate(PLAIN, network, count, None)
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    for name in ("eager", "channels_last"):
+        runtime.RUNTIMES[name](model.network, torch.zeros(1, 3, 8, 8), "cpu", "bf16")
+    for name, tensor in model.network.state_dict().items():
+        assert torch.equal(before[name], tensor)
+        assert before[name].dtype == tensor.dtype
+
+
+def test_a_runtime_that_computes_something_else_is_wrong_and_not_timed(monkeypatch):
+    """Logits off by 10 % of the largest: status wrong, with the error, without times."""
+
+    def off(model, example, device, precision):
+        session = runtime.eager(model, example, device, precision)
+        return runtime.Session(lambda x: session.call(x) * 1.1, session.adapt)
+
+    monkeypatch.setitem(runtime.RUNTIMES, "off", off)
+    records = run(runtimes=("eager", "off"))
+    wrong = [record for record in records if record.runtime == "off"]
+    assert [record.status for record in wrong] == ["wrong"]
+    assert wrong[0].timing is None
+    assert wrong[0].parity is not None
+    assert wrong[0].parity.error == pytest.approx(0.1, rel=1e-3)
+    assert "tolerance 0.001" in str(wrong[0].reason)
+    assert {r.status for r in records if r.runtime == "eager"} == {"ok"}
+
+
+def test_logits_that_are_not_finite_are_wrong(monkeypatch):
+    """NaN never passes the check, and JSON has no NaN."""
+
+    def broken(model, example, device, precision):
+        return runtime.Session(lambda x: torch.full((len(x), 4), float("nan")), lambda x: x)
+
+    monkeypatch.setitem(runtime.RUNTIMES, "broken", broken)
+    (record,) = run(runtimes=("broken",))
+    assert record.status == "wrong"
+    assert "not finite" in str(record.reason)
+    assert from_json(to_json(record)) == record
+
+
+def test_what_a_device_cannot_run_is_a_row_with_its_reason():
+    """CUDA graphs and TF32 on the CPU: unsupported, and why."""
+    (record,) = run(runtimes=("cudagraph",))
+    assert (record.status, record.timing) == ("unsupported", None)
+    assert "CUDA graphs need a CUDA GPU" in str(record.reason)
+    (record,) = run(precisions=("tf32",))
+    assert "tf32 needs a CUDA GPU" in str(record.reason)
+
+
+def test_memory_that_does_not_suffice_is_a_row(monkeypatch):
+    """An allocation that fails makes that row out_of_memory, and the others go on."""
+
+    def hungry(model, example, device, precision):
+        raise torch.OutOfMemoryError("out of memory: tried to allocate 1 EiB")
+
+    monkeypatch.setitem(runtime.RUNTIMES, "hungry", hungry)
+    records = run(runtimes=("hungry", "eager"), batch_sizes=(4,))
+    assert [(r.runtime, r.status) for r in records] == [
+        ("hungry", "out_of_memory"),
+        ("eager", "ok"),
+    ]
+
+
+def test_inputs_rotate():
+    """Several buffers are used in turn, so that no call finds its input cached."""
+    seen = []
+    work = sitting.rotate(seen.append, sitting.buffers(1, 8, seed=0))
+    for _ in range(8):
+        work()
+    assert len({id(images) for images in seen}) == 4
+
+
+def test_an_untrained_deep_network_has_logits_of_ordinary_size():
+    """BatchNorm statistics are set from a batch, so that activations do not grow with depth."""
+    network = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in "ab"))
+    with torch.no_grad():
+        network[0][0].weight *= 1000
+    sitting.calibrate_norms(network, 8)
+    with torch.no_grad():
+        assert network(sitting.random_images(16, 8, seed=0)).std() < 2
+    assert not network.training
+
+
+def test_trained_statistics_are_kept():
+    """A network whose BatchNorms have seen data is profiled as it is."""
+    trained = network(PLAIN)
+    trained(sitting.random_images(4, 8, seed=1))
+    before = trained[1].running_mean.clone()
+    found = sitting.candidate(PLAIN, lambda spec: trained, count, "run-1")
+    assert torch.equal(found.network[1].running_mean, before)
+
+
+def test_unknown_runtimes_are_refused_before_anything_is_built():
+    """The error lists the known ones."""
+    with pytest.raises(ValueError, match="unknown runtime 'fast'; choose from: eager"):
+        list(profile(ProfileSpec(models=(PLAIN,), runtimes=("fast",)), build=None, count=None))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,10 @@ def load(path: Path, device: str) -> dict[str, Any]:
         raise Damaged(f"{path.name} is not a checkpoint or is cut short")
     if hashlib.sha256(body).hexdigest().encode() != header[len(MAGIC) :]:
         raise Damaged(f"{path.name} is damaged: its SHA-256 does not match")
-    state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise Damaged(f"{path.name} holds more than plain tensors: {type(error).__name__}") from None
     assert isinstance(state, dict)
     return state
 

@@ -36,10 +36,10 @@ def resolve(name: str) -> str:
         if not _has_mps():
             raise UserError(f"device mps is not there; this machine has: {', '.join(available())}")
         return name
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (":" in name and not index.isascii()) or (index and not index.isdigit()):
+    found = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", name)
+    if found is None:
         raise unknown("device", name, DEVICES)
-    return _resolve_cuda(name, int(index or 0))
+    return _resolve_cuda(name, int(found[1] or 0))
 
 
 def _resolve_cuda(name: str, index: int) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
+import senet
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +38,23 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Add a model to the zoo that trains in milliseconds, as its users would; return its name."""
+    monkeypatch.setitem(senet.MODELS, "tiny", build_tiny)
+    return "tiny"
+
+
+def build_tiny(*, stem: str, num_classes: int) -> nn.Module:
+    """Return a convolution, BatchNorm and a classifier: (B, 3, H, W) -> (B, num_classes)."""
+    stride = 2 if stem == "imagenet" else 1
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(128, num_classes),
+    )

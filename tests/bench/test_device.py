@@ -1,0 +1,84 @@
+"""Devices: which there are, what they can compute, how many threads."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from bench import device as devices
+from bench.errors import UserError
+
+
+def test_auto_is_the_best_device_there_is() -> None:
+    assert devices.resolve("auto") == devices.available()[0]
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda0", "", "CPU"])
+def test_an_unknown_device_fails_by_listing_the_known_ones(name: str) -> None:
+    with pytest.raises(UserError, match=r"unknown device .*; choose from: auto, cpu, cuda"):
+        devices.resolve(name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_cuda_that_is_not_there_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=rf"device {name} is not there .*this machine has: .*cpu"):
+        devices.resolve(name)
+
+
+def test_a_gpu_beyond_the_last_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.resolve("cuda:1") == "cuda:1"
+    with pytest.raises(UserError, match="cuda:2 is not there; this machine has: cuda:0, cuda:1"):
+        devices.resolve("cuda:2")
+
+
+def test_precisions_that_the_cpu_lacks_are_refused_with_the_reason() -> None:
+    for precision in ("fp32", "bf16", "fp16"):
+        assert devices.precision_problem("cpu", precision) is None
+    assert "needs a CUDA GPU" in str(devices.precision_problem("cpu", "tf32"))
+    with pytest.raises(UserError, match="unknown precision 'int8'; choose from: fp32, tf32"):
+        devices.check_precision("cpu", "int8")
+
+
+def test_bf16_autocasts_and_fp32_does_not() -> None:
+    a = torch.ones(2, 2)
+    with devices.computing_in("cpu", "bf16"):
+        assert (a @ a).dtype == torch.bfloat16
+    with devices.computing_in("cpu", "fp32"):
+        assert (a @ a).dtype == torch.float32
+
+
+def test_tf32_is_on_inside_and_as_it_was_outside() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with devices.computing_in("cpu", "tf32"):
+        assert torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    with devices.computing_in("cpu", "fp32"):
+        assert not torch.backends.cudnn.allow_tf32
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [(math.inf, 4), (2.0, 2), (2.9, 2), (0.5, 1), (8.0, 4)]
+)
+def test_threads_follow_affinity_and_quota_and_are_at_least_one(
+    quota: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(devices, "_cgroup_quota", lambda: quota)
+    assert devices.usable_cores() == expected
+
+
+@pytest.mark.gpu
+def test_cuda_synchronises_and_describes_itself() -> None:
+    device = devices.resolve("cuda")
+    devices.prepare(device)
+    devices.synchronizer(device)()
+    assert devices.device_name(device)
+    assert devices.free_bytes(device) > 0
+    assert "capability" in devices.flags(device)

@@ -1,0 +1,111 @@
+"""Specifications: validated, immutable, scaled, identified."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from bench.errors import UserError
+from bench.spec import RECIPES, DataSpec, ModelSpec, Recipe, RunSpec, get_recipe, validated
+
+
+def run_spec(**changes: object) -> RunSpec:
+    base: dict[str, object] = {
+        "model": ModelSpec(name="resnet50"),
+        "data": DataSpec(),
+        "recipe": get_recipe("standard"),
+    }
+    return validated(RunSpec, base | changes)
+
+
+def test_the_reference_recipe_is_the_reference_comparisons() -> None:
+    recipe = RECIPES["reference"]
+    assert (recipe.epochs, recipe.batch_size, recipe.lr) == (100, 128, 0.1)
+    assert (recipe.momentum, recipe.weight_decay, recipe.nesterov) == (0.9, 5e-4, False)
+    assert (recipe.schedule, recipe.milestones, recipe.gamma) == ("multistep", (30, 60, 90), 0.1)
+    assert (recipe.normalization, recipe.crop_padding, recipe.flip) == ("half", 0, False)
+    assert not recipe.drop_last
+
+
+def test_the_standard_recipe_adds_crop_flip_and_pixel_statistics_alone() -> None:
+    differing = {
+        key
+        for key, value in RECIPES["standard"].model_dump().items()
+        if value != RECIPES["reference"].model_dump()[key]
+    }
+    assert differing == {"name", "normalization", "crop_padding", "flip"}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "milestones"),
+    [(100, (30, 60, 90)), (200, (60, 120, 180)), (10, (3, 6, 9)), (3, (1, 2, 3)), (1, (1,))],
+)
+def test_milestones_scale_with_the_epochs(epochs: int, milestones: tuple[int, ...]) -> None:
+    recipe = get_recipe("standard").changed(epochs=epochs)
+    assert (recipe.epochs, recipe.milestones, recipe.name) == (epochs, milestones, "standard")
+
+
+def test_a_changed_recipe_tells_so_in_its_name() -> None:
+    assert get_recipe("standard").changed(lr=0.05, batch_size=None).name == "standard-lr=0.05"
+    assert get_recipe("standard").changed(lr=0.1) == get_recipe("standard")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs: should be greater than 0 (got 0)"),
+        ({"lr": -0.1}, "lr: should be greater than 0 (got -0.1)"),
+        ({"lr": float("nan")}, "lr: should be a finite number (got nan)"),
+        ({"batch_size": 0}, "batch_size: should be greater than 0 (got 0)"),
+        ({"batch_size": 1.5}, "batch_size: should be a valid integer"),
+        ({"crop_pad": 4}, "unknown key 'crop_pad'; known keys: name, epochs"),
+    ],
+)
+def test_a_bad_hyper_parameter_is_named_with_its_value(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        get_recipe("standard").changed(**changes)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_fails_by_listing_the_known_ones() -> None:
+    with pytest.raises(UserError, match="unknown recipe 'fast'; choose from: reference, standard"):
+        get_recipe("fast")
+
+
+def test_specifications_are_immutable() -> None:
+    with pytest.raises(ValidationError):
+        get_recipe("standard").lr = 1.0  # type: ignore[misc]
+
+
+def test_a_runs_digest_changes_with_everything_that_can_change_its_result() -> None:
+    changes: list[dict[str, object]] = [
+        {"seed": 1},
+        {"device": "cuda:0"},
+        {"precision": "bf16"},
+        {"runtime": "compile"},
+        {"weights": "a", "weights_sha256": "00"},
+        {"recipe": get_recipe("reference")},
+        {"recipe": get_recipe("standard").changed(epochs=3)},
+        {"model": ModelSpec(name="resnet50", stem="cifar")},
+        {"data": DataSpec(train_limit=10)},
+    ]
+    digests = {run_spec(**change).digest() for change in changes} | {run_spec().digest()}
+    assert len(digests) == len(changes) + 1
+
+
+def test_a_runs_digest_does_not_depend_on_where_the_data_lies_or_what_it_is_called() -> None:
+    moved = DataSpec(data_dir="/elsewhere", label="my shapes")
+    assert run_spec(data=moved).digest() == run_spec().digest()
+
+
+def test_a_runs_folder_names_model_stem_data_recipe_epochs_and_seed() -> None:
+    name = run_spec(seed=7).folder_name()
+    assert name.startswith("resnet50-imagenet-shapes-standard-e100-s7-")
+
+
+def test_recipes_are_equal_after_a_round_trip_through_json() -> None:
+    for recipe in RECIPES.values():
+        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe

@@ -228,3 +228,52 @@ def pooled_sd(groups: Sequence[NDArray[np.float64]]) -> float | None:
         return None
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in several)
     return math.sqrt(squares / sum(len(group) - 1 for group in several))
+
+
+def unpaired(
+    first: Sequence[tuple[int, int]], second: Sequence[tuple[int, int]]
+) -> Difference | None:
+    """Return how much better ``second`` is than ``first``, from counts alone.
+
+    Each holds (correct, total) of one seed or more. Welch's t over seeds when both have several,
+    else Newcombe's interval from Wilson's (Newcombe 1998, method 10) for the first seeds, which is
+    wider than a paired one. None without counts.
+    """
+    if not first or not second:
+        return None
+    shares = [np.array([k / n for k, n in arm]) for arm in (first, second)]
+    if min(len(first), len(second)) > 1:
+        return _welch(*shares)
+    one, two = (wilson(*arm[0]) for arm in (first, second))
+    estimate = two.estimate - one.estimate
+    low = estimate - math.hypot(two.estimate - two.low, one.high - one.estimate)
+    high = estimate + math.hypot(two.high - two.estimate, one.estimate - one.low)
+    pooled = (first[0][0] + second[0][0]) / (first[0][1] + second[0][1])
+    spread = math.sqrt(pooled * (1 - pooled) * (1 / first[0][1] + 1 / second[0][1]))
+    p = 2 * float(special.ndtr(-abs(estimate) / spread)) if spread else 1.0
+    interval = Interval(estimate, low, high, first[0][1])
+    return Difference(interval, p, "unpaired, Newcombe's interval", True, pooled_sd(shares))
+
+
+def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> Difference:
+    parts = [float(arm.var(ddof=1)) / len(arm) for arm in (first, second)]
+    estimate, variance = float(second.mean() - first.mean()), sum(parts)
+    squares = sum(p**2 / (len(arm) - 1) for p, arm in zip(parts, (first, second), strict=True))
+    freedom = variance**2 / squares if squares else 1.0
+    half = float(special.stdtrit(freedom, 0.975)) * math.sqrt(variance)
+    p = 2 * float(special.stdtr(freedom, -abs(estimate) / math.sqrt(variance))) if variance else 1.0
+    interval = Interval(estimate, estimate - half, estimate + half, len(first) + len(second))
+    return Difference(
+        interval, p, "unpaired, Welch's t over seeds", False, pooled_sd([first, second])
+    )
+
+
+def seed_error(arm: Hits) -> float:
+    """Return the standard error of an arm's mean (S, N) that comes from the luck of its seeds.
+
+    The noise of single images is taken out; 0 for one seed, of whose luck nothing is known.
+    """
+    if len(arm) < 2:
+        return 0.0
+    spread = _seed_spread(arm, 1.0)
+    return math.sqrt(max(0.0, spread.variance - spread.noise))

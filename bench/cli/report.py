@@ -19,6 +19,10 @@ def report(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("reports/latest"),
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Show also differences that are not comparable, marked so."),
+    ] = False,
 ) -> None:
     """Render records into report.md, results.csv and charts.
 
@@ -34,7 +38,7 @@ def report(
     if not places:
         here = " or ".join(str(folder) for folder in DEFAULT_FOLDERS)
         raise UserError(f"no folder {here} here; name the folder that holds the records")
-    rendered = render(places, out)
+    rendered = render(places, out, force)
     console = Console()
     console.print(summary(rendered.study))
     aside = rendered.study.set_aside

@@ -21,11 +21,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from matplotlib.transforms import Bbox
 
 from bench.report import escape
-from bench.report.headline import headlines, machine_of
-from bench.report.labels import cell_labels
+from bench.report.costs import Axis, cost_axes, log_error
+from bench.report.findings import Findings
 from bench.report.palette import colours, line_style, marker
 from bench.report.placing import Label, place, settle, spread
-from bench.report.study import Cell, Study, has_se
+from bench.report.study import Cell, has_se
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -70,13 +70,21 @@ class Point:
     x_high: float
 
 
-def charts(study: Study) -> list[Chart]:
+def _point(cell: Cell, axis: Axis) -> Point:
+    """Return a cell's place on a cost axis; ends that are open are left out."""
+    cost = axis.values[cell.key]
+    if log_error(cost) is None:
+        return Point(cell, cost.estimate, cost.estimate, cost.estimate)
+    return Point(cell, cost.estimate, cost.low, cost.high)
+
+
+def charts(found: Findings) -> list[Chart]:
     """Return every chart that the records have the data for."""
     drawn: list[Chart] = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type] # its keys are literals
-        for title, name, draw in _plans(study):
+        for title, name, draw in _plans(found):
             figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
             draw(figure)
             drawn.append(Chart(title, name, _saved(figure, "png"), _saved(figure, "svg")))
@@ -95,69 +103,22 @@ def _saved(figure: Figure, ending: str) -> bytes:
 Plan = tuple[str, str, Callable[[Figure], None]]
 
 
-def _plans(study: Study) -> Iterator[Plan]:
+def _plans(found: Findings) -> Iterator[Plan]:
     """Yield (title, file name, function that draws it) for each chart."""
+    study = found.study
     palette = colours(model.name for model in study.models)
     for label, digest in study.datasets:
         cells = [c for c in study.cells if (c.dataset, c.digest) == (label, digest)]
         suffix = f"-{escape.file_name(label)}" if len(study.datasets) > 1 else ""
-        names = cell_labels(cells)
-        for stem, axis, points in _cost_axes(study, cells):
-            title = f"{label}: test accuracy against {axis}"
-            yield title, stem + suffix, _scatter(title, axis, points, names, palette)
+        for axis in cost_axes(study, [cell for cell in cells if cell.top1]):
+            points = [_point(cell, axis) for cell in cells if cell.key in axis.values]
+            title = f"{label}: accuracy against {axis.title}"
+            draw = _scatter(title, axis.label, points, found.labels, palette)
+            yield title, f"accuracy-{axis.name}{suffix}", draw
         trained = [cell for cell in cells if any(run.record.epochs for run in cell.runs)]
         if trained:
             title = f"{label}: learning curves"
-            yield title, f"learning-curves{suffix}", _curves(title, trained, names, palette)
-
-
-def _cost_axes(study: Study, cells: Sequence[Cell]) -> Iterator[tuple[str, str, list[Point]]]:
-    """Yield (file name, axis title, points) for each cost that the cells have."""
-    with_top1 = [cell for cell in cells if cell.top1]
-    for machine, points in _throughputs(study, with_top1):
-        yield machine[0], machine[1], points
-    macs = {row.model: row.first.cost.macs / 1e6 for row in study.costs}
-    points = [_exact(cell, macs[cell.model]) for cell in with_top1 if cell.model in macs]
-    if points:
-        yield "accuracy-macs", "MACs of one image (millions)", points
-    timed = [(cell, cell.train_s) for cell in with_top1 if cell.train_s]
-    by_device: defaultdict[str, list[Point]] = defaultdict(list)
-    for cell, seconds in timed:
-        ends = (seconds.low or seconds.value, seconds.high or seconds.value)
-        device = cell.environment.device_name
-        by_device[device].append(Point(cell, seconds.value, max(ends[0], 1e-9), ends[1]))
-    for device, points in sorted(by_device.items()):
-        suffix = f"-{escape.file_name(device)}" if len(by_device) > 1 else ""
-        yield f"accuracy-training-time{suffix}", f"training time on {device} (s)", points
-
-
-def _throughputs(
-    study: Study, cells: Sequence[Cell]
-) -> Iterator[tuple[tuple[str, str], list[Point]]]:
-    """Yield ((file name, axis title), points) of the throughput on each machine."""
-    wanted = {cell.key for cell in cells}
-    machines: defaultdict[tuple[str, str, str], list[Point]] = defaultdict(list)
-    settings: dict[tuple[str, str, str], str] = {}
-    for line in headlines(study):
-        if line.cell is None or line.cell.key not in wanted or line.offline is None:
-            continue
-        timing, record = line.offline.timing, line.offline.first
-        assert timing is not None
-        machine, batch = machine_of(line.offline), record.batch_size
-        ends = (batch / timing.call_s.high, batch / timing.call_s.low if timing.call_s.low else 0)
-        rate = batch / timing.call_s.estimate
-        bounded = ends if 0 < ends[0] <= ends[1] else (rate, rate)
-        machines[machine].append(Point(line.cell, rate, *bounded))
-        device = record.environment.device_name
-        settings[machine] = f"{device}, {record.precision}, {record.runtime}, batch {batch}"
-    for machine, points in sorted(machines.items()):
-        suffix = f"-{escape.file_name('-'.join(machine[:2]))}" if len(machines) > 1 else ""
-        title = f"throughput (img/s; {settings[machine]})"
-        yield (f"accuracy-throughput{suffix}", title), points
-
-
-def _exact(cell: Cell, value: float) -> Point:
-    return Point(cell, value, value, value)
+            yield title, f"learning-curves{suffix}", _curves(title, trained, found.labels, palette)
 
 
 def _scatter(

@@ -9,8 +9,8 @@ from rich.markup import escape as rich_escape
 from rich.table import Table
 
 from bench.report import escape
+from bench.report.formats import number, percent
 from bench.report.headline import Headline, headlines, machine_of
-from bench.report.markdown import number, percent
 from bench.report.study import Study
 
 _FACETS: dict[str, Callable[[Headline], str]] = {

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.record import ProfileRecord
 from bench.report.escape import shortened
-from bench.report.markdown import number
+from bench.report.formats import number
 from bench.report.profile_summary import Comparison, comparisons, summary
 
 _FACETS = ("device", "stem", "image_size", "num_classes", "mode", "precision", "runtime")

@@ -17,6 +17,9 @@ from functools import cached_property
 from statistics import median
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.accuracy import wilson
 from bench.record import Accuracy, Environment, ProfileRecord
 from bench.report.load import Loaded, LoadedProfile, LoadedRun, SetAside
@@ -91,6 +94,19 @@ class Cell:
     def top5(self) -> Measured | None:
         pairs = [(t.top5_correct, t.num_images) for t in self.tests if t.top5_correct is not None]
         return _measured(pairs)
+
+    @cached_property
+    def hits(self) -> NDArray[np.bool_] | None:
+        """Return which image each seed got right (S, N); None unless every seed says so."""
+        found = [run.predictions for run in self.runs if run.predictions is not None]
+        if len(found) < len(self.runs) or len({p.test_set for p in found}) != 1:
+            return None
+        return np.stack([p.correct for p in found])
+
+    @property
+    def test_set(self) -> str | None:
+        """Return what two cells share exactly if they were tested on the same labels in order."""
+        return found.test_set if (found := self.runs[0].predictions) else None
 
     @cached_property
     def epoch_wall_s(self) -> float | None:

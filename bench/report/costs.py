@@ -1,0 +1,120 @@
+"""What a trained cell costs, on every axis that the records have data for.
+
+Fronts, attributions, charts and the page all take their costs from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.report import escape
+from bench.report.headline import Headline, Machine, headlines, machine_of
+from bench.report.study import Cell, CostRow, Study
+from bench.stats import Interval, mean_interval
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One kind of cost under one set of conditions, and what each cell (by key) costs.
+
+    ``title`` names the conditions; ``name`` is safe in a file name. ``less_is_better`` is false
+    for throughput alone.
+    """
+
+    name: str
+    title: str
+    unit: str
+    less_is_better: bool
+    values: dict[str, Interval]
+
+    @property
+    def label(self) -> str:
+        """Return title and unit for an axis or a column."""
+        return f"{self.title} ({self.unit})"
+
+
+def cost_axes(study: Study, cells: Sequence[Cell]) -> list[Axis]:
+    """Return the axes on which at least one of ``cells`` has a cost, speed first."""
+    keys = {cell.key for cell in cells}
+    lines = [line for line in headlines(study) if line.cell and line.cell.key in keys]
+    return [*_speeds(lines), *_counts(study, cells), *_training(cells)]
+
+
+def _speeds(lines: Sequence[Headline]) -> Iterator[Axis]:
+    """Yield throughput and latency on each machine."""
+    machines = sorted({machine_of(line.row) for line in lines if line.row})
+    for machine in machines:
+        here = [line for line in lines if line.row and machine_of(line.row) == machine]
+        rates = {line.cell.key: line.offline for line in here if line.cell and line.offline}
+        times = {line.cell.key: line.single for line in here if line.cell and line.single}
+        suffix = _suffix(machine) if len(machines) > 1 else ""
+        if rates:
+            title = f"throughput, {_setting(next(iter(rates.values())))}"
+            values = {key: throughput(row) for key, row in rates.items()}
+            yield Axis(f"throughput{suffix}", title, "img/s", False, values)
+        if times:
+            title = f"latency, {_setting(next(iter(times.values())))}"
+            values = {key: latency_ms(row) for key, row in times.items()}
+            yield Axis(f"latency{suffix}", title, "ms", True, values)
+
+
+def _suffix(machine: Machine) -> str:
+    return f"-{escape.file_name('-'.join(machine[:2]))}"
+
+
+def _setting(row: CostRow) -> str:
+    record = row.first
+    device = record.environment.device_name
+    return f"{device}, {record.precision}, {record.runtime}, batch {record.batch_size}"
+
+
+def throughput(row: CostRow) -> Interval:
+    """Return a timed row's img/s; the median block's, so that its interval is the median's."""
+    assert row.timing is not None
+    call, batch = row.timing.call_s, row.first.batch_size
+    high = batch / call.low if call.low > 0 else math.inf
+    return Interval(batch / call.estimate, batch / call.high, high, call.num_samples)
+
+
+def latency_ms(row: CostRow) -> Interval:
+    """Return a timed row's milliseconds a call."""
+    assert row.timing is not None
+    call = row.timing.call_s
+    return Interval(call.estimate * 1e3, call.low * 1e3, call.high * 1e3, call.num_samples)
+
+
+def _counts(study: Study, cells: Sequence[Cell]) -> Iterator[Axis]:
+    """Yield the costs that are counted, not timed."""
+    macs = {row.model: row.first.cost.macs / 1e6 for row in study.costs}
+    values = {cell.key: _exact(macs[cell.model]) for cell in cells if cell.model in macs}
+    if values:
+        yield Axis("macs", "multiply-accumulates of one image", "millions", True, values)
+    params = {cell.key: _exact(cell.runs[0].record.params / 1e6) for cell in cells}
+    if params:
+        yield Axis("params", "parameters", "millions", True, params)
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, value, value, 1)
+
+
+def _training(cells: Sequence[Cell]) -> Iterator[Axis]:
+    """Yield the seconds of training on each device that trained."""
+    devices: defaultdict[str, dict[str, Interval]] = defaultdict(dict)
+    for cell in cells:
+        totals = [sum(e.epoch_wall_s for e in run.record.epochs) for run in cell.runs]
+        if any(totals):
+            devices[cell.environment.device_name][cell.key] = mean_interval(totals)
+    for device, values in sorted(devices.items()):
+        suffix = f"-{escape.file_name(device)}" if len(devices) > 1 else ""
+        yield Axis(f"training-time{suffix}", f"training time on {device}", "s", True, values)
+
+
+def log_error(interval: Interval) -> float | None:
+    """Return the standard error of a positive value's logarithm; None where its ends are open."""
+    if not 0 < interval.low <= interval.high < math.inf:
+        return None
+    return math.log(interval.high / interval.low) / (2 * 1.96)

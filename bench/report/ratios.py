@@ -1,0 +1,77 @@
+"""Ratios of times between cost rows, with the interval that the way of measuring allows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bench import stats
+from bench.report.costs import log_error
+from bench.report.profile_summary import blocks
+from bench.report.study import CostRow
+from bench.stats import Interval
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times the time of ``base`` a row takes, and how the interval was found.
+
+    ``floor`` is how far from 1 the same sittings put the ratio of a row to itself.
+    """
+
+    interval: Interval
+    method: str
+    floor: float | None
+
+    @property
+    def differs(self) -> bool:
+        """Tell whether the ratio is a difference rather than noise."""
+        return stats.differs(self.interval, self.floor)
+
+
+def time_ratio(row: CostRow, base: CostRow) -> Ratio | None:
+    """Return the ratio of the times of one call; None when one of them was not timed.
+
+    Rows that took turns in one sitting are compared round by round; several sittings give the
+    interval over sittings; rows timed apart that of two independent medians.
+    """
+    if row.timing is None or base.timing is None:
+        return None
+    shared = _shared_sittings(row, base)
+    floor = stats.noise_floor([b for pair in shared for b in pair])
+    if len(shared) > 1:
+        ratios = [math.exp(_mean_log(stats.round_ratios(*pair))) for pair in shared]
+        return Ratio(stats.geometric_interval(ratios), f"t over {len(ratios)} sittings", floor)
+    if shared:
+        return Ratio(stats.paired_ratio(*shared[0]), "paired, round by round", floor)
+    return Ratio(_apart(row.timing.call_s, base.timing.call_s), "timed apart", None)
+
+
+Blocks = dict[int, list[float]]
+
+
+def _shared_sittings(row: CostRow, base: CostRow) -> list[tuple[Blocks, Blocks]]:
+    """Return the blocks of both rows for each sitting in which they took turns."""
+    bases = {(p.record.sitting, p.record.group): blocks(p.record) for p in base.profiles}
+    found = []
+    for profile in row.profiles:
+        other = bases.get((profile.record.sitting, profile.record.group), {})
+        mine = blocks(profile.record)
+        if len(mine.keys() & other.keys()) > 1:
+            found.append((mine, other))
+    return found
+
+
+def _mean_log(ratios: list[float]) -> float:
+    return math.fsum(math.log(ratio) for ratio in ratios) / len(ratios)
+
+
+def _apart(row: Interval, base: Interval) -> Interval:
+    """Return the ratio of two independent medians, their log-intervals added in squares."""
+    estimate = row.estimate / base.estimate
+    mine, other = log_error(row), log_error(base)
+    count = min(row.num_samples, base.num_samples)
+    if mine is None or other is None:
+        return Interval(estimate, 0.0, math.inf, count)
+    factor = math.exp(1.96 * math.hypot(mine, other))
+    return Interval(estimate, estimate / factor, estimate * factor, count)

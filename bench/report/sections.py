@@ -1,0 +1,260 @@
+"""The parts of report.md that answer: which is better, what caused it, which to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.report import escape
+from bench.report.attribution import Attribution, Effect
+from bench.report.costs import Axis
+from bench.report.findings import Findings, Speed
+from bench.report.formats import (
+    MISSING,
+    chance,
+    p_value,
+    percent,
+    point_interval,
+    ratio,
+    span,
+)
+from bench.report.headline import machine_of
+from bench.report.mdtable import bullets, table
+from bench.report.pairs import Pair, seeds_wanted
+from bench.report.pareto import Front, Place
+from bench.report.wording import choice_sentence, gap_sentence
+from bench.report.wording import verdict as pair_verdict
+
+MAX_VERDICTS = 12
+MAX_FRONTS = 12
+# The costs for which the verdict says which model to take, in this order.
+TAKEN_FOR = ("latency", "throughput", "training-time")
+
+
+def verdict(found: Findings) -> list[str]:
+    """Return the verdict in words: the best, what SE does, the gap explained, which to take."""
+    lines = [*_best(found), *_se_verdicts(found), *_gap_sentences(found), *_choices(found)]
+    if not lines:
+        return []
+    withheld = len(found.pairs.withheld)
+    if withheld:
+        pairs = "1 pair is" if withheld == 1 else f"{withheld} pairs are"
+        lines.append(f"{pairs} not compared; [what differs](#not-comparable).")
+    return ["## Verdict", bullets(lines)]
+
+
+def _best(found: Findings) -> list[str]:
+    lines = []
+    for cell in found.best():
+        name, data = escape.markdown(found.labels[cell.key]), escape.markdown(cell.dataset)
+        rivals = [p for p in found.pairs.pairs if cell.key in (p.first.key, p.second.key)]
+        beaten = sum(1 for p in rivals if p.resolved)
+        among = f"; better than {beaten} of {len(rivals)} rivals beyond chance" if rivals else ""
+        seeds = "one seed, exploratory" if len(cell.runs) == 1 else f"{len(cell.runs)} seeds"
+        lines.append(
+            f"**Highest top-1 on {data}:** {name}, {percent(cell.top1)} % ({seeds}){among}."
+        )
+    return lines
+
+
+def _se_verdicts(found: Findings) -> list[str]:
+    """Return the verdict on each pair that SE alone tells apart, else on the other pairs."""
+    twins = [p for p in found.pairs.pairs if p.factors == ("SE",)]
+    chosen = (twins or list(found.pairs.pairs))[:MAX_VERDICTS]
+    lines = [escape.markdown(pair_verdict(p, found.labels, found.seed_sd)) for p in chosen]
+    speeds = [s for s in found.speeds if s.factor == "SE"][:MAX_VERDICTS]
+    return lines + [_speed_sentence(speed, found) for speed in speeds]
+
+
+def _speed_sentence(speed: Speed, found: Findings) -> str:
+    row, base = (escape.markdown(found.model_labels[r.model]) for r in (speed.row, speed.base))
+    batch = speed.row.first.batch_size
+    what = "one image" if batch == 1 else f"a batch of {batch}"
+    device = escape.markdown(speed.row.environment.device_name)
+    doubt = "" if speed.ratio.differs else ", within noise"
+    took = f"{row} takes {ratio(speed.ratio.interval)} the time of {base}"
+    return f"{took} for {what} on {device}{doubt}."
+
+
+def _gap_sentences(found: Findings) -> list[str]:
+    gaps = [gap for attribution in found.attributions for gap in attribution.gaps]
+    return [escape.markdown(gap_sentence(gap, found.labels)) for gap in gaps[:MAX_VERDICTS]]
+
+
+def _choices(found: Findings) -> list[str]:
+    """Return which model to take at which budget of time."""
+    lines = []
+    for dataset, front in found.fronts[:MAX_FRONTS]:
+        if front.axis.name.startswith(TAKEN_FOR) and len(front.choices) > 1:
+            told = "; ".join(choice_sentence(front, c, found.labels) for c in front.choices)
+            lines.append(
+                f"**{escape.markdown(f'{dataset}, {front.axis.title}')}:** {escape.markdown(told)}."
+            )
+    return lines
+
+
+def differences(found: Findings) -> list[str]:
+    """Return the table of all compared pairs with their tests."""
+    pairs = found.pairs.pairs
+    if not pairs:
+        return []
+    columns = (
+        "model",
+        "against",
+        "differ in",
+        "points of top-1 (95 % CI)",
+        "p",
+        "verdict",
+        "seeds needed",
+    )
+    left_out = found.pairs.num_left_out
+    methods = sorted({p.difference.method for p in pairs if p.difference})
+    note = (
+        "Second minus first on the same test images; p is corrected by Holm over the family of "
+        f"this data set. Found by: {'; '.join(methods)}."
+    )
+    more = f"{left_out} pairs that differ in more than one thing are left out." if left_out else ""
+    return ["## Differences", note, table(columns, [_pair_line(p, found) for p in pairs]), more]
+
+
+def _pair_line(pair: Pair, found: Findings) -> list[str]:
+    difference = pair.difference
+    assert difference is not None
+    better = "better" if difference.interval.estimate > 0 else "worse"
+    judged = better if pair.resolved else "not resolved"
+    if pair.mismatches:
+        judged = f"NOT COMPARABLE: {'; '.join(map(str, pair.mismatches))}"
+    elif difference.exploratory:
+        judged += ", exploratory"
+    wanted = seeds_wanted(pair, found.seed_sd)
+    return [
+        escape.markdown(found.labels[pair.second.key]),
+        escape.markdown(found.labels[pair.first.key]),
+        ", ".join(pair.factors) or MISSING,
+        point_interval(difference.interval),
+        p_value(pair.p_family),
+        escape.markdown(judged),
+        str(wanted) if wanted else MISSING,
+    ]
+
+
+def attribution(found: Findings) -> list[str]:
+    """Return what each factor does to accuracy and to each cost."""
+    parts = []
+    for one in found.attributions:
+        if not one.effects and not one.inseparable:
+            continue
+        parts += [f"### {escape.markdown(one.dataset)}", _effects(one)] if one.effects else []
+        if one.inseparable:
+            names = ", ".join(one.inseparable)
+            parts.append(f"Not separable, because no two runs differ in it alone: {names}.")
+    if not parts:
+        return []
+    note = (
+        "The effect of changing one factor with all else equal, the mean over the contexts in "
+        "which that was done; an interaction is how much one factor's effect changes with the "
+        "other. Costs are factors: ×1.10 is 10 % more of that axis."
+    )
+    return ["## Attribution", note, *parts]
+
+
+def _effects(one: Attribution) -> str:
+    axes = [axis for axis in one.axes if any(axis.name in e.costs for e in one.effects)]
+    columns = [
+        "factor",
+        "change",
+        "contexts",
+        "points of top-1 (95 % CI)",
+        "p",
+        *(escape.markdown(axis.title) for axis in axes),
+    ]
+    return table(columns, [_effect_line(effect, axes) for effect in one.effects])
+
+
+def _effect_line(effect: Effect, axes: Sequence[Axis]) -> list[str]:
+    top1 = effect.top1
+    return [
+        effect.term.name,
+        escape.markdown(effect.term.change),
+        str(effect.term.num_contexts),
+        point_interval(top1.interval) if top1 else MISSING,
+        p_value(effect.p_family),
+        *(ratio(effect.costs.get(axis.name)) for axis in axes),
+    ]
+
+
+def fronts(found: Findings) -> list[str]:
+    """Return, for each cost, the models on the front and how sure that is."""
+    parts = []
+    for dataset, front in found.fronts[:MAX_FRONTS]:
+        parts += [
+            f"### {escape.markdown(f'{dataset}: {front.axis.title}')}",
+            _front_table(front, found),
+        ]
+    if not parts:
+        return []
+    note = (
+        "A model is on the Pareto front when none is both as accurate and as cheap. The "
+        "probability is the share of bootstrap draws of images, seeds and costs in which it is; "
+        "models that are never on it are left out."
+    )
+    rest = len(found.fronts) - MAX_FRONTS
+    more = [f"{rest} more fronts are left out."] if rest > 0 else []
+    return ["## Accuracy against cost", note, *parts, *more]
+
+
+def _front_table(front: Front, found: Findings) -> str:
+    columns = (
+        "model",
+        escape.markdown(front.axis.unit),
+        "top-1 % (95 % CI)",
+        "on the front",
+        "probability",
+        "points per +1 % cost",
+    )
+    shown = [p for p in front.places if p.on_front or p.probability >= 0.05]
+    return table(columns, [_front_line(p, front, found) for p in shown])
+
+
+def _front_line(place: Place, front: Front, found: Findings) -> list[str]:
+    step = place.points_per_percent
+    return [
+        escape.markdown(found.labels[place.cell.key]),
+        span(front.axis.values[place.cell.key]),
+        percent(place.cell.top1),
+        "yes" if place.on_front else "no",
+        chance(place.probability),
+        MISSING if step is None else f"{step:.3g}",
+    ]
+
+
+def speeds(found: Findings) -> list[str]:
+    """Return the ratios of times between models that differ in one factor."""
+    if not found.speeds:
+        return []
+    columns = (
+        "model",
+        "against",
+        "differ in",
+        "device",
+        "scenario",
+        "time (95 % CI)",
+        "verdict",
+        "how",
+    )
+    return ["## Speed ratios", table(columns, [_speed_line(s, found) for s in found.speeds])]
+
+
+def _speed_line(speed: Speed, found: Findings) -> list[str]:
+    slower = "slower" if speed.ratio.interval.estimate > 1 else "faster"
+    floor = f", A/A floor {100 * speed.ratio.floor:.1f} %" if speed.ratio.floor is not None else ""
+    record = speed.row.first
+    return [
+        escape.markdown(found.model_labels[speed.row.model]),
+        escape.markdown(found.model_labels[speed.base.model]),
+        speed.factor,
+        escape.markdown(machine_of(speed.row)[0]),
+        f"{record.scenario.replace('_', '-')}, batch {record.batch_size}",
+        ratio(speed.ratio.interval),
+        slower if speed.ratio.differs else "same within noise",
+        speed.ratio.method + floor,
+    ]

@@ -27,10 +27,10 @@ class Damaged(ValueError):
     """The file is not a whole checkpoint."""
 
 
-def save(folder: Path, state: dict[str, Any]) -> Path:
+def save(folder: Path, state: dict[str, Any], *, keep: int = KEPT) -> Path:
     """Write a checkpoint of ``state`` (with its ``epoch`` and ``step``) and drop older ones.
 
-    The newest two stay. Raises UserError when the folder cannot be written to.
+    The newest ``keep`` stay. Raises UserError when the folder cannot be written to.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -38,7 +38,7 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
     digest = hashlib.sha256(body).hexdigest().encode()
     path = folder / f"checkpoint-{state['epoch']:06d}-{state['step']:08d}.ckpt"
     write_whole(path, b"".join((MAGIC, digest, b"\n", body)))
-    for old in checkpoints(folder)[KEPT:]:
+    for old in checkpoints(folder)[keep:]:
         old.unlink(missing_ok=True)
     return path
 
@@ -54,7 +54,8 @@ def load(path: Path, device: str) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
-        raise Damaged(f"{path.name} holds more than plain tensors: {type(error).__name__}") from None
+        problem = type(error).__name__
+        raise Damaged(f"{path.name} holds more than plain tensors ({problem})") from None
     assert isinstance(state, dict)
     return state
 

@@ -274,7 +274,7 @@ def _fit(
                 emit(EpochDone(facts))
         except train.Diverged as problem:
             return str(problem)
-    saver.save(training)
+    saver.save(training, keep=1)
     return None
 
 
@@ -299,10 +299,11 @@ class _Saver:
         """Say whether a checkpoint should be written after this step."""
         return monotonic() - self.saved_at >= CHECKPOINT_EVERY_S
 
-    def save(self, training: train.Training) -> None:
-        """Write a checkpoint now."""
+    def save(self, training: train.Training, keep: int = checkpoint.KEPT) -> None:
+        """Write a checkpoint now, and keep that many of the newest."""
         begin = perf_counter()
-        checkpoint.save(self.folder, train.state(training) | {"identity": self.identity})
+        state = train.state(training) | {"identity": self.identity}
+        checkpoint.save(self.folder, state, keep=keep)
         self.spent_s += perf_counter() - begin
         self.saved_at = monotonic()
 

@@ -12,6 +12,7 @@ from bench import __version__
 from bench.cli.doctor import doctor
 from bench.cli.evaluate import evaluate
 from bench.cli.listing import datasets, models, recipes
+from bench.cli.profile import profile
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.train import train
@@ -57,7 +58,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (run, train, evaluate, report, models, datasets, recipes, doctor):
+for _command in (run, train, evaluate, profile, report, models, datasets, recipes, doctor):
     app.command()(_command)
 
 

@@ -1,0 +1,82 @@
+"""The commands that list, and the command line as a whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import senet
+from bench.cli.app import app
+from bench.spec import RECIPES
+
+
+def output(*arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_models_lists_parameters_and_macs_of_every_model_with_both_stems() -> None:
+    rows = json.loads(output("models", "--json"))
+    assert len(rows) == 2 * len(senet.MODELS)
+    found = {(row["model"], row["stem"]): (row["params"], row["macs"]) for row in rows}
+    assert found["se_resnet50", "cifar"] == (26_051_834, 1_300_344_832)
+    assert found["resnet50", "imagenet"] == (23_528_522, 83_431_424)
+    assert found["resnet101", "cifar"] == (42_512_970, 2_509_983_744)
+    assert all(row["flops"] == 2 * row["macs"] for row in rows)
+
+
+def test_models_as_a_table_shows_the_same_numbers() -> None:
+    text = output("models")
+    assert "26,051,834" in text
+    assert "1,300,344,832" in text
+
+
+def test_recipes_lists_every_hyper_parameter() -> None:
+    assert json.loads(output("recipes", "--json")) == [
+        recipe.model_dump(mode="json") for recipe in RECIPES.values()
+    ]
+    text = output("recipes")
+    assert all(name in text for name in (*RECIPES, "weight_decay", "0.0005", "30, 60, 90"))
+
+
+def test_datasets_says_what_each_is() -> None:
+    rows = json.loads(output("datasets", "--json"))
+    assert [row["dataset"] for row in rows] == ["cifar10", "cifar100", "folder", "shapes"]
+    assert all(row["what"] for row in rows)
+
+
+def test_doctor_names_devices_versions_and_threads() -> None:
+    found = json.loads(output("doctor", "--json"))
+    assert "cpu" in found["devices"]
+    assert found["environment"]["packages"]["torch"]
+    assert found["environment"]["num_threads"] >= 1
+    text = output("doctor")
+    assert all(word in text for word in ("device cpu", "threads", "versions", "noise"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "train", "evaluate", "profile", "report", "models", "datasets", "recipes", "doctor"],
+)
+def test_every_command_explains_itself(command: str) -> None:
+    assert command in output("--help")
+    assert "Usage" in output(command, "--help")
+
+
+def test_python_m_bench_is_the_same_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "senet-bench 0.1.0\n"
+
+
+def test_an_unknown_command_or_option_is_exit_code_2() -> None:
+    for arguments in (["fly"], ["train", "resnet18", "--colour", "red"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2
+        assert "Traceback" not in result.output

@@ -1,0 +1,72 @@
+"""``senet-bench run`` from a TOML file to a report."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli.app import app
+
+EXPERIMENT = """
+name = "mine"
+models = ["tiny", { name = "tiny", stem = "cifar" }]
+device = "cpu"
+
+[data]
+name = "shapes"
+train_limit = 64
+test_limit = 40
+
+[recipe]
+base = "quick"
+epochs = 1
+batch_size = 32
+
+[profile]
+batch_sizes = [1, 4]
+timing = { min_blocks = 3, block_s = 0.01, max_s = 0.2, max_warmup_s = 0.1, single_stream_s = 0.1 }
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_experiment_is_trained_profiled_and_reported(tiny_model: str, here: Path) -> None:
+    (here / "mine.toml").write_text(EXPERIMENT)
+    result = CliRunner().invoke(app, ["run", "mine.toml", "--seeds", "0,1"])
+    assert result.exit_code == 0, result.output
+    assert len(list((here / "runs" / "mine").glob("tiny-*/run.json"))) == 4
+    assert list((here / "runs" / "mine" / "profiles").glob("*.json"))
+    report = (here / "reports" / "mine" / "report.md").read_text()
+    assert "tiny" in report
+    rows = list(csv.DictReader((here / "reports" / "mine" / "results.csv").open()))
+    assert {(row["model"], row["stem"]) for row in rows} == {
+        ("tiny", "imagenet"),
+        ("tiny", "cifar"),
+    }
+    assert all(float(row["throughput"]) > 0 for row in rows if row["scenario"] == "offline")
+    assert {row["seeds"] for row in rows} == {"2"}
+    assert list((here / "reports" / "mine").glob("*.svg"))
+
+
+def test_what_is_wrong_with_an_experiment_is_found_before_anything_runs(
+    tiny_model: str, here: Path
+) -> None:
+    for change, word in [
+        (("tiny", "vgg"), "unknown model 'vgg'"),
+        (("batch_size = 32", "batch_size = 65"), "batch size 65"),
+        (('device = "cpu"', 'device = "tpu"'), "unknown device 'tpu'"),
+        (("epochs = 1", "epoch = 1"), "unknown key 'epoch'"),
+        (("batch_sizes = [1, 4]", 'runtimes = ["jit"]'), "unknown runtime 'jit'"),
+    ]:
+        (here / "mine.toml").write_text(EXPERIMENT.replace(*change))
+        result = CliRunner().invoke(app, ["run", "mine.toml"])
+        assert result.exit_code == 2, result.output
+        assert word in result.stderr
+        assert [path.name for path in here.iterdir()] == ["mine.toml"]

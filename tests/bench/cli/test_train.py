@@ -1,0 +1,147 @@
+"""``senet-bench train`` and ``evaluate`` as a user runs them, on the embedded data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bench.cli.app import app
+from bench.run import load_run
+
+SMALL = ["--dataset", "shapes", "--train-limit", "64", "--test-limit", "40", "--device", "cpu"]
+TRAIN = [*SMALL, "--recipe", "quick", "--epochs", "2", "--batch-size", "32"]
+
+
+def senet_bench(*arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments])
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(result: Result, *words: str) -> None:
+    """Assert that the command ended with one line about all the words, and exit code 2."""
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: "), result.stderr
+    for word in words:
+        assert word in lines[-1]
+    assert "Traceback" not in result.output
+
+
+def test_two_models_are_trained_tested_and_recorded(tiny_model: str, here: Path) -> None:
+    result = senet_bench("train", tiny_model, "se_resnet18", *TRAIN)
+    assert result.exit_code == 0, result.output
+    folders = sorted(path.name for path in (here / "runs").iterdir())
+    assert [name.split("-")[0] for name in folders] == ["se_resnet18", "tiny"]
+    lines = result.stdout.splitlines()
+    epochs = [line.split()[1] for line in lines if line.startswith("  epoch")]
+    assert epochs == ["1/2", "2/2", "1/2", "2/2"]
+    for folder in folders:
+        record = load_run(here / "runs" / folder)
+        assert record.test is not None
+        shown = f"test top-1 {100 * record.test.top1:.2f} %"
+        assert any(shown in line and folder in line for line in lines)
+
+
+def test_repeating_the_command_finds_the_run_finished(tiny_model: str, here: Path) -> None:
+    first = senet_bench("train", tiny_model, *TRAIN)
+    again = senet_bench("train", tiny_model, *TRAIN)
+    assert first.exit_code == again.exit_code == 0
+    assert "(found finished)" in again.stdout
+    assert "epoch" not in again.stdout
+
+
+def test_evaluate_of_a_run_prints_json_alone_with_the_recorded_accuracy(
+    tiny_model: str, here: Path
+) -> None:
+    senet_bench("train", tiny_model, *TRAIN)
+    (folder,) = (here / "runs").iterdir()
+    result = senet_bench("evaluate", str(folder), "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    record = load_run(folder)
+    assert record.test is not None
+    assert found["accuracy"] == record.test.model_dump()
+    assert (found["recorded_top1"], found["same_images"]) == (record.test.top1, True)
+
+
+def test_weights_can_be_tested_and_trained_on_from_their_file(tiny_model: str, here: Path) -> None:
+    senet_bench("train", "resnet18", *TRAIN)
+    (folder,) = (here / "runs").iterdir()
+    weights = str(folder / "weights.safetensors")
+    evaluated = senet_bench("evaluate", weights, *SMALL[:2], *SMALL[4:], "--out", "loaded")
+    assert evaluated.exit_code == 0, evaluated.output
+    (loaded,) = (here / "loaded").iterdir()
+    assert load_run(loaded).test == load_run(folder).test
+    assert load_run(loaded).epochs == ()
+    tuned = senet_bench("train", "resnet18", *TRAIN, "--weights", weights, "--out", "tuned")
+    assert tuned.exit_code == 0, tuned.output
+    (fine,) = (here / "tuned").iterdir()
+    assert load_run(fine).epochs[0].loss < load_run(folder).epochs[0].loss
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["vgg16"], ["unknown model 'vgg16'", "se_resnet50", "resnet101"]),
+        (["resnet18", "--dataset", "mnist"], ["unknown dataset 'mnist'", "cifar10", "shapes"]),
+        (["resnet18", "--recipe", "fast"], ["unknown recipe 'fast'", "reference, standard, quick"]),
+        (["resnet18", "--device", "tpu"], ["unknown device 'tpu'", "auto, cpu, cuda"]),
+        (["resnet18", "--precision", "int8"], ["precision", "'fp32', 'tf32', 'bf16' or 'fp16'"]),
+        (["resnet18", "--runtime", "jit"], ["unknown training runtime 'jit'", "eager"]),
+        (["resnet18", "--stem", "vgg"], ["stem", "'cifar' or 'imagenet'"]),
+        (["resnet18", "--epochs", "0"], ["epochs: should be greater than 0 (got 0)"]),
+        (["resnet18", "--lr", "-0.1"], ["lr: should be greater than 0 (got -0.1)"]),
+        (["resnet18", "--batch-size", "0"], ["batch_size: should be greater than 0 (got 0)"]),
+        (["resnet18", "--batch-size", "65"], ["batch size 65", "64 images"]),
+        (["resnet18", "--seed", "-1"], ["seed"]),
+        (["resnet18", "--reduction", "8"], ["resnet18 has no SE block"]),
+        (["resnet18", "--resume", "--restart"], ["exclude each other"]),
+        (["resnet18", "--weights", "none.pt"], ["weights file none.pt does not exist"]),
+        (["resnet18", "--dataset", "folder", "--data-dir", "none"], ["none"]),
+        (["resnet18", "--dataset", "folder"], ["--data-dir"]),
+        (["resnet18", "--out", "/dev/null/runs"], ["cannot write to /dev/null/runs"]),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
+    arguments: list[str], words: list[str], here: Path
+) -> None:
+    given = SMALL if "--dataset" not in arguments else SMALL[2:]
+    given = given if "--device" not in arguments else given[:-2]
+    refused(senet_bench("train", *given, *arguments), *words)
+    assert list(here.iterdir()) == []
+
+
+def test_weights_of_another_architecture_are_refused(tiny_model: str, here: Path) -> None:
+    senet_bench("train", "resnet18", *TRAIN)
+    (folder,) = (here / "runs").iterdir()
+    weights = str(folder / "weights.safetensors")
+    refused(
+        senet_bench("train", "resnet34", *TRAIN, "--weights", weights, "--out", "other"),
+        "resnet34",
+        "resnet18",
+    )
+    assert not (here / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], ["weights file nowhere does not exist"]),
+        (["."], ["holds no finished run (no run.json)"]),
+        ([".", "--model", "resnet18"], ["is a run's folder: --model does not apply"]),
+        (["none.pt", "--model", "resnet18", "--dataset", "shapes"], ["none.pt does not exist"]),
+        (["torchvision:V9", "--model", "resnet18", "--dataset", "shapes"], ["V9"]),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(
+    arguments: list[str], words: list[str], here: Path
+) -> None:
+    refused(senet_bench("evaluate", *arguments), *words)

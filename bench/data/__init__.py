@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.data.augment import EpochPlan, plan_epoch
 from bench.data.batches import (
@@ -16,10 +17,11 @@ from bench.data.batches import (
     test_batches,
     train_batches,
 )
-from bench.data.dataset import Dataset, Split, facts, first_balanced, make_dataset
+from bench.data.cifar import load_cifar
+from bench.data.dataset import Dataset, Split, digest, facts, first_balanced, make_dataset
 from bench.data.placing import DeviceSplit, place
 from bench.data.shapes import Progress, load_shapes
-from bench.errors import unknown
+from bench.errors import UserError, unknown
 from bench.spec import DataSpec
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Split",
     "facts",
     "load",
+    "make_dataset",
     "normalization",
     "num_steps",
     "place",
@@ -44,6 +47,8 @@ __all__ = [
 Loader = Callable[[DataSpec, Progress | None], Dataset]
 
 DATASETS: dict[str, Loader] = {
+    "cifar10": load_cifar,
+    "cifar100": load_cifar,
     "shapes": load_shapes,
 }
 
@@ -51,14 +56,19 @@ DATASETS: dict[str, Loader] = {
 def load(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     """Return the data set that ``spec`` names, cut to its limits.
 
+    The pixel statistics stay those of the whole training split, so that weights trained on a part
+    of it see the same normalisation wherever they are tested.
+
     ``progress`` is called with what is being done, how much is done and how much there is.
     Raises UserError for an unknown name and for data that is missing or damaged.
     """
     if spec.name not in DATASETS:
         raise unknown("dataset", spec.name, DATASETS)
+    if spec.labels == "coarse" and spec.name != "cifar100":
+        raise UserError(f"{spec.name} has no coarse labels; only cifar100 has")
     dataset = DATASETS[spec.name](spec, progress)
     if spec.train_limit is None and spec.test_limit is None:
         return dataset
     train = first_balanced(dataset.train, spec.train_limit)
     test = first_balanced(dataset.test, spec.test_limit)
-    return make_dataset(dataset.name, dataset.label, train, test, dataset.classes)
+    return replace(dataset, train=train, test=test, digest=digest(train, test))

@@ -30,8 +30,10 @@ NUM_TEST = 1000
 SEED = 20170905  # the day on which Squeeze-and-Excitation Networks was first submitted
 SIZES = (16, 224)
 FIELD = 32.0  # lengths below are in 1/32 of the image's side
+RADIUS = 10.0, 14.0
+
+MAX_TURN = 40  # degrees, either way
 NUM_CLUTTER = 4
-NUM_ANGLES = 360
 CHUNK = 250
 
 
@@ -41,7 +43,7 @@ def _direction(degrees: float) -> tuple[float, float]:
     return round(math.cos(angle), 6), round(math.sin(angle), 6)
 
 
-DIRECTIONS = np.array([_direction(a * 360 / NUM_ANGLES) for a in range(NUM_ANGLES)], np.float32)
+DIRECTIONS = np.array([_direction(degrees) for degrees in range(360)], np.float32)
 
 
 # Outlines: signed distance to the edge of a shape of radius about 1, negative inside.
@@ -223,10 +225,10 @@ def _paint_clutter(image: Floats, x: Floats, y: Floats, draws: Draws) -> Floats:
 def _shape_cover(labels: npt.NDArray[np.int64], x: Floats, y: Floats, draws: Draws) -> Floats:
     """Return how much of every pixel (N, H, W) the shape of each label covers."""
     num = len(labels)
-    radius = draws.uniform((num, 1, 1), 9.0, 14.0)
-    room = FIELD / 2 - radius + 1
+    radius = draws.uniform((num, 1, 1), *RADIUS)
+    room = FIELD / 2 - radius
     centre = draws.uniform((2, num, 1, 1), -1.0, 1.0) * room
-    turn = DIRECTIONS[draws.integers((num, 1, 1), NUM_ANGLES)]
+    turn = DIRECTIONS[draws.integers((num, 1, 1), 2 * MAX_TURN + 1) - MAX_TURN]
     dx, dy = (x - centre[0]) / radius, (y - centre[1]) / radius
     u = dx * turn[..., 0] + dy * turn[..., 1]
     v = dy * turn[..., 0] - dx * turn[..., 1]

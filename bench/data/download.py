@@ -1,0 +1,191 @@
+"""Fetch an archive and unpack it so that nothing half-written or unwanted is ever left."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
+
+from bench.errors import UserError
+from bench.record import write_whole
+
+Progress = Callable[[str, int, int], None]
+
+CHUNK = 1 << 16
+TIMEOUT_S = 30
+ORPHAN_AGE_S = 3600  # a download that is still going on has written within the hour
+PART = ".part"
+
+
+class _Response(Protocol):
+    headers: http.client.HTTPMessage
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class Unreachable(Exception):
+    """Nothing could be fetched: no network, no server, or no such file there."""
+
+
+def md5(content: bytes) -> str:
+    """Return the MD5 of some bytes: the sums that data sets publish."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def md5_of_file(path: Path) -> str:
+    """Return the MD5 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return _md5_of_stream(file)
+
+
+def _md5_of_stream(file: IO[bytes]) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def download(url: str, path: Path, expected_md5: str, progress: Progress | None = None) -> None:
+    """Fetch ``url`` to ``path``, which appears only when it is whole and its MD5 is right.
+
+    Raises `Unreachable` when there is nothing to fetch from, and UserError when what came is
+    truncated or has another MD5, or the disk cannot be written to.
+    """
+    with _part_file(path) as part:
+        _fetch(url, part, progress)
+        part.flush()
+        os.fsync(part.fileno())
+        part.seek(0)
+        found = _md5_of_stream(part)
+        if found != expected_md5:
+            raise UserError(
+                f"what {url} sent has the MD5 {found}, not {expected_md5}; nothing of it was kept"
+            )
+
+
+@contextmanager
+def _part_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a temporary file that becomes ``path`` at the end, or vanishes on an error."""
+    made = _make_folder(path.parent)
+    remove_orphans(path.parent)
+    part: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+        part = Path(name)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+        part.chmod(0o644)
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        if not path.exists():
+            _remove_empty(made)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and return those that were missing, the innermost first."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # somebody else has put something there
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove what downloads that were killed have left behind in a folder."""
+    for part in folder.glob(f".*{PART}"):
+        try:
+            if time.time() - part.stat().st_mtime > ORPHAN_AGE_S:
+                part.unlink()
+        except OSError:
+            continue  # another process was faster
+
+
+def _fetch(url: str, part: IO[bytes], progress: Progress | None) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "senet-bench"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            total, received = _copy(response, part, url, progress)
+    except urllib.error.HTTPError as error:
+        raise Unreachable(f"{url} answers {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise Unreachable(f"{url} cannot be reached: {error.reason}") from None
+    if total and received != total:
+        raise UserError(
+            f"the download of {url} was cut off at {received} of {total} bytes; try again"
+        )
+
+
+def _copy(
+    response: _Response, part: IO[bytes], url: str, progress: Progress | None
+) -> tuple[int, int]:
+    """Return how many bytes were announced (0: unknown) and how many came."""
+    total, received = int(response.headers.get("Content-Length") or 0), 0
+    while chunk := _read(response, url, received):
+        part.write(chunk)
+        received += len(chunk)
+        if progress:
+            progress(f"downloading {url}", received, max(total, received))
+    return total, received
+
+
+def _read(response: _Response, url: str, received: int) -> bytes:
+    try:
+        return response.read(CHUNK)
+    except (OSError, http.client.HTTPException) as error:  # not an error of the disk
+        why = str(error) or type(error).__name__
+        raise UserError(
+            f"the download of {url} broke off after {received} bytes: {why}; try again"
+        ) from None
+
+
+def unpack(archive: Path, folder: Path, wanted: Collection[str]) -> None:
+    """Write the ``wanted`` members of a tar archive below ``folder``, each of them whole.
+
+    Names are relative, as ``folder/file``. UserError refuses an archive that is damaged, lacks one
+    of them, or holds anything that could end up elsewhere: an absolute path, a path with ``..``, a
+    link or a device.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            members = {member.name: member for member in tar.getmembers()}
+            for member in members.values():
+                _refuse_unsafe(member, archive)
+            for name in wanted:
+                if name not in members:
+                    raise UserError(f"{archive} holds no {name}")
+                file = tar.extractfile(members[name])
+                assert file is not None, "only regular files have passed"
+                write_whole(folder / name, file.read())
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{archive} cannot be unpacked: {error}") from None
+
+
+def _refuse_unsafe(member: tarfile.TarInfo, archive: Path) -> None:
+    path = PurePosixPath(member.name)
+    drive = ":" in member.name or "\\" in member.name
+    if path.is_absolute() or ".." in path.parts or drive or not (member.isreg() or member.isdir()):
+        raise UserError(f"{archive} is not safe to unpack: it holds {member.name!r}")

@@ -25,6 +25,7 @@ from bench.operators import (
     trace,
 )
 from bench.record import CostFacts, CostPart
+from senet.weights import unwrap
 
 # What fvcore calls the operators that `macs` is made of; the others it adds are not.
 FVCORE_MAC_OPERATORS = frozenset({"conv", "linear", "addmm", "matmul", "bmm", "einsum"})
@@ -42,6 +43,7 @@ def count(model: nn.Module, image_size: int) -> CostFacts:
     """
     if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
         raise UserError(f"image size must be an integer of at least 1, not {image_size!r}")
+    model = unwrap(model)
     seen = trace(model, image_size)
     macs = sum(operator.macs for operator in seen.operators)
     if macs == 0:

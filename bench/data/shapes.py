@@ -31,7 +31,6 @@ SEED = 20170905  # the day on which Squeeze-and-Excitation Networks was first su
 SIZES = (16, 224)
 FIELD = 32.0  # lengths below are in 1/32 of the image's side
 RADIUS = 10.0, 14.0
-
 MAX_TURN = 40  # degrees, either way
 NUM_CLUTTER = 4
 CHUNK = 250
@@ -46,7 +45,7 @@ def _direction(degrees: float) -> tuple[float, float]:
 DIRECTIONS = np.array([_direction(degrees) for degrees in range(360)], np.float32)
 
 
-# Outlines: signed distance to the edge of a shape of radius about 1, negative inside.
+# Outlines: signed distance to the edge of a shape of radius about 1, negative inside; y points down.
 
 
 def _length(x: Floats, y: Floats) -> Floats:
@@ -106,12 +105,12 @@ def _cross(x: Floats, y: Floats) -> Floats:
 
 
 def _star(x: Floats, y: Floats) -> Floats:
-    return _polygon(x, y, num_edges=5, apothem=0.36, crossed=1)
+    return _polygon(x, -y, num_edges=5, apothem=0.36, crossed=1)
 
 
 def _heart(x: Floats, y: Floats) -> Floats:
     square = _in_both(abs(x + y) * 0.7071, abs(x - y) * 0.7071) - 0.55
-    lobe = _length(abs(x) - 0.39, y - 0.39) - 0.55
+    lobe = _length(abs(x) - 0.39, y + 0.39) - 0.55
     return _in_either(square, lobe)
 
 

@@ -145,11 +145,11 @@ def _pair(first: Cell, second: Cell, force: bool) -> Pair:
     differing = mismatches(accuracy_conditions(first), accuracy_conditions(second))
     same_images = first.digest == second.digest
     compare = same_images and (force or not differing)
-    found = _difference(first, second) if compare else None
+    found = difference_of(first, second) if compare else None
     return Pair(first, second, factors(first, second), differing, found)
 
 
-def _difference(first: Cell, second: Cell) -> Difference | None:
+def difference_of(first: Cell, second: Cell) -> Difference | None:
     """Return the paired difference, or the unpaired one where predictions are missing."""
     one, two = first.hits, second.hits
     if one is not None and two is not None and first.test_set == second.test_set:

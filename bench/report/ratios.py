@@ -44,7 +44,7 @@ def time_ratio(row: CostRow, base: CostRow) -> Ratio | None:
         return Ratio(stats.geometric_interval(ratios), f"t over {len(ratios)} sittings", floor)
     if shared:
         return Ratio(stats.paired_ratio(*shared[0]), "paired, round by round", floor)
-    return Ratio(_apart(row.timing.call_s, base.timing.call_s), "timed apart", None)
+    return Ratio(apart(row.timing.call_s, base.timing.call_s), "timed apart", None)
 
 
 Blocks = dict[int, list[float]]
@@ -66,8 +66,8 @@ def _mean_log(ratios: list[float]) -> float:
     return math.fsum(math.log(ratio) for ratio in ratios) / len(ratios)
 
 
-def _apart(row: Interval, base: Interval) -> Interval:
-    """Return the ratio of two independent medians, their log-intervals added in squares."""
+def apart(row: Interval, base: Interval) -> Interval:
+    """Return the ratio of two independent times, their log-intervals added in squares."""
     estimate = row.estimate / base.estimate
     mine, other = log_error(row), log_error(base)
     count = min(row.num_samples, base.num_samples)

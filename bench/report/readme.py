@@ -1,0 +1,45 @@
+"""Fill the marked places of a README from records, so that no number in it is typed by hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.record import write_whole
+from bench.report import escape
+from bench.report.load import load
+from bench.report.markdown import MAIN_COLUMNS, main_table
+from bench.report.mdtable import table
+from bench.report.study import study
+from bench.report.table import COLUMNS
+
+
+def fill(readme: Path, folders: list[Path], link: Path | None = None) -> None:
+    """Put the main table of all records in ``folders`` and both lists of columns into ``readme``.
+
+    ``link`` is the report that the table is taken from. Raises UserError when there are no records
+    or the README lacks a marked place, which is a pair of comments such as
+    ``<!-- results:begin -->`` and ``<!-- results:end -->``.
+    """
+    results = main_table(study(load(folders)))
+    if link is not None:
+        results += f"\n\nFrom [{link.as_posix()}]({link.as_posix()}), which has the rest."
+    text = replace(readme.read_text(encoding="utf-8"), "results", results, readme)
+    text = replace(text, "main-columns", _definitions(MAIN_COLUMNS), readme)
+    text = replace(text, "columns", _definitions(COLUMNS), readme)
+    write_whole(readme, text.encode())
+
+
+def replace(text: str, name: str, content: str, readme: Path) -> str:
+    """Return ``text`` with ``content`` between the comments that mark the place ``name``."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    found = re.search(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
+    if found is None:
+        raise UserError(f"{readme} has no place for it: {begin} … {end}")
+    return f"{text[: found.start()]}{begin}\n{content}\n{end}{text[found.end() :]}"
+
+
+def _definitions(columns: dict[str, str]) -> str:
+    rows = [(escape.markdown(name), escape.markdown(what)) for name, what in columns.items()]
+    return table(("column", "definition"), rows)

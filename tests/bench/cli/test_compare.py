@@ -1,0 +1,90 @@
+"""The compare command and its exit codes."""
+
+import json
+
+import pytest
+import record_factory as make
+import typer
+from typer.testing import CliRunner
+
+from bench.cli.compare import compare
+from bench.errors import UserError
+
+app = typer.Typer()
+app.command()(compare)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Return a base, an equal and a slower folder of records."""
+    for name, call_s, seed in (("base", 0.1, 1), ("same", 0.1, 2), ("slow", 0.2, 3)):
+        make.write_profile(tmp_path / name, make.profile_record(call_s=call_s, seed=seed))
+    return tmp_path
+
+
+def invoke(*arguments, **kwargs):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], **kwargs)
+
+
+def test_equal_measurements_pass_the_gate(folders):
+    """Exit 0 and the verdict on screen."""
+    result = invoke(folders / "base", folders / "same", "--fail-on", "5%")
+    assert result.exit_code == 0, result.output
+    assert "1 same" in result.output
+
+
+def test_a_regression_fails_the_gate(folders):
+    """Twice the time exits 1 with --fail-on 5%, and 0 without."""
+    result = invoke(folders / "base", folders / "slow", "--fail-on", "5%")
+    assert result.exit_code == 1
+    assert "1 row regressed" in result.stderr
+    assert invoke(folders / "base", folders / "slow").exit_code == 0
+    assert invoke(folders / "slow", folders / "base", "--fail-on", "5%").exit_code == 0
+
+
+def test_github_gets_a_summary_and_an_annotation(folders, monkeypatch, tmp_path):
+    """The table is appended to what the job has written already."""
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    result = invoke(folders / "base", folders / "slow", "--fail-on", "5%", "--github")
+    assert result.exit_code == 1
+    assert summary.read_text().startswith("before\n## Benchmark comparison")
+    assert "::error title=Benchmark regression::" in result.stdout
+
+
+def test_github_without_a_job_is_an_error(folders, monkeypatch):
+    """--github says which variable is missing."""
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    with pytest.raises(UserError, match="GITHUB_STEP_SUMMARY"):
+        invoke(folders / "base", folders / "same", "--github", catch_exceptions=False)
+
+
+def test_json_is_alone_on_stdout(folders):
+    """--json prints a list of rows that another program can read."""
+    result = invoke(folders / "base", folders / "slow", "--json", "--fail-on", "5%")
+    (row,) = json.loads(result.stdout)
+    assert (row["verdict"], row["regression"]) == ("slower", True)
+    assert row["low"] < row["change"] < row["high"]
+
+
+@pytest.mark.parametrize("text", ["5", "five%", "-1%", "nan%", "%", "inf%"])
+def test_a_threshold_that_is_no_percentage_is_refused(folders, text):
+    """--fail-on names what it takes."""
+    with pytest.raises(UserError, match="takes a percentage such as 5%"):
+        invoke(folders / "base", folders / "same", f"--fail-on={text}", catch_exceptions=False)
+
+
+def test_a_gate_that_compared_nothing_does_not_pass(folders, tmp_path):
+    """Rows from another machine alone are an error with --fail-on, not a success."""
+    record = make.profile_record(env=make.environment(host="other"))
+    make.write_profile(tmp_path / "other", record)
+    with pytest.raises(UserError, match="no row could be compared"):
+        invoke(folders / "base", tmp_path / "other", "--fail-on", "5%", catch_exceptions=False)
+    assert invoke(folders / "base", tmp_path / "other").exit_code == 0
+
+
+def test_missing_folders_are_named(folders, tmp_path):
+    """A folder that is not there is an error."""
+    with pytest.raises(UserError, match="nowhere is not there"):
+        invoke(folders / "base", tmp_path / "nowhere", catch_exceptions=False)

@@ -19,8 +19,10 @@ from bench.data.batches import (
 )
 from bench.data.cifar import load_cifar
 from bench.data.dataset import Dataset, Split, digest, facts, first_balanced, make_dataset
+from bench.data.download import Progress
+from bench.data.folder import load_folder
 from bench.data.placing import DeviceSplit, place
-from bench.data.shapes import Progress, load_shapes
+from bench.data.shapes import load_shapes
 from bench.errors import UserError, unknown
 from bench.spec import DataSpec
 
@@ -49,6 +51,7 @@ Loader = Callable[[DataSpec, Progress | None], Dataset]
 DATASETS: dict[str, Loader] = {
     "cifar10": load_cifar,
     "cifar100": load_cifar,
+    "folder": load_folder,
     "shapes": load_shapes,
 }
 

@@ -6,22 +6,19 @@ sums are those of torchvision.datasets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from platformdirs import user_cache_path
 
+from bench.data.cache import cache_root
 from bench.data.dataset import Dataset, Split, make_dataset
-from bench.data.download import Unreachable, download, md5, md5_of_file, unpack
+from bench.data.download import Progress, Unreachable, download, md5, md5_of_file, unpack
 from bench.data.safe_pickle import loads_arrays
 from bench.errors import UserError
 from bench.spec import DataSpec
-
-Progress = Callable[[str, int, int], None]
 
 SIZE = 32
 PIXELS = 3 * SIZE * SIZE
@@ -98,7 +95,7 @@ def load_cifar(
             f"the images of {source.name} are {SIZE}×{SIZE}; image size {spec.image_size} is for"
             " shapes and folder"
         )
-    root = Path(spec.data_dir).expanduser() if spec.data_dir else user_cache_path("senet-bench")
+    root = Path(spec.data_dir).expanduser() if spec.data_dir else cache_root()
     folder = _find_files(source, root, progress)
     classes = _read_classes(source, folder, spec.labels)
     train, test = (

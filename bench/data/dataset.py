@@ -120,6 +120,7 @@ def first_balanced(split: Split, limit: int | None) -> Split:
 
 
 def _balanced_order(labels: np.ndarray) -> np.ndarray:
+    """Return the indices (N,) of labels (N,) in the order that limits take images from."""
     by_class = np.argsort(labels, kind="stable")
     grouped = labels[by_class]
     starts = np.searchsorted(grouped, grouped, side="left")

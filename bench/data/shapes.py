@@ -18,12 +18,12 @@ import numpy.typing as npt
 import torch
 
 from bench.data.dataset import Dataset, Split, make_dataset
+from bench.data.download import Progress
 from bench.errors import UserError
 from bench.spec import DataSpec
 
 Floats = npt.NDArray[np.floating[Any]]
 Outline = Callable[[Floats, Floats], Floats]
-Progress = Callable[[str, int, int], None]
 
 NUM_TRAIN = 5000
 NUM_TEST = 1000
@@ -45,7 +45,8 @@ def _direction(degrees: float) -> tuple[float, float]:
 DIRECTIONS = np.array([_direction(degrees) for degrees in range(360)], np.float32)
 
 
-# Outlines: signed distance to the edge of a shape of radius about 1, negative inside; y points down.
+# Outlines: the signed distance to the edge of a shape of radius about 1, negative inside; y points
+# down.
 
 
 def _length(x: Floats, y: Floats) -> Floats:

@@ -9,10 +9,10 @@ own            this project          ``stem.conv``, ``stem.bn``, ``stage1`` … 
                                      ``shortcut.0``, ``shortcut.1``, ``se.fc1``, ``se.fc2``, ``fc``
 torchvision    torchvision, timm     ``conv1``, ``bn1``, ``layer1`` … ``layer4``, ``downsample.0``,
                (resnet*)             ``downsample.1``
-timm           timm (seresnet*)      the same, and ``se.fc1``, ``se.fc2`` as 1×1 convolutions with
-                                     bias; their width is rounded to a multiple of 8
-reference      PappaLaity/SENet-50   the same, and ``se_block.excitation.0`` (FC with bias),
-               (SEResNet)            ``se_block.excitation.2``; the stem is a 3×3, stride 1
+timm           timm (seresnet*)      as torchvision; ``se.fc1``, ``se.fc2`` are 1×1 convolutions
+                                     with bias, their width rounded to a multiple of 8
+reference      PappaLaity/SENet-50,  as torchvision; ``se_block.excitation.0`` and ``.2`` are FC
+               SEResNet (notebooks)  layers with bias; ``conv1`` is a 3×3, stride 1, without pool
 =============  ====================  ==========================================================
 
 Keys and shapes do not tell everything: a network that strides elsewhere or blurs while pooling can

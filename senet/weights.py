@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +63,22 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[State, Architecture | No
     The keys are the file's, without what wrappers such as DistributedDataParallel prefix.
     ModelError when there is no file or it holds no weights.
     """
-    path = Path(path)
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise ModelError(f"weights file {path} {what}")
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
+    path = _checked(path)
+    if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
-    if suffix in TORCH_SUFFIXES:
-        return strip_wrappers(_find_state(_read_torch(path), path)), None
-    known = ", ".join((".safetensors", *TORCH_SUFFIXES))
-    raise ModelError(f"weights file {path} has an unknown ending; choose from: {known}")
+    return strip_wrappers(_find_state(_read_torch(path), path)), None
 
 
 def read_architecture(path: str | os.PathLike[str]) -> Architecture | None:
-    """Return what `save_weights` noted in a file; None for a file that something else wrote."""
-    return read_weights(path)[1]
+    """Return what `save_weights` noted in a file; None for a file that something else wrote.
+
+    Only the file's header is read. ModelError when there is no file or no header.
+    """
+    path = _checked(path)
+    if path.suffix.lower() != ".safetensors":
+        return None
+    with _opened(path) as file:
+        return _architecture(_own_facts(file.metadata() or {}).get("architecture"))
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -129,14 +129,32 @@ def unwrap(model: nn.Module) -> nn.Module:
 # Reading
 
 
-def _read_safetensors(path: Path) -> tuple[State, Architecture | None]:
+def _checked(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise ModelError(f"weights file {path} {what}")
+    known = (".safetensors", *TORCH_SUFFIXES)
+    if path.suffix.lower() not in known:
+        raise ModelError(
+            f"weights file {path} has an unknown ending; choose from: {', '.join(known)}"
+        )
+    return path
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
+            yield file
+    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"cannot read weights file {path}: {_first_line(error)}") from None
-    facts = _own_facts(metadata)
+
+
+def _read_safetensors(path: Path) -> tuple[State, Architecture | None]:
+    with _opened(path) as file:
+        facts = _own_facts(file.metadata() or {})
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
     if "sha256" not in facts:
         return strip_wrappers(state), None
     if facts["sha256"] != digest(state):

@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 quickstart: setup ## Train, test and profile the three models on the embedded data (about 5 minutes)
-	$(BIN)/senet-bench run quickstart --restart
+	$(BIN)/senet-bench run quickstart --resume
 	@echo "Look at reports/quickstart/report.md"
 
 test: setup ## Run all tests

@@ -15,8 +15,8 @@ from bench.device import resolve
 from bench.events import Event, Profiling
 from bench.experiment import Experiment
 from bench.folders import check_writable
-from bench.profile import Progress, profile
-from bench.record import ProfileRecord, RunRecord, write_record
+from bench.profile import Progress, num_records, profile
+from bench.record import ProfileRecord, RunRecord, read_record, write_record
 from bench.report.write import Rendered, render
 from bench.runtime import check as check_runtimes
 from bench.spec import ModelSpec, ProfileSpec, RunSpec, validated
@@ -97,15 +97,21 @@ def _profile(
     folder: Path,
     emit: Callable[[Event], None],
 ) -> Iterator[ProfileRecord]:
-    """Profile the models of all finished runs in one sitting, keeping each record at once."""
+    """Profile the models of all runs in one sitting, keeping each record at once.
+
+    A sitting that was finished before is not repeated; one that was cut short is, as a whole,
+    because rows of different sittings have not taken turns.
+    """
     if experiment.profile is None:
         return
     run_ids = {record.spec.model: record.id for record in records}
-    spec = validated(
-        ProfileSpec,
-        experiment.profile.model_dump()
-        | {"models": tuple(dict.fromkeys(run_ids)), "device": device},
-    )
+    subjects = {"models": tuple(run_ids), "device": device}
+    spec = validated(ProfileSpec, experiment.profile.model_dump() | subjects)
+    place = folder / spec.digest()
+    found = [] if not place.is_dir() else [read_record(path) for path in place.glob("*.json")]
+    if len(found) >= num_records(spec):
+        yield from (record for record in found if isinstance(record, ProfileRecord))
+        return
     for record in profile(
         spec,
         build=run.build,
@@ -113,7 +119,7 @@ def _profile(
         run_ids=run_ids,
         on_progress=lambda progress: emit(as_event(progress)),
     ):
-        write_record(folder / f"{record.id}.json", record)
+        write_record(place / f"{record.id}.json", record)
         yield record
 
 

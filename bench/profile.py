@@ -135,6 +135,11 @@ def groups(spec: ProfileSpec) -> list[Group]:
     return [Group(*axis) for axis in axes]
 
 
+def num_records(spec: ProfileSpec) -> int:
+    """Return how many records a whole sitting leaves."""
+    return sum(len(scenarios(group)) for group in groups(spec)) * len(rows(spec))
+
+
 def candidate(model: ModelSpec, build: Build, count: Count, run_id: str | None) -> Candidate:
     """Build a model and count its cost."""
     begin = perf_counter()

@@ -18,6 +18,7 @@ Stem = Literal["cifar", "imagenet"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Labels = Literal["fine", "coarse"]
 Mode = Literal["infer", "train"]
+Engine = Literal["fast", "plain"]
 Scenario = Literal["offline", "single_stream"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16")
@@ -110,8 +111,13 @@ class Recipe(Frozen):
     to ``epochs`` and scale with it (see `with_epochs`). ``normalization`` is ``half`` for
     (x - 0.5) / 0.5 and ``pixels`` for the mean and standard deviation of the training pixels.
     ``cutout_size`` is the side in pixels of Cutout's square, ``random_erasing_prob`` the chance
-    that Random Erasing blanks a box, ``mixup_alpha`` the parameter of Mixup's Beta distribution; 0
-    switches each off.
+    that Random Erasing blanks a box, ``mixup_alpha`` the parameter of Mixup's Beta distribution,
+    ``label_smoothing`` the share of a label that is spread over all classes (Szegedy et al. 2016,
+    section 7), ``grad_clip`` the largest norm that a step's gradient may have, ``ema_decay`` how
+    much of the averaged weights a step keeps; 0 switches each off. With ``ema_decay`` the averaged
+    weights are those that are tested and saved. A last batch smaller than ``batch_size`` is left
+    out with ``drop_last``, and in any case when it has less than two images for each process,
+    because BatchNorm has no variance of one image: the epoch's number of images says so.
     """
 
     name: str
@@ -132,6 +138,9 @@ class Recipe(Frozen):
     cutout_size: NonNegativeInt = 0
     random_erasing_prob: Annotated[float, Field(ge=0, le=1)] = 0.0
     mixup_alpha: NonNegativeFloat = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    grad_clip: NonNegativeFloat = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def with_epochs(self, epochs: int) -> Recipe:
         """Return this recipe stretched or shortened to ``epochs``, milestones in proportion."""
@@ -189,7 +198,13 @@ def get_recipe(name: str) -> Recipe:
 
 
 class RunSpec(Frozen):
-    """One model to train, or with ``train`` off to load from ``weights``, and to evaluate."""
+    """One model to train, or with ``train`` off to load from ``weights``, and to evaluate.
+
+    ``engine`` is ``fast`` or ``plain``, the loop people write (`bench.baseline`). ``runtime`` may
+    be ``auto``: the record says which was chosen. ``val_split`` is the share of the training
+    images that are held out and classified after every epoch, ``target_top1`` the accuracy on
+    them that is waited for. ``world_size`` processes share each batch of the recipe.
+    """
 
     model: ModelSpec
     data: DataSpec
@@ -201,17 +216,30 @@ class RunSpec(Frozen):
     train: bool = True
     weights: str | None = None
     weights_sha256: str | None = None
+    engine: Engine = "fast"
+    val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_top1: Annotated[float, Field(gt=0, le=1)] | None = None
+    world_size: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _has_images_to_reach_the_target_on(self) -> RunSpec:
+        if self.target_top1 is not None and self.val_split == 0:
+            raise ValueError(
+                "a target needs a validation split (--val-split 0.1): it is never"
+                " measured on the test set"
+            )
+        return self
 
     def digest(self) -> str:
         """Return 8 hex digits that change when anything that could change the result does.
 
         Where the data lies and what a report calls it are left out; which data it is, is in the
-        record (`DatasetFacts.digest`) and is checked before a run is continued.
+        record (`DatasetFacts.digest`) and is checked before a run is continued. So is the target,
+        which changes nothing of the training.
         """
-        left_out = {"data": {"data_dir", "label"}, "weights": True}
+        left_out = {"data": {"data_dir", "label"}, "weights": True, "target_top1": True}
         facts = self.model_dump(mode="json", exclude=left_out)
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return _digest(facts)
 
     def folder_name(self) -> str:
         """Return a readable, unique folder name for this run."""
@@ -219,6 +247,11 @@ class RunSpec(Frozen):
         trained = f"e{self.recipe.epochs}-s{self.seed}" if self.train else "loaded"
         parts = (model.name, model.stem, data.name, self.recipe.name, trained, self.digest())
         return "-".join(parts)
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 class TimingSpec(Frozen):
@@ -260,3 +293,7 @@ class ProfileSpec(Frozen):
         if not self.models:
             raise ValueError("no model to profile")
         return self
+
+    def digest(self) -> str:
+        """Return 8 hex digits that change when anything that is measured does."""
+        return _digest(self.model_dump(mode="json"))

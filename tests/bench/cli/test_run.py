@@ -42,7 +42,8 @@ def test_an_experiment_is_trained_profiled_and_reported(tiny_model: str, here: P
     result = CliRunner().invoke(app, ["run", "mine.toml", "--seeds", "0,1"])
     assert result.exit_code == 0, result.output
     assert len(list((here / "runs" / "mine").glob("tiny-*/run.json"))) == 4
-    assert list((here / "runs" / "mine" / "profiles").glob("*.json"))
+    profiles = set((here / "runs" / "mine" / "profiles").glob("*/*.json"))
+    assert len(profiles) == 6  # two models; batch 1 offline and single-stream, batch 4 offline
     report = (here / "reports" / "mine" / "report.md").read_text()
     assert "tiny" in report
     rows = list(csv.DictReader((here / "reports" / "mine" / "results.csv").open()))
@@ -53,6 +54,10 @@ def test_an_experiment_is_trained_profiled_and_reported(tiny_model: str, here: P
     assert all(float(row["throughput"]) > 0 for row in rows if row["scenario"] == "offline")
     assert {row["seeds"] for row in rows} == {"2"}
     assert list((here / "reports" / "mine").glob("*.svg"))
+    again = CliRunner().invoke(app, ["run", "mine.toml", "--seeds", "0,1"])
+    assert again.exit_code == 0, again.output
+    assert again.stdout.count("(found finished)") == 4
+    assert set((here / "runs" / "mine" / "profiles").glob("*/*.json")) == profiles
 
 
 def test_what_is_wrong_with_an_experiment_is_found_before_anything_runs(

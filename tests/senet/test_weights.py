@@ -357,6 +357,11 @@ def test_the_file_names_its_architecture(tmp_path: Path) -> None:
     assert senet.read_architecture(tmp_path / "w.safetensors") == expected
     senet.save_weights(nn.Linear(2, 2), tmp_path / "linear.safetensors")
     assert senet.read_architecture(tmp_path / "linear.safetensors") is None
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    assert senet.read_architecture(tmp_path / "w.pt") is None
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:99])
+    with pytest.raises(ModelError, match=r"cannot read weights file .*cut\.safetensors"):
+        senet.read_architecture(tmp_path / "cut.safetensors")
 
 
 def test_files_obey_the_umask_and_leave_nothing_behind(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ def report(
         bool,
         typer.Option("--force", help="Show also differences that are not comparable, marked so."),
     ] = False,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(help="Price of an hour of the profiled machine: adds the cost of images."),
+    ] = None,
 ) -> None:
     """Render records into report.md, results.csv and charts.
 
@@ -34,11 +38,13 @@ def report(
     from bench.report.console import summary
     from bench.report.write import render
 
+    if price_per_hour is not None and not 0 < price_per_hour < float("inf"):
+        raise UserError(f"--price-per-hour must be a positive price, not {price_per_hour}")
     places = folders or [folder for folder in DEFAULT_FOLDERS if folder.exists()]
     if not places:
         here = " or ".join(str(folder) for folder in DEFAULT_FOLDERS)
         raise UserError(f"no folder {here} here; name the folder that holds the records")
-    rendered = render(places, out, force)
+    rendered = render(places, out, force, price_per_hour)
     console = Console()
     console.print(summary(rendered.study))
     aside = rendered.study.set_aside

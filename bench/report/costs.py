@@ -40,11 +40,11 @@ def cost_axes(study: Study, cells: Sequence[Cell]) -> list[Axis]:
     """Return the axes on which at least one of ``cells`` has a cost, speed first."""
     keys = {cell.key for cell in cells}
     lines = [line for line in headlines(study) if line.cell and line.cell.key in keys]
-    return [*_speeds(lines), *_counts(study, cells), *_training(cells)]
+    return [*_speeds(lines, study.price_per_hour), *_counts(study, cells), *_training(cells)]
 
 
-def _speeds(lines: Sequence[Headline]) -> Iterator[Axis]:
-    """Yield throughput and latency on each machine."""
+def _speeds(lines: Sequence[Headline], price_per_hour: float | None) -> Iterator[Axis]:
+    """Yield throughput, latency and what else was measured on each machine."""
     machines = sorted({machine_of(line.row) for line in lines if line.row})
     for machine in machines:
         here = [line for line in lines if line.row and machine_of(line.row) == machine]
@@ -59,6 +59,40 @@ def _speeds(lines: Sequence[Headline]) -> Iterator[Axis]:
             title = f"latency, {_setting(next(iter(times.values())))}"
             values = {key: latency_ms(row) for key, row in times.items()}
             yield Axis(f"latency{suffix}", title, "ms", True, values)
+        yield from _resources(rates, suffix, price_per_hour)
+
+
+def _resources(
+    rows: dict[str, CostRow], suffix: str, price_per_hour: float | None
+) -> Iterator[Axis]:
+    """Yield memory, energy and money of the throughput rows, as far as they were measured."""
+    if not rows:
+        return
+    setting = _setting(next(iter(rows.values())))
+    memory = {
+        k: _exact(row.peak_memory_bytes / 2**20)
+        for k, row in rows.items()
+        if row.peak_memory_bytes is not None
+    }
+    energy = {
+        k: _exact(1e3 * row.joules_per_image)
+        for k, row in rows.items()
+        if row.joules_per_image is not None
+    }
+    if memory:
+        yield Axis(f"memory{suffix}", f"peak memory, {setting}", "MiB", True, memory)
+    if energy:
+        yield Axis(f"energy{suffix}", f"energy of one image, {setting}", "mJ", True, energy)
+    if price_per_hour:
+        money = {key: _price(throughput(row), price_per_hour) for key, row in rows.items()}
+        yield Axis(f"money{suffix}", f"price of a million images, {setting}", "money", True, money)
+
+
+def _price(rate: Interval, price_per_hour: float) -> Interval:
+    """Return what a million images cost at a throughput in img/s."""
+    scale = price_per_hour * 1e6 / 3600
+    low, high = scale / rate.high, scale / rate.low if rate.low > 0 else math.inf
+    return Interval(scale / rate.estimate, low, high, rate.num_samples)
 
 
 def _suffix(machine: Machine) -> str:
@@ -92,6 +126,11 @@ def _counts(study: Study, cells: Sequence[Cell]) -> Iterator[Axis]:
     values = {cell.key: _exact(macs[cell.model]) for cell in cells if cell.model in macs}
     if values:
         yield Axis("macs", "multiply-accumulates of one image", "millions", True, values)
+    moved = {row.model: row.first.cost.bytes_moved() for row in study.costs}
+    sizes = {cell.key: moved.get(cell.model) for cell in cells}
+    known = {key: _exact(size / 2**20) for key, size in sizes.items() if size is not None}
+    if known:
+        yield Axis("bytes", "bytes moved by one image", "MiB", True, known)
     params = {cell.key: _exact(cell.runs[0].record.params / 1e6) for cell in cells}
     if params:
         yield Axis("params", "parameters", "millions", True, params)

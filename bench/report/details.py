@@ -1,4 +1,4 @@
-"""The parts of report.md for those who check: every cost row, classes, conditions, commands."""
+"""The parts of a report for those who check: every cost row, classes, conditions, commands."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.record import Environment
-from bench.report import escape
+from bench.report.blocks import Block, Code, Heading, Paragraph, Table, place, table
 from bench.report.findings import Findings
 from bench.report.formats import MISSING, number
-from bench.report.mdtable import place, table
 from bench.report.predictions import class_counts
 from bench.report.published import Beside, beside
 from bench.report.reproduce import profile_commands, train_command
@@ -40,18 +39,18 @@ COST_COLUMNS = (
 )
 
 
-def _more(total: int, shown: int, what: str, where: str = "in results.csv") -> str:
-    """Return a line about what is left out, empty when nothing is."""
-    return f"{total - shown} more {what} are {where}." if total > shown else ""
+def _more(total: int, shown: int, what: str, where: str = "in results.csv") -> list[Block]:
+    """Return a line about what is left out, when something is."""
+    return [Paragraph(f"{total - shown} more {what} are {where}.")] if total > shown else []
 
 
-def costs(study: Study) -> list[str]:
+def costs(study: Study) -> list[Block]:
     """Return every cost row, those that could not run with their reason."""
     if not study.costs:
         return []
     lines = [_cost_line(row) for row in study.costs[:MAX_COST_ROWS]]
     more = _more(len(study.costs), len(lines), "rows")
-    return ["## Cost", table(COST_COLUMNS, lines), more]
+    return [Heading("Cost"), table(COST_COLUMNS, lines), *more]
 
 
 def _cost_line(row: CostRow) -> list[str]:
@@ -68,18 +67,18 @@ def _cost_line(row: CostRow) -> list[str]:
     reason = f"{record.status}: {record.reason or ''}" if record.status != "ok" else ""
     notes = [reason, *(timing.flags if timing else ())]
     return [
-        escape.markdown(record.model.name),
+        record.model.name,
         record.model.stem,
         place(row),
         record.mode,
         record.scenario.replace("_", "-"),
         str(record.batch_size),
         *times,
-        escape.markdown("; ".join(note for note in notes if note)) or MISSING,
+        "; ".join(note for note in notes if note) or MISSING,
     ]
 
 
-def by_class(found: Findings) -> list[str]:
+def by_class(found: Findings) -> list[Block]:
     """Return calibration, accuracy by class, and the classes confused most."""
     cells = [cell for cell in found.study.cells if cell.hits is not None]
     if not cells:
@@ -87,12 +86,12 @@ def by_class(found: Findings) -> list[str]:
     shown = cells[:MAX_CALIBRATED]
     columns = ("model", "ECE %", "NLL", "lowest class", "most confused (true → said)")
     lines = [_calibration_line(cell, found) for cell in shown]
-    parts = ["## Classes and calibration", table(columns, lines)]
-    parts.append(_more(len(cells), len(shown), "models", "left out"))
+    parts: list[Block] = [Heading("Classes and calibration"), table(columns, lines)]
+    parts += _more(len(cells), len(shown), "models", "left out")
     for label, digest in found.study.datasets:
         here = [c for c in cells if (c.dataset, c.digest) == (label, digest)]
         if here and len(_classes(here[0])) <= MAX_CLASSES:
-            parts += [f"Top-1 by class on {escape.markdown(label)}, %:", _class_table(here, found)]
+            parts += [Heading(f"Top-1 by class on {label}, %", 3), _class_table(here, found)]
     return parts
 
 
@@ -127,7 +126,7 @@ def _calibration_line(cell: Cell, found: Findings) -> list[str]:
     total = confusion(cell)[true].sum()
     share = 100 * wrong[true, taken] / total if total else 0.0
     return [
-        escape.markdown(found.labels[cell.key]),
+        found.labels[cell.key],
         f"{100 * np.mean([p.ece for p in said]):.2f}",
         f"{np.mean([p.nll for p in said]):.3f}",
         f"{_class_name(cell, worst)} ({100 * shares[worst]:.1f} %)",
@@ -137,14 +136,14 @@ def _calibration_line(cell: Cell, found: Findings) -> list[str]:
 
 def _class_name(cell: Cell, index: int) -> str:
     names = _classes(cell)
-    return escape.markdown(names[index] if index < len(names) else str(index))
+    return names[index] if index < len(names) else str(index)
 
 
-def _class_table(cells: Sequence[Cell], found: Findings) -> str:
+def _class_table(cells: Sequence[Cell], found: Findings) -> Table:
     ranked = sorted(cells, key=lambda c: (-(c.top1.value if c.top1 else 0.0), c.key))
     shown = ranked[:MAX_CLASS_CELLS]
     shares = [class_top1(cell) for cell in shown]
-    columns = ["class", *(escape.markdown(found.labels[cell.key]) for cell in shown)]
+    columns = ["class", *(found.labels[cell.key] for cell in shown)]
     lines = [
         [_class_name(shown[0], i), *(f"{100 * share[i]:.1f}" for share in shares)]
         for i in range(shown[0].model.num_classes)
@@ -152,7 +151,7 @@ def _class_table(cells: Sequence[Cell], found: Findings) -> str:
     return table(columns, lines)
 
 
-def published(found: Findings) -> list[str]:
+def published(found: Findings) -> list[Block]:
     """Return published figures beside ours, comparable or why not."""
     lines = [
         line
@@ -162,46 +161,45 @@ def published(found: Findings) -> list[str]:
     if not lines:
         return []
     columns = ("model", "here %", "published %", "source", "comparable")
-    return ["## Published figures", table(columns, lines)]
+    return [Heading("Published figures"), table(columns, lines)]
 
 
 def _published_lines(cell: Cell, figures: Sequence[Beside], found: Findings) -> list[list[str]]:
     here = f"{100 * cell.top1.value:.2f}" if cell.top1 else MISSING
     return [
         [
-            escape.markdown(found.labels[cell.key]),
+            found.labels[cell.key],
             here,
             f"{100 * figure.published.top1:.2f}",
-            escape.markdown(figure.published.source),
-            escape.markdown(f"no: {'; '.join(figure.why_not)}" if figure.why_not else "yes"),
+            figure.published.source,
+            f"no: {'; '.join(figure.why_not)}" if figure.why_not else "yes",
         ]
         for figure in figures
     ]
 
 
-def conditions(study: Study) -> list[str]:
+def conditions(study: Study) -> list[Block]:
     """Return what was trained and measured where, one line for each environment."""
     found = [("trained", cell.environment) for cell in study.cells]
     found += [("profiled", row.environment) for row in study.costs]
     lines = dict.fromkeys((what, *_environment(env)) for what, env in found)
     columns = ("what", "device", "CPU", "threads", "versions", "commit")
-    return ["## Conditions", table(columns, lines)] if lines else []
+    return [Heading("Conditions"), table(columns, list(lines))] if lines else []
 
 
 def _environment(env: Environment) -> tuple[str, ...]:
     software = [f"{name} {env.packages.get(name, '?')}" for name in ("torch", "torchvision")]
     commit = (env.commit or "unknown")[:12] + (" with changes" if env.dirty else "")
-    cells = (
+    return (
         f"{env.device}: {env.device_name}",
         env.cpu_model,
         str(env.num_threads),
         ", ".join([f"Python {env.python}", *software]),
         commit,
     )
-    return tuple(escape.markdown(cell) for cell in cells)
 
 
-def not_comparable(found: Findings) -> list[str]:
+def not_comparable(found: Findings) -> list[Block]:
     """Return the pairs that were not compared, grouped by what differs."""
     withheld = found.pairs.withheld
     if not withheld:
@@ -210,36 +208,35 @@ def not_comparable(found: Findings) -> list[str]:
     example = {"; ".join(map(str, p.mismatches)): p for p in reversed(withheld)}
     lines = [
         [
-            escape.markdown(reason),
+            reason,
             str(count),
-            escape.markdown(
-                f"{found.labels[example[reason].first.key]} / "
-                f"{found.labels[example[reason].second.key]}"
-            ),
+            f"{found.labels[example[reason].first.key]} / "
+            f"{found.labels[example[reason].second.key]}",
         ]
         for reason, count in reasons.most_common(MAX_WITHHELD)
     ]
     more = _more(len(reasons), len(lines), "reasons", "left out")
-    return ["## Not comparable", table(("what differs", "pairs", "for example"), lines), more]
+    columns = ("what differs", "pairs", "for example")
+    return [Heading("Not comparable"), table(columns, lines), *more]
 
 
-def set_aside(study: Study) -> list[str]:
+def set_aside(study: Study) -> list[Block]:
     """Return what was found and not used, and why."""
     if not study.set_aside:
         return []
-    lines = ((escape.markdown(s.path), escape.markdown(s.reason)) for s in study.set_aside)
-    return ["## Set aside", table(("file", "why"), lines)]
+    lines = [(s.path, s.reason) for s in study.set_aside]
+    return [Heading("Set aside"), table(("file", "why"), lines)]
 
 
-def reproduce(found: Findings) -> list[str]:
+def reproduce(found: Findings) -> list[Block]:
     """Return the command behind each row."""
     trained = [train_command(cell) for cell in found.study.cells]
     measured = profile_commands(found.study.costs)
-    parts = []
+    parts: list[Block] = [Heading("How to reproduce each row")]
+    if any("--data-dir DATA" in command for command in trained):
+        parts.append(Paragraph("DATA stands for the folder of the data set."))
     for commands in (trained, measured):
         if commands:
-            parts.append("\n".join(f"    {command}" for command in commands[:MAX_COMMANDS]))
-            parts.append(_more(len(commands), MAX_COMMANDS, "commands", "like these"))
-    folders = any("--data-dir DATA" in command for command in trained)
-    note = "`DATA` stands for the folder of the data set." if folders else ""
-    return ["## How to reproduce each row", note, *parts]
+            parts.append(Code(tuple(commands[:MAX_COMMANDS])))
+            parts += _more(len(commands), MAX_COMMANDS, "commands", "like these")
+    return parts

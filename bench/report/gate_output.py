@@ -11,9 +11,10 @@ from rich.markup import escape as rich_escape
 from rich.table import Table
 
 from bench.report import escape
+from bench.report.blocks import Heading, Paragraph, table
 from bench.report.formats import MISSING, number, point_interval, ratio
 from bench.report.gate import Change
-from bench.report.mdtable import table
+from bench.report.markdown import render
 from bench.stats import Interval
 
 COLUMNS = ("what", "base", "new", "change (95 % CI)", "verdict")
@@ -42,8 +43,9 @@ def screen(changes: Sequence[Change]) -> Table:
 def markdown(changes: Sequence[Change], threshold: float | None) -> str:
     """Return the changes as Markdown for a job summary, regressions first."""
     ordered = sorted(changes, key=lambda c: (not c.regressed(threshold or 0.0), c.kind != "time"))
-    lines = [[escape.markdown(cell) for cell in _cells(change)] for change in ordered]
-    return f"## Benchmark comparison\n\n{summary(changes)}.\n\n{table(COLUMNS, lines)}\n"
+    lines = [_cells(change) for change in ordered]
+    title, told = Heading("Benchmark comparison"), Paragraph(f"{summary(changes)}.")
+    return render([title, told, table(COLUMNS, lines)])
 
 
 def annotation(change: Change) -> str:

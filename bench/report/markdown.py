@@ -1,133 +1,40 @@
-"""Write report.md: the verdict first, then tables, charts, causes, conditions and doubts."""
+"""Turn the blocks of a report into Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from bench.report import details, escape, sections
-from bench.report.findings import Findings
-from bench.report.formats import MISSING, millions, number, percent
-from bench.report.headline import Headline, headlines
-from bench.report.mdtable import place, table
-from bench.report.study import Cell, CostRow, Study, has_se
-
-MAX_MAIN_ROWS = 300
-
-MAIN_COLUMNS: dict[str, str] = {
-    "model": "name of the model",
-    "stem": "cifar: 3×3, stride 1; imagenet: 7×7, stride 2, then max-pool",
-    "SE": "the SE block's reduction ratio, or – without SE blocks",
-    "data": "data set that the model was trained and tested on",
-    "recipe": "training recipe",
-    "epochs": "epochs trained",
-    "seeds": "runs that differ in the seed alone; values are their means",
-    "top-1 % (95 % CI)": (
-        "test images whose first prediction is right, after the last epoch; "
-        "Wilson's interval for one seed, Student's t over several"
-    ),
-    "top-5 %": "test images with the label among the five best predictions",
-    "params M": "trainable parameters, millions",
-    "MACs M": "multiply-accumulates of convolutions and linear layers for one image, millions",
-    "FLOPs M": "2 × MACs",
-    "epoch s": "seconds of one training epoch, training alone (median)",
-    "img/s": "throughput at the batch size behind the @, input already on the device",
-    "ms @1": "median latency of one image (single-stream)",
-    "measured on": "device, precision and runtime of img/s and ms",
-}
+from bench.report import escape
+from bench.report.blocks import Block, Bullets, Code, Heading, Image, Paragraph, Table
 
 
-def report(found: Findings, charts: Sequence[tuple[str, str]] = ()) -> str:
-    """Return report.md; ``charts`` are (title, file name) of the images beside it."""
-    study = found.study
-    parts: list[Iterable[str]] = [
-        ["# senet-bench report", _counts(study)],
-        sections.verdict(found),
-        ["## Results", main_table(study)],
-        _charts(charts),
-        sections.differences(found),
-        sections.attribution(found),
-        sections.fronts(found),
-        sections.speeds(found),
-        details.costs(study),
-        details.by_class(found),
-        details.published(found),
-        details.conditions(study),
-        details.not_comparable(found),
-        details.set_aside(study),
-        details.reproduce(found),
-        ["## Columns", definitions(MAIN_COLUMNS)],
-    ]
-    return "\n\n".join(text for part in parts for text in part if text) + "\n"
+def render(blocks: Sequence[Block]) -> str:
+    """Return blocks as GitHub's Markdown, every text in them shown literally."""
+    return "\n\n".join(_block(block) for block in blocks) + "\n"
 
 
-def _counts(study: Study) -> str:
-    where = ", ".join(escape.markdown(place) for place in study.looked_in)
-    found = f"{study.num_runs} runs and {study.num_profiles} profiles from {where}."
-    aside = len(study.set_aside)
-    return found + (f" {aside} set aside, [listed below](#set-aside)." if aside else "")
+def _block(block: Block) -> str:
+    match block:
+        case Heading(text, level):
+            return f"{'#' * level} {escape.markdown(text)}"
+        case Paragraph(text):
+            return escape.markdown(text)
+        case Bullets(items):
+            return "\n".join(f"- {_item(lead, text)}" for lead, text in items)
+        case Table(columns, rows):
+            return _table(columns, rows)
+        case Code(lines):
+            # Indented, not fenced: no line can close the block.
+            return "\n".join(f"    {escape.one_line(line)}" for line in lines)
+        case Image(title, name):
+            return f"![{escape.markdown(title)}]({name}.png)"
 
 
-def main_table(study: Study) -> str:
-    """Return the main table, as it also stands in the README."""
-    lines = headlines(study)
-    drawn = table(list(MAIN_COLUMNS), [_main_line(line) for line in lines[:MAX_MAIN_ROWS]])
-    rest = len(lines) - MAX_MAIN_ROWS
-    return drawn if rest <= 0 else f"{drawn}\n\n{rest} more rows are in results.csv."
+def _item(lead: str, text: str) -> str:
+    return f"**{escape.markdown(lead)}** {escape.markdown(text)}" if lead else escape.markdown(text)
 
 
-def definitions(columns: dict[str, str]) -> str:
-    """Return what each column means, as a list."""
-    return "\n".join(f"- **{escape.markdown(name)}**: {what}" for name, what in columns.items())
-
-
-def _main_line(line: Headline) -> list[str]:
-    model, cell, row = line.model, line.cell, line.row
-    params = row.first.cost.params if row else cell.runs[0].record.params if cell else None
-    return [
-        escape.markdown(model.name),
-        model.stem,
-        f"r={model.reduction}" if model.reduction else "yes" if has_se(model) else MISSING,
-        *_training(cell),
-        millions(params),
-        millions(row.first.cost.macs if row else None),
-        millions(row.first.cost.flops if row else None),
-        number(cell.epoch_wall_s if cell else None),
-        _throughput(line.offline),
-        _latency(line.single),
-        place(row) if row else MISSING,
-    ]
-
-
-def _training(cell: Cell | None) -> list[str]:
-    if cell is None:
-        return [MISSING] * 6
-    seeds = len(cell.runs)
-    return [
-        escape.markdown(cell.dataset),
-        escape.markdown(cell.recipe.name),
-        str(cell.recipe.epochs) if cell.runs[0].record.epochs else MISSING,
-        "1 (exploratory)" if seeds == 1 else str(seeds),
-        percent(cell.top1),
-        percent(cell.top5, ends=False),
-    ]
-
-
-def _throughput(row: CostRow | None) -> str:
-    if row is None or row.timing is None:
-        return MISSING
-    return f"{number(row.timing.throughput)} @{row.first.batch_size}{_doubt(row)}"
-
-
-def _latency(row: CostRow | None) -> str:
-    return MISSING if row is None or row.timing is None else number(row.timing.p50_ms) + _doubt(row)
-
-
-def _doubt(row: CostRow) -> str:
-    """Return a mark for a timing that is not to be relied on."""
-    return " (unstable)" if row.timing and row.timing.iqr_share > 0.25 else ""
-
-
-def _charts(charts: Sequence[tuple[str, str]]) -> list[str]:
-    if not charts:
-        return []
-    return ["## Charts", *(f"![{escape.markdown(title)}]({name})" for title, name in charts)]
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [[escape.markdown(cell) for cell in row] for row in (columns, *rows)]
+    lines.insert(1, ["---"] * len(columns))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.record import write_whole
-from bench.report import escape
+from bench.report.blocks import table
+from bench.report.contents import MAIN_COLUMNS, main_table
 from bench.report.load import load
-from bench.report.markdown import MAIN_COLUMNS, main_table
-from bench.report.mdtable import table
+from bench.report.markdown import render
 from bench.report.study import study
 from bench.report.table import COLUMNS
 
@@ -22,7 +22,7 @@ def fill(readme: Path, folders: list[Path], link: Path | None = None) -> None:
     or the README lacks a marked place, which is a pair of comments such as
     ``<!-- results:begin -->`` and ``<!-- results:end -->``.
     """
-    results = main_table(study(load(folders)))
+    results = render(main_table(study(load(folders)))).rstrip()
     if link is not None:
         results += f"\n\nFrom [{link.as_posix()}]({link.as_posix()}), which has the rest."
     text = replace(readme.read_text(encoding="utf-8"), "results", results, readme)
@@ -41,5 +41,4 @@ def replace(text: str, name: str, content: str, readme: Path) -> str:
 
 
 def _definitions(columns: dict[str, str]) -> str:
-    rows = [(escape.markdown(name), escape.markdown(what)) for name, what in columns.items()]
-    return table(("column", "definition"), rows)
+    return render([table(("column", "definition"), list(columns.items()))]).rstrip()

@@ -1,11 +1,11 @@
-"""The parts of report.md that answer: which is better, what caused it, which to take."""
+"""The parts of a report that answer: which is better, what caused it, which to take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report import escape
 from bench.report.attribution import Attribution, Effect
+from bench.report.blocks import Block, Bullets, Heading, Paragraph, Table, table
 from bench.report.costs import Axis
 from bench.report.findings import Findings, Speed
 from bench.report.formats import (
@@ -18,7 +18,6 @@ from bench.report.formats import (
     span,
 )
 from bench.report.headline import machine_of
-from bench.report.mdtable import bullets, table
 from bench.report.pairs import Pair, seeds_wanted
 from bench.report.pareto import Front, Place
 from bench.report.wording import choice_sentence, gap_sentence
@@ -30,69 +29,69 @@ MAX_FRONTS = 12
 TAKEN_FOR = ("latency", "throughput", "training-time")
 
 
-def verdict(found: Findings) -> list[str]:
+Item = tuple[str, str]
+
+
+def verdict(found: Findings) -> list[Block]:
     """Return the verdict in words: the best, what SE does, the gap explained, which to take."""
-    lines = [*_best(found), *_se_verdicts(found), *_gap_sentences(found), *_choices(found)]
-    if not lines:
+    items = [*_best(found), *_se_verdicts(found), *_gap_sentences(found), *_choices(found)]
+    if not items:
         return []
     withheld = len(found.pairs.withheld)
     if withheld:
         pairs = "1 pair is" if withheld == 1 else f"{withheld} pairs are"
-        lines.append(f"{pairs} not compared; [what differs](#not-comparable).")
-    return ["## Verdict", bullets(lines)]
+        items.append(("Withheld:", f"{pairs} not compared; see “Not comparable” for what differs."))
+    return [Heading("Verdict"), Bullets(tuple(items))]
 
 
-def _best(found: Findings) -> list[str]:
-    lines = []
+def _best(found: Findings) -> list[Item]:
+    items = []
     for cell in found.best():
-        name, data = escape.markdown(found.labels[cell.key]), escape.markdown(cell.dataset)
         rivals = [p for p in found.pairs.pairs if cell.key in (p.first.key, p.second.key)]
         beaten = sum(1 for p in rivals if p.resolved)
         among = f"; better than {beaten} of {len(rivals)} rivals beyond chance" if rivals else ""
         seeds = "one seed, exploratory" if len(cell.runs) == 1 else f"{len(cell.runs)} seeds"
-        lines.append(
-            f"**Highest top-1 on {data}:** {name}, {percent(cell.top1)} % ({seeds}){among}."
-        )
-    return lines
+        text = f"{found.labels[cell.key]}, {percent(cell.top1)} % ({seeds}){among}."
+        items.append((f"Highest top-1 on {cell.dataset}:", text))
+    return items
 
 
-def _se_verdicts(found: Findings) -> list[str]:
+def _se_verdicts(found: Findings) -> list[Item]:
     """Return the verdict on each pair that SE alone tells apart, else on the other pairs."""
     twins = [p for p in found.pairs.pairs if p.factors == ("SE",)]
     chosen = (twins or list(found.pairs.pairs))[:MAX_VERDICTS]
-    lines = [escape.markdown(pair_verdict(p, found.labels, found.seed_sd)) for p in chosen]
+    lead = "What SE brings:" if twins else "Compared:"
+    items = [(lead, pair_verdict(p, found.labels, found.seed_sd)) for p in chosen]
     speeds = [s for s in found.speeds if s.factor == "SE"][:MAX_VERDICTS]
-    return lines + [_speed_sentence(speed, found) for speed in speeds]
+    return items + [("What SE costs:", _speed_sentence(speed, found)) for speed in speeds]
 
 
 def _speed_sentence(speed: Speed, found: Findings) -> str:
-    row, base = (escape.markdown(found.model_labels[r.model]) for r in (speed.row, speed.base))
+    row, base = (found.model_labels[r.model] for r in (speed.row, speed.base))
     batch = speed.row.first.batch_size
     what = "one image" if batch == 1 else f"a batch of {batch}"
-    device = escape.markdown(speed.row.environment.device_name)
+    device = speed.row.environment.device_name
     doubt = "" if speed.ratio.differs else ", within noise"
     took = f"{row} takes {ratio(speed.ratio.interval)} the time of {base}"
     return f"{took} for {what} on {device}{doubt}."
 
 
-def _gap_sentences(found: Findings) -> list[str]:
+def _gap_sentences(found: Findings) -> list[Item]:
     gaps = [gap for attribution in found.attributions for gap in attribution.gaps]
-    return [escape.markdown(gap_sentence(gap, found.labels)) for gap in gaps[:MAX_VERDICTS]]
+    return [("Stem or SE:", gap_sentence(gap, found.labels)) for gap in gaps[:MAX_VERDICTS]]
 
 
-def _choices(found: Findings) -> list[str]:
+def _choices(found: Findings) -> list[Item]:
     """Return which model to take at which budget of time."""
-    lines = []
+    items = []
     for dataset, front in found.fronts[:MAX_FRONTS]:
         if front.axis.name.startswith(TAKEN_FOR) and len(front.choices) > 1:
             told = "; ".join(choice_sentence(front, c, found.labels) for c in front.choices)
-            lines.append(
-                f"**{escape.markdown(f'{dataset}, {front.axis.title}')}:** {escape.markdown(told)}."
-            )
-    return lines
+            items.append((f"Which to take, {dataset}, by {front.axis.title}:", f"{told}."))
+    return items
 
 
-def differences(found: Findings) -> list[str]:
+def differences(found: Findings) -> list[Block]:
     """Return the table of all compared pairs with their tests."""
     pairs = found.pairs.pairs
     if not pairs:
@@ -112,8 +111,9 @@ def differences(found: Findings) -> list[str]:
         "Second minus first on the same test images; p is corrected by Holm over the family of "
         f"this data set. Found by: {'; '.join(methods)}."
     )
-    more = f"{left_out} pairs that differ in more than one thing are left out." if left_out else ""
-    return ["## Differences", note, table(columns, [_pair_line(p, found) for p in pairs]), more]
+    more = f" {left_out} pairs that differ in more than one thing are left out." if left_out else ""
+    lines = [_pair_line(p, found) for p in pairs]
+    return [Heading("Differences"), Paragraph(note + more), table(columns, lines)]
 
 
 def _pair_line(pair: Pair, found: Findings) -> list[str]:
@@ -127,26 +127,25 @@ def _pair_line(pair: Pair, found: Findings) -> list[str]:
         judged += ", exploratory"
     wanted = seeds_wanted(pair, found.seed_sd)
     return [
-        escape.markdown(found.labels[pair.second.key]),
-        escape.markdown(found.labels[pair.first.key]),
+        found.labels[pair.second.key],
+        found.labels[pair.first.key],
         ", ".join(pair.factors) or MISSING,
         point_interval(difference.interval),
         p_value(pair.p_family),
-        escape.markdown(judged),
+        judged,
         str(wanted) if wanted else MISSING,
     ]
 
 
-def attribution(found: Findings) -> list[str]:
+def attribution(found: Findings) -> list[Block]:
     """Return what each factor does to accuracy and to each cost."""
-    parts = []
+    parts: list[Block] = []
     for one in found.attributions:
-        if not one.effects and not one.inseparable:
-            continue
-        parts += [f"### {escape.markdown(one.dataset)}", _effects(one)] if one.effects else []
+        parts += [Heading(one.dataset, 3), _effects(one)] if one.effects else []
         if one.inseparable:
             names = ", ".join(one.inseparable)
-            parts.append(f"Not separable, because no two runs differ in it alone: {names}.")
+            stuck = f"Not separable, because no two runs differ in it alone: {names}."
+            parts.append(Paragraph(stuck))
     if not parts:
         return []
     note = (
@@ -154,10 +153,10 @@ def attribution(found: Findings) -> list[str]:
         "which that was done; an interaction is how much one factor's effect changes with the "
         "other. Costs are factors: ×1.10 is 10 % more of that axis."
     )
-    return ["## Attribution", note, *parts]
+    return [Heading("Attribution"), Paragraph(note), *parts]
 
 
-def _effects(one: Attribution) -> str:
+def _effects(one: Attribution) -> Table:
     axes = [axis for axis in one.axes if any(axis.name in e.costs for e in one.effects)]
     columns = [
         "factor",
@@ -165,7 +164,7 @@ def _effects(one: Attribution) -> str:
         "contexts",
         "points of top-1 (95 % CI)",
         "p",
-        *(escape.markdown(axis.title) for axis in axes),
+        *(axis.title for axis in axes),
     ]
     return table(columns, [_effect_line(effect, axes) for effect in one.effects])
 
@@ -174,7 +173,7 @@ def _effect_line(effect: Effect, axes: Sequence[Axis]) -> list[str]:
     top1 = effect.top1
     return [
         effect.term.name,
-        escape.markdown(effect.term.change),
+        effect.term.change,
         str(effect.term.num_contexts),
         point_interval(top1.interval) if top1 else MISSING,
         p_value(effect.p_family),
@@ -182,30 +181,27 @@ def _effect_line(effect: Effect, axes: Sequence[Axis]) -> list[str]:
     ]
 
 
-def fronts(found: Findings) -> list[str]:
+def fronts(found: Findings) -> list[Block]:
     """Return, for each cost, the models on the front and how sure that is."""
-    parts = []
+    parts: list[Block] = []
     for dataset, front in found.fronts[:MAX_FRONTS]:
-        parts += [
-            f"### {escape.markdown(f'{dataset}: {front.axis.title}')}",
-            _front_table(front, found),
-        ]
+        parts += [Heading(f"{dataset}: {front.axis.title}", 3), _front_table(front, found)]
     if not parts:
         return []
     note = (
         "A model is on the Pareto front when none is both as accurate and as cheap. The "
         "probability is the share of bootstrap draws of images, seeds and costs in which it is; "
-        "models that are never on it are left out."
+        "models that are hardly ever on it are left out."
     )
     rest = len(found.fronts) - MAX_FRONTS
-    more = [f"{rest} more fronts are left out."] if rest > 0 else []
-    return ["## Accuracy against cost", note, *parts, *more]
+    more = [Paragraph(f"{rest} more fronts are left out.")] if rest > 0 else []
+    return [Heading("Accuracy against cost"), Paragraph(note), *parts, *more]
 
 
-def _front_table(front: Front, found: Findings) -> str:
+def _front_table(front: Front, found: Findings) -> Table:
     columns = (
         "model",
-        escape.markdown(front.axis.unit),
+        front.axis.unit,
         "top-1 % (95 % CI)",
         "on the front",
         "probability",
@@ -218,7 +214,7 @@ def _front_table(front: Front, found: Findings) -> str:
 def _front_line(place: Place, front: Front, found: Findings) -> list[str]:
     step = place.points_per_percent
     return [
-        escape.markdown(found.labels[place.cell.key]),
+        found.labels[place.cell.key],
         span(front.axis.values[place.cell.key]),
         percent(place.cell.top1),
         "yes" if place.on_front else "no",
@@ -227,7 +223,7 @@ def _front_line(place: Place, front: Front, found: Findings) -> list[str]:
     ]
 
 
-def speeds(found: Findings) -> list[str]:
+def speeds(found: Findings) -> list[Block]:
     """Return the ratios of times between models that differ in one factor."""
     if not found.speeds:
         return []
@@ -241,7 +237,7 @@ def speeds(found: Findings) -> list[str]:
         "verdict",
         "how",
     )
-    return ["## Speed ratios", table(columns, [_speed_line(s, found) for s in found.speeds])]
+    return [Heading("Speed ratios"), table(columns, [_speed_line(s, found) for s in found.speeds])]
 
 
 def _speed_line(speed: Speed, found: Findings) -> list[str]:
@@ -249,10 +245,10 @@ def _speed_line(speed: Speed, found: Findings) -> list[str]:
     floor = f", A/A floor {100 * speed.ratio.floor:.1f} %" if speed.ratio.floor is not None else ""
     record = speed.row.first
     return [
-        escape.markdown(found.model_labels[speed.row.model]),
-        escape.markdown(found.model_labels[speed.base.model]),
+        found.model_labels[speed.row.model],
+        found.model_labels[speed.base.model],
         speed.factor,
-        escape.markdown(machine_of(speed.row)[0]),
+        machine_of(speed.row)[0],
         f"{record.scenario.replace('_', '-')}, batch {record.batch_size}",
         ratio(speed.ratio.interval),
         slower if speed.ratio.differs else "same within noise",

@@ -159,6 +159,29 @@ class CostRow:
         return self.first.environment
 
     @property
+    def peak_memory_bytes(self) -> int | None:
+        """Return the largest peak over the profiles; None where it was not read."""
+        peaks = [p.record.memory.peak_bytes for p in self.profiles if p.record.memory]
+        return max(peaks, default=None)
+
+    @property
+    def joules_per_image(self) -> float | None:
+        """Return the energy over all windows by all their images; None where it was not read."""
+        read = [p.record.energy for p in self.profiles if p.record.energy]
+        pairs = [(e.joules, e.num_images) for e in read if e.joules and e.num_images]
+        images = sum(count for _, count in pairs)
+        return sum(joules for joules, _ in pairs) / images if images else None
+
+    @property
+    def utilisation(self) -> float | None:
+        """Return 2 · MACs · img/s over the machine's matrix-product peak; None without a peak."""
+        machine, timing = self.first.machine, self.timing
+        peak = machine.matmul_flops.get(self.first.precision) if machine else None
+        if not peak or timing is None or self.first.mode != "infer":
+            return None
+        return self.first.cost.flops * timing.throughput / peak
+
+    @property
     def created_at(self) -> str:
         """Return when the last of its profiles was made."""
         return max(profile.record.created_at for profile in self.profiles)
@@ -170,7 +193,10 @@ class CostRow:
 
 @dataclass(frozen=True)
 class Study:
-    """All cells and cost rows of a report, with what was set aside."""
+    """All cells and cost rows of a report, with what was set aside.
+
+    ``price_per_hour`` is what an hour of the profiled machine costs, in any currency.
+    """
 
     cells: tuple[Cell, ...]
     costs: tuple[CostRow, ...]
@@ -178,6 +204,7 @@ class Study:
     looked_in: tuple[str, ...]
     num_runs: int
     num_profiles: int
+    price_per_hour: float | None = None
 
     @cached_property
     def datasets(self) -> tuple[tuple[str, str], ...]:
@@ -192,7 +219,7 @@ class Study:
         return tuple(sorted(found, key=model_order))
 
 
-def study(loaded: Loaded) -> Study:
+def study(loaded: Loaded, price_per_hour: float | None = None) -> Study:
     """Group what was loaded; the order depends on the records' content alone."""
     cells = [
         Cell(key, tuple(sorted(runs, key=lambda r: r.record.spec.seed)))
@@ -209,6 +236,7 @@ def study(loaded: Loaded) -> Study:
         looked_in=loaded.looked_in,
         num_runs=len(loaded.runs),
         num_profiles=len(loaded.profiles),
+        price_per_hour=price_per_hour,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bench.report import escape
+from bench.report.published import beside
 from bench.report.study import Cell, CostRow, Measured, Study, depth, has_se, model_order
 from bench.spec import ModelSpec
 
@@ -33,6 +34,10 @@ COLUMNS: dict[str, str] = {
     "params": "number of trainable parameters",
     "macs": "multiply-accumulates of convolutions and linear layers, one image, no bias",
     "flops": "2 × macs",
+    "operators": "operators that an eager call launches",
+    "activations": "elements that convolutions and linear layers write, one image",
+    "param_bytes": "size of the parameters",
+    "bytes_moved": "bytes that one image moves in fp32 if nothing is fused or cached",
     "dataset": "label of the data set that the model was trained and tested on",
     "dataset_digest": "first 12 hex digits of the SHA-256 of all its pixels and labels",
     "num_train": "number of training images",
@@ -51,6 +56,10 @@ COLUMNS: dict[str, str] = {
     "top5": "fraction of test images with the label among the five best predictions",
     "top5_low": "lower end of its 95 % interval",
     "top5_high": "upper end of its 95 % interval",
+    "ece": "expected calibration error over 15 bins, mean over seeds",
+    "published_top1": "a published top-1 of this model on this data set or a copy of it",
+    "published_source": "who published it",
+    "published_comparable": "yes, or why it may not stand beside top1",
     "test_loss": "mean cross-entropy on the test images",
     "epoch_wall_s": "seconds of one training epoch, training alone: median over epochs and seeds",
     "train_s": "seconds of all training epochs: mean over seeds",
@@ -70,6 +79,10 @@ COLUMNS: dict[str, str] = {
     "latency_p90_ms": "90th percentile of the time of one call",
     "latency_p99_ms": "99th percentile, from 1,000 samples on",
     "latency_iqr_share": "interquartile range over the median; above 0.25 the row is unstable",
+    "peak_memory_bytes": "peak memory of the work itself in a fresh process",
+    "joules_per_image": "energy of the whole device per image",
+    "utilisation": "2 × MACs × img/s over the measured matrix-product peak of the machine",
+    "price_per_million": "price of a million images at the given price per hour",
     "cost_interval": "how the intervals of the cost were found",
     "num_blocks": "number of timed blocks",
     "num_processes": "number of processes that they come from",
@@ -92,7 +105,7 @@ def rows(study: Study) -> list[dict[str, Value]]:
         costs[cost.model].append(cost)
     empty = dict.fromkeys(COLUMNS)
     return [
-        empty | _identity(model) | _trained(cell) | _cost(cost)
+        empty | _identity(model) | _trained(cell) | _cost(cost, study.price_per_hour)
         for model in sorted({*cells, *costs}, key=model_order)
         for cell in cells.get(model) or (None,)
         for cost in costs.get(model) or (None,)
@@ -156,6 +169,8 @@ def _trained(cell: Cell | None) -> dict[str, Value]:
         **_with_ends("top1", cell.top1),
         "top1_interval": cell.top1.method if cell.top1 else None,
         **_with_ends("top5", cell.top5),
+        **_calibration(cell),
+        **_published(cell),
         "test_loss": sum(losses) / len(losses) if losses else None,
         "epoch_wall_s": cell.epoch_wall_s,
         "train_s": cell.train_s.value if cell.train_s else None,
@@ -165,13 +180,31 @@ def _trained(cell: Cell | None) -> dict[str, Value]:
     }
 
 
+def _calibration(cell: Cell) -> Mapping[str, Value]:
+    said = [run.predictions.ece for run in cell.runs if run.predictions is not None]
+    return {"ece": sum(said) / len(said) if said else None}
+
+
+def _published(cell: Cell) -> Mapping[str, Value]:
+    """Return the published figure with the fewest reasons against it."""
+    figures = beside(cell)
+    if not figures:
+        return {}
+    best = figures[0]
+    return {
+        "published_top1": best.published.top1,
+        "published_source": best.published.source,
+        "published_comparable": "; ".join(best.why_not) or "yes",
+    }
+
+
 def _with_ends(name: str, measured: Measured | None) -> Mapping[str, Value]:
     if measured is None:
         return {}
     return {name: measured.value, f"{name}_low": measured.low, f"{name}_high": measured.high}
 
 
-def _cost(row: CostRow | None) -> dict[str, Value]:
+def _cost(row: CostRow | None, price_per_hour: float | None) -> dict[str, Value]:
     if row is None:
         return {}
     record, env = row.first, row.environment
@@ -179,6 +212,14 @@ def _cost(row: CostRow | None) -> dict[str, Value]:
         "params": record.cost.params,
         "macs": record.cost.macs,
         "flops": record.cost.flops,
+        "operators": record.cost.operators,
+        "activations": record.cost.activations,
+        "param_bytes": record.cost.param_bytes,
+        "bytes_moved": record.cost.bytes_moved(),
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "joules_per_image": row.joules_per_image,
+        "utilisation": row.utilisation,
+        "price_per_million": _price(row, price_per_hour),
         "device": env.device,
         "device_name": env.device_name,
         "num_threads": env.num_threads,
@@ -193,6 +234,12 @@ def _cost(row: CostRow | None) -> dict[str, Value]:
         "profile_ids": " ".join(profile.record.id for profile in row.profiles),
         **_timing(row),
     }
+
+
+def _price(row: CostRow, price_per_hour: float | None) -> float | None:
+    if row.timing is None or not price_per_hour:
+        return None
+    return price_per_hour * 1e6 / 3600 / row.timing.throughput
 
 
 def _timing(row: CostRow) -> dict[str, Value]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from bench.record import write_whole
 from bench.report import markdown, table
+from bench.report.blocks import Image
+from bench.report.contents import contents
 from bench.report.findings import findings
 from bench.report.load import load
 from bench.report.study import Study, study
@@ -21,24 +23,26 @@ class Rendered:
     files: tuple[Path, ...]
 
 
-def render(folders: Iterable[Path], out: Path, force: bool = False) -> Rendered:
+def render(
+    folders: Iterable[Path], out: Path, force: bool = False, price_per_hour: float | None = None
+) -> Rendered:
     """Write report.md, results.csv and the charts of all records in ``folders`` into ``out``.
 
     The same records give the same bytes. ``force`` shows differences between rows that may not be
-    compared, marked as such. Raises UserError when there are no records or ``out``
-    cannot be written to.
+    compared, marked as such; ``price_per_hour`` adds what a million images cost. Raises UserError
+    when there are no records or ``out`` cannot be written to.
     """
     from bench.report.charts import charts  # matplotlib takes longer to import than to draw
 
-    shown = study(load(folders))
+    shown = study(load(folders), price_per_hour)
     found = findings(shown, force)
     drawn = charts(found)
-    images = [(chart.title, f"{chart.name}.png") for chart in drawn]
-    contents: dict[str, bytes] = {}
+    blocks = contents(found, [Image(chart.title, chart.name) for chart in drawn])
+    files: dict[str, bytes] = {}
     for chart in drawn:
-        contents |= {f"{chart.name}.png": chart.png, f"{chart.name}.svg": chart.svg}
-    contents["results.csv"] = table.to_csv(shown).encode()
-    contents["report.md"] = markdown.report(found, images).encode()
-    for name, content in contents.items():
+        files |= {f"{chart.name}.png": chart.png, f"{chart.name}.svg": chart.svg}
+    files["results.csv"] = table.to_csv(shown).encode()
+    files["report.md"] = markdown.render(blocks).encode()
+    for name, content in files.items():
         write_whole(out / name, content)
-    return Rendered(shown, tuple(out / name for name in contents))
+    return Rendered(shown, tuple(out / name for name in files))

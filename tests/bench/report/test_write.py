@@ -8,7 +8,7 @@ import pytest
 import record_factory as make
 
 from bench.errors import UserError
-from bench.report.markdown import MAIN_COLUMNS
+from bench.report.contents import MAIN_COLUMNS
 from bench.report.table import COLUMNS
 from bench.report.write import render
 

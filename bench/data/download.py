@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import lzma
 import os
 import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -169,18 +171,17 @@ def unpack(archive: Path, folder: Path, wanted: Collection[str]) -> None:
     """
     try:
         with tarfile.open(archive) as tar:
-            members = {member.name: member for member in tar.getmembers()}
-            for member in members.values():
+            for member in tar:
                 _refuse_unsafe(member, archive)
-            for name in wanted:
-                if name not in members:
-                    raise UserError(f"{archive} holds no {name}")
-                file = tar.extractfile(members[name])
-                assert file is not None, "only regular files have passed"
-                write_whole(folder / name, file.read())
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
+            if missing := sorted(set(wanted) - set(tar.getnames())):
+                raise UserError(f"{archive} holds no {missing[0]}")
+        with tarfile.open(archive) as tar:  # once more from the front: to seek back is slow
+            for member in tar:
+                if member.name in wanted and (file := tar.extractfile(member)):
+                    write_whole(folder / member.name, file.read())
+    except UserError:
+        raise
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise UserError(f"{archive} cannot be unpacked: {error}") from None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ CHUNK = 64
 MEMORY_SHARE = 0.8  # of what is free
 
 
-def decode(paths: Sequence[Path], size: int, what: str, progress: Progress | None = None) -> Tensor:
+def decode(paths: Sequence[str], size: int, what: str, progress: Progress | None = None) -> Tensor:
     """Return the images of all files as uint8 (N, 3, size, size), RGB.
 
     An image of another size is scaled until its shorter side is ``size`` (bilinear, antialiased)
@@ -63,7 +62,7 @@ def _check_memory(num_bytes: int) -> None:
         )
 
 
-def _decode_one(path: Path, size: int) -> npt.NDArray[np.uint8]:
+def _decode_one(path: str, size: int) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(path, formats=FORMATS) as file:
             file.draft("RGB", (2 * size, 2 * size))  # JPEG: skip detail that scaling would discard

@@ -91,15 +91,21 @@ def gather(split: DeviceSplit, chosen: Tensor, crop: Tensor | None) -> Tensor:
     first_row = (chosen[:, None] * planes + torch.arange(planes, device=here)) * side + crop[:, :1]
     rows = first_row[:, :, None] + torch.arange(size, device=here)
     starts = (rows * side + crop[:, 1, None, None]) * depth
-    windows = _windows(split.pixels.view(-1), starts.view(-1), size * depth)
+    cut = _rows if here.type == "cpu" else _bytes
+    windows = cut(split.pixels.view(-1), starts.view(-1), size * depth)
     return windows.view(len(chosen), planes, size, size, depth)
 
 
-def _windows(flat: Tensor, starts: Tensor, width: int) -> Tensor:
-    """Return ``width`` neighbours from each start, (len(starts), width)."""
-    if flat.device.type == "cpu":
-        # A view in which every byte begins a row lets index_select copy whole rows: eight times as
-        # fast as single bytes. Elsewhere single bytes are as fast, and mps would unfold the view.
-        every = flat.as_strided((flat.numel() - width + 1, width), (1, 1))
-        return every.index_select(0, starts)
+def _rows(flat: Tensor, starts: Tensor, width: int) -> Tensor:
+    """Return the ``width`` bytes from each start, (len(starts), width), copied row by row.
+
+    In the view every byte begins a row, so that index_select moves whole rows: on a CPU eight
+    times as fast as byte by byte.
+    """
+    every = flat.as_strided((flat.numel() - width + 1, width), (1, 1))
+    return every.index_select(0, starts)
+
+
+def _bytes(flat: Tensor, starts: Tensor, width: int) -> Tensor:
+    """Return the same, byte by byte: a GPU is as fast with it, and mps would unfold the view."""
     return flat[starts[:, None] + torch.arange(width, device=flat.device)]

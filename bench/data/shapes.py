@@ -171,20 +171,25 @@ def load_shapes(spec: DataSpec, progress: Progress | None = None) -> Dataset:
 def draw_split(
     num_images: int, image_size: int, seed: int, progress: Progress | None = None
 ) -> Split:
-    """Draw ``num_images`` images, their classes in equal shares and shuffled."""
-    draws = Draws(np.random.PCG64(seed))
+    """Draw ``num_images`` images, their classes in equal shares and shuffled.
+
+    The scenes follow from the seed; the image size and the noise over them leave them as they are.
+    """
+    draws, grain = (Draws(np.random.PCG64([seed, purpose])) for purpose in (0, 1))
     labels = np.arange(num_images) % len(CLASSES)
     labels = labels[np.argsort(draws.bits.random_raw(num_images), kind="stable")]
     images = np.empty((num_images, 3, image_size, image_size), np.uint8)
     for start in range(0, num_images, CHUNK):
         chunk = slice(start, min(start + CHUNK, num_images))
-        images[chunk] = _draw_chunk(labels[chunk], image_size, draws)
+        images[chunk] = _draw_chunk(labels[chunk], image_size, draws, grain)
         if progress:
             progress("drawing shapes", chunk.stop, num_images)
     return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
 
 
-def _draw_chunk(labels: npt.NDArray[np.int64], size: int, draws: Draws) -> npt.NDArray[np.uint8]:
+def _draw_chunk(
+    labels: npt.NDArray[np.int64], size: int, draws: Draws, grain: Draws
+) -> npt.NDArray[np.uint8]:
     num = len(labels)
     ground = draws.uniform((num, 3, 1, 1), 0, 150)
     colour = ground + draws.uniform((num, 3, 1, 1), 60, 105)  # lighter, of another hue
@@ -195,7 +200,7 @@ def _draw_chunk(labels: npt.NDArray[np.int64], size: int, draws: Draws) -> npt.N
     cover = _shape_cover(labels, x, y, draws)[:, None]
     image = image + (colour - image) * cover
     image = _paint_clutter(image, x, y, draws)
-    noise = draws.noise(image.shape).astype(np.float32) * 0.14
+    noise = grain.noise(image.shape).astype(np.float32) * 0.14
     return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 

@@ -36,7 +36,7 @@ class SqueezeExcitation(nn.Module):
         squeezed = x.mean((2, 3))  # (B, C, H, W) -> (B, C)
         hidden = F.relu(self.fc1(squeezed), inplace=True)  # (B, C / r)
         gate: Tensor = self.fc2(hidden).sigmoid()  # (B, C)
-        return x * gate[:, :, None, None]
+        return x * gate[..., None, None]
 
 
 def hidden_channels(channels: int, reduction: int, divisor: int = 1) -> int:

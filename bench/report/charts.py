@@ -52,10 +52,14 @@ MAX_CURVES = 12
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart: its title, the file name without ending, PNG and SVG."""
+    """A drawn chart: its title, the file name without ending, PNG and SVG.
+
+    ``explorable`` charts show what the page's own chart does.
+    """
 
     title: str
     name: str
+    explorable: bool
     png: bytes
     svg: bytes
 
@@ -87,7 +91,15 @@ def charts(found: Findings) -> list[Chart]:
         for title, name, draw in _plans(found):
             figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
             draw(figure)
-            drawn.append(Chart(title, name, _saved(figure, "png"), _saved(figure, "svg")))
+            drawn.append(
+                Chart(
+                    title,
+                    name,
+                    name.startswith("accuracy-"),
+                    _saved(figure, "png"),
+                    _saved(figure, "svg"),
+                )
+            )
     return drawn
 
 

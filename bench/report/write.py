@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.record import write_whole
-from bench.report import markdown, table
+from bench.report import html, markdown, table
 from bench.report.blocks import Image
 from bench.report.contents import contents
-from bench.report.findings import findings
+from bench.report.findings import Findings, findings
 from bench.report.load import load
 from bench.report.study import Study, study
+
+if TYPE_CHECKING:
+    from bench.report.charts import Chart
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Rendered:
 def render(
     folders: Iterable[Path], out: Path, force: bool = False, price_per_hour: float | None = None
 ) -> Rendered:
-    """Write report.md, results.csv and the charts of all records in ``folders`` into ``out``.
+    """Write the report of all records in ``folders`` into ``out``: Markdown, HTML, CSV, charts.
 
     The same records give the same bytes. ``force`` shows differences between rows that may not be
     compared, marked as such; ``price_per_hour`` adds what a million images cost. Raises UserError
@@ -42,7 +46,15 @@ def render(
     for chart in drawn:
         files |= {f"{chart.name}.png": chart.png, f"{chart.name}.svg": chart.svg}
     files["results.csv"] = table.to_csv(shown).encode()
+    files["report.html"] = _page(found, drawn).encode()
     files["report.md"] = markdown.render(blocks).encode()
     for name, content in files.items():
         write_whole(out / name, content)
     return Rendered(shown, tuple(out / name for name in files))
+
+
+def _page(found: Findings, drawn: Sequence[Chart]) -> str:
+    """Return report.html; it draws accuracy against cost itself, so it takes the other charts."""
+    still = [chart for chart in drawn if not chart.explorable]
+    blocks = contents(found, [Image(chart.title, chart.name) for chart in still])
+    return html.page(found, blocks, {chart.name: chart.svg for chart in still})

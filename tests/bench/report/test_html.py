@@ -1,0 +1,209 @@
+"""The page: self-contained, harmless, and usable in a real browser by mouse and by keyboard."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import record_factory as make
+from headless import browser, find_browser
+
+from bench.report.write import render
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Return a rendered page of six models."""
+    records = make.write_example(tmp_path_factory.mktemp("records"), num_test=400)
+    out = tmp_path_factory.mktemp("out")
+    render([records], out)
+    return out / "report.html"
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    """Return a page in a real browser."""
+    found = find_browser()
+    if found is None:
+        pytest.skip("no Chromium or Chrome is installed (SENET_BENCH_BROWSER names one)")
+    with browser(found) as opened:
+        yield opened
+
+
+def test_page_points_at_nothing_outside_itself(report):
+    """No address but places in the page and inline images."""
+    text = report.read_text()
+    targets = re.findall(r'(?:src|href|action|srcset|data|poster)="([^"]*)"', text)
+    assert targets
+    assert all(t.startswith(("#", "data:image/svg+xml;base64,")) for t in targets)
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "default-src 'none'" in text
+
+
+def test_hostile_names_cannot_leave_their_place(tmp_path):
+    """Neither the data nor a table cell can be ended by a name."""
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+    make.write_run(
+        tmp_path / "a",
+        np.arange(100) < 80,
+        spec=make.model(evil),
+        data=make.dataset(label=evil, num_test=100),
+    )
+    render([tmp_path], tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert text.count("<script") == 2
+    assert "<img src=x" not in text
+    data = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1]
+    assert json.loads(data)["points"][0]["label"] == evil
+
+
+def test_page_draws_itself_without_a_request_or_an_error(page, report):
+    """All six points are drawn; nothing is fetched; the policy has nothing to refuse."""
+    page.open(report)
+    assert page.evaluate("document.querySelectorAll('#chart g.point').length") == 6
+    requests = [
+        event["params"]["request"]["url"]
+        for event in page.events
+        if event.get("method") == "Network.requestWillBeSent"
+    ]
+    assert [u for u in requests if not u.startswith(("file:", "data:"))] == []
+    assert [e for e in page.events if e.get("method") in ("Runtime.exceptionThrown",)] == []
+    assert [e for e in page.events if e.get("method") == "Log.entryAdded"] == []
+    assert page.evaluate("getComputedStyle(document.body).maxWidth") == "1280px"
+
+
+def test_labels_of_the_chart_do_not_overlap(page, report):
+    """No two labels share any pixel."""
+    page.open(report)
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('#chart .label')].map((n) => { const b = n.getBBox();"
+        " return [b.x, b.y, b.x + b.width, b.y + b.height]; })"
+    )
+    assert len(boxes) >= 5
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def first_cells(page, column):
+    return page.evaluate(
+        "[...document.querySelectorAll('#table-1 tbody tr:not([hidden])')]"
+        f".map((row) => row.cells[{column}].textContent)"
+    )
+
+
+def test_tables_sort_by_number_and_back(page, report):
+    """One click sorts MACs upwards, two downwards, three restores the report's order."""
+    page.open(report)
+    macs = 10
+    before = first_cells(page, macs)
+    button = f"document.querySelectorAll('#table-1 th button')[{macs}]"
+    head = f"document.querySelectorAll('#table-1 th')[{macs}].getAttribute('aria-sort')"
+    upwards = ["83.43", "85.95", "159.19", "1,297.83", "1,300.34", "2,509.98"]
+    page.evaluate(f"{button}.click()")
+    assert (first_cells(page, macs), page.evaluate(head)) == (upwards, "ascending")
+    page.evaluate(f"{button}.click()")
+    assert (first_cells(page, macs), page.evaluate(head)) == (upwards[::-1], "descending")
+    page.evaluate(f"{button}.click()")
+    assert (first_cells(page, macs), page.evaluate(head)) == (before, "none")
+
+
+def test_tables_filter_by_words_typed(page, report):
+    """Typing 'se_ cifar' leaves the one row with both words."""
+    page.open(report)
+    page.evaluate("document.getElementById('table-1-filter').focus()")
+    for key in "se_ cifar":
+        page.press(key)
+    assert first_cells(page, 0) == ["se_resnet50"]
+    assert page.evaluate("document.getElementById('table-1-shown').textContent") == "1 of 6 rows"
+
+
+def test_axes_can_be_chosen(page, report):
+    """With MACs across, the points stand in the order of their MACs."""
+    page.open(report)
+    page.evaluate(
+        "(() => { const s = document.getElementById('x-axis'); s.value = 'macs';"
+        " s.dispatchEvent(new Event('change')); })()"
+    )
+    names = page.evaluate(
+        "[...document.querySelectorAll('#chart g.point')].map((n) => n.ariaLabel.split(';')[0])"
+    )
+    assert names == [
+        "resnet50, imagenet stem",
+        "se_resnet50, imagenet stem",
+        "resnet101, imagenet stem",
+        "resnet50, cifar stem",
+        "se_resnet50, cifar stem",
+        "resnet101, cifar stem",
+    ]
+    assert "multiply-accumulates" in page.evaluate("document.getElementById('chart').textContent")
+
+
+def test_hover_tells_the_values(page, report):
+    """The mouse on a point shows its name, both values and the seeds."""
+    page.open(report)
+    assert page.evaluate("document.getElementById('tip').hidden") is True
+    page.hover("#chart g.point")
+    text = page.evaluate("document.getElementById('tip').innerText")
+    assert text.startswith("resnet101, cifar stem\ntop-1 on the test set (%): ")
+    assert "one seed, exploratory" in text
+
+
+def test_everything_works_by_keyboard_alone(page, report):
+    """Tab reaches theme, links, choices and points; arrows walk the points; Enter sorts."""
+    page.open(report)
+    reached = []
+    for _ in range(40):
+        page.press("Tab")
+        reached.append(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.getAttribute('class')"
+                " || document.activeElement.tagName"
+            )
+        )
+        if reached[-1] == "point":
+            break
+    assert {"skip", "theme", "x-axis", "y-axis", "data-set", "models", "point"} <= set(reached)
+    named = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(named).startswith("resnet101, cifar stem; ")
+    assert page.evaluate("document.getElementById('tip').hidden") is False
+    page.press("ArrowRight")
+    assert page.evaluate(named).startswith("resnet50, cifar stem; ") or page.evaluate(
+        named
+    ).startswith("se_resnet50, cifar stem; ")
+    page.press("Escape")
+    assert page.evaluate("document.getElementById('tip').hidden") is True
+    page.evaluate("document.querySelector('#table-1 th button').focus()")
+    page.press("Enter")
+    order = "document.querySelector('#table-1 th').getAttribute('aria-sort')"
+    assert page.evaluate(order) == "ascending"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_light_and_dark_follow_the_system_and_the_button(page, report, dark):
+    """The ground is light or dark as the system says; the button turns it over."""
+    page.open(report, dark=dark)
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light, night = "rgb(255, 255, 255)", "rgb(21, 24, 29)"
+    assert page.evaluate(ground) == (night if dark else light)
+    page.evaluate("document.getElementById('theme').click()")
+    assert page.evaluate(ground) == (light if dark else night)
+
+
+def test_text_has_contrast_in_both_themes(page, report):
+    """Running text has at least 7:1 against its ground (WCAG 2.2, criterion 1.4.6)."""
+    for dark in (False, True):
+        page.open(report, dark=dark)
+        colours = page.evaluate(
+            "['color', 'backgroundColor'].map((k) => getComputedStyle(document.body)[k])"
+        )
+        ink, ground = (luminance(c) for c in colours)
+        assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) >= 7
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour like ``rgb(21, 24, 29)``."""
+    parts = [int(n) / 255 for n in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

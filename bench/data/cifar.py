@@ -179,14 +179,14 @@ def _check_batch(
     path: Path, entries: dict[str, Any], key: str, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels (N, 3072) and labels (N,) of one file; UserError if they are not those."""
-    pixels, labels = entries.get("data"), np.array(entries.get(key))
+    pixels, labels = entries.get("data"), entries.get(key)
     whole = (
         isinstance(pixels, np.ndarray)
         and pixels.dtype == np.uint8
-        and pixels.shape == (len(labels) if labels.ndim else -1, PIXELS)
-        and labels.dtype.kind == "i"
-        and 0 <= labels.min(initial=0) <= labels.max(initial=0) < num_classes
+        and isinstance(labels, list)
+        and pixels.shape == (len(labels), PIXELS)
+        and all(type(label) is int and 0 <= label < num_classes for label in labels)
     )
     if not whole:
         raise UserError(f"{path} is not in the layout of CIFAR: no images with {key}")
-    return np.ascontiguousarray(pixels), labels.astype(np.int64)
+    return np.ascontiguousarray(pixels), np.array(labels, dtype=np.int64)

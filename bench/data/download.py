@@ -14,6 +14,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -63,7 +64,7 @@ def download(url: str, path: Path, expected_md5: str, progress: Progress | None 
     truncated or has another MD5, or the disk cannot be written to.
     """
     with _part_file(path) as part:
-        _fetch(url, part, progress)
+        _fetch(url, part, _reporting(progress, f"downloading {path.name}"))
         part.flush()
         os.fsync(part.fileno())
         part.seek(0)
@@ -124,11 +125,15 @@ def remove_orphans(folder: Path) -> None:
             continue  # another process was faster
 
 
-def _fetch(url: str, part: IO[bytes], progress: Progress | None) -> None:
+def _reporting(progress: Progress | None, what: str) -> Callable[[int, int], None]:
+    return partial(progress, what) if progress else lambda done, total: None
+
+
+def _fetch(url: str, part: IO[bytes], report: Callable[[int, int], None]) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "senet-bench"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            total, received = _copy(response, part, url, progress)
+            total, received = _copy(response, part, url, report)
     except urllib.error.HTTPError as error:
         raise Unreachable(f"{url} answers {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
@@ -140,15 +145,14 @@ def _fetch(url: str, part: IO[bytes], progress: Progress | None) -> None:
 
 
 def _copy(
-    response: _Response, part: IO[bytes], url: str, progress: Progress | None
+    response: _Response, part: IO[bytes], url: str, report: Callable[[int, int], None]
 ) -> tuple[int, int]:
     """Return how many bytes were announced (0: unknown) and how many came."""
     total, received = int(response.headers.get("Content-Length") or 0), 0
     while chunk := _read(response, url, received):
         part.write(chunk)
         received += len(chunk)
-        if progress:
-            progress(f"downloading {url}", received, max(total, received))
+        report(received, max(total, received))
     return total, received
 
 

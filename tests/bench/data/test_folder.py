@@ -1,0 +1,378 @@
+"""Folders of images become a data set: sorted, decoded once, and kept for the next time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import functional as TF
+
+from bench.data import Dataset
+from bench.data.cache import cache_root
+from bench.data.folder import load_folder
+from bench.data.images import decode
+from bench.errors import UserError
+from bench.spec import DataSpec
+
+COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a tree of three classes with 4 training and 2 test images of 8×8 each."""
+    for split, num_images in (("train", 4), ("test", 2)):
+        for name, colour in COLOURS.items():
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for i in range(num_images):
+                Image.new("RGB", (8, 8), tuple(c - i if c else 0 for c in colour)).save(
+                    folder / f"{i:02}.png"
+                )
+    return tmp_path / "images"
+
+
+def load(root: Path | None, **changes: object) -> Dataset:
+    facts = {"name": "folder", "data_dir": None if root is None else str(root), "image_size": 8}
+    return load_folder(DataSpec.model_validate(facts | changes))
+
+
+def kept() -> list[Path]:
+    return sorted((cache_root() / "folders").glob("*"))
+
+
+def test_classes_and_images_are_sorted_by_name(root: Path) -> None:
+    """Labels count the sorted class folders, images come class by class in order of their names."""
+    dataset = load(root)
+    assert dataset.classes == ("blue", "green", "red")
+    assert dataset.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert dataset.train.images[:, :, 0, 0].tolist() == [
+        *([0, 0, 255 - i] for i in range(4)),
+        *([0, 255 - i, 0] for i in range(4)),
+        *([255 - i, 0, 0] for i in range(4)),
+    ]
+
+
+def test_the_label_is_the_folders_name_unless_it_is_given(root: Path) -> None:
+    """A folder called images is labelled so; --label says it better."""
+    assert load(root).label == "images (folder)"
+    assert load(root, label="CIFAR-10 (JPEG copy)").label == "CIFAR-10 (JPEG copy)"
+
+
+def test_val_stands_in_for_test(root: Path) -> None:
+    """Where there is no test/ its images may be in val/; with both, test/ is taken."""
+    before = load(root)
+    shutil.copytree(root / "test", root / "val")
+    (root / "val/red/00.png").unlink()
+    assert len(load(root).test) == 6
+    shutil.rmtree(root / "test")
+    after = load(root)
+    assert len(after.test) == 5
+    assert torch.equal(after.train.images, before.train.images)
+
+
+def test_hidden_files_and_other_files_are_passed_over(root: Path) -> None:
+    """Dot files, dot folders, and what has no image's suffix are no images."""
+    before = load(root).digest
+    (root / "train/red/._00.png").write_bytes(b"of macOS")
+    (root / "train/red/notes.txt").write_text("notes")
+    (root / "train/red/.thumbnails").mkdir()
+    shutil.copy(root / "train/red/00.png", root / "train/red/.thumbnails/00.png")
+    (root / "train/.DS_Store").write_bytes(b"")
+    (root / "train/.hidden").mkdir()
+    (root / "train/README.md").write_text("")
+    assert load(root).digest == before
+
+
+def test_folders_inside_of_a_class_are_searched(root: Path) -> None:
+    """Tiny ImageNet keeps train/<class>/images/*.JPEG; suffixes count in any case."""
+    (root / "train/red/images").mkdir()
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(root / "train/red/images/x.JPEG")
+    assert len(load(root).train) == 13
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "LA"])
+def test_every_kind_of_image_becomes_rgb(root: Path, mode: str) -> None:
+    """Grey, transparent, palette and CMYK images have three channels in the end."""
+    suffix = "jpg" if mode == "CMYK" else "png"
+    Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(root / f"train/red/99.{suffix}")
+    image = load(root).train.images[-1]
+    assert image.shape == (3, 8, 8)
+    assert int(image.min()) > 250
+
+
+@pytest.mark.parametrize("shape", [(12, 36), (36, 12), (24, 24), (16, 40)])
+def test_other_sizes_are_scaled_and_cut_as_torchvision_does(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    """The shorter side becomes the image size, then the middle is cut out, within one level."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "x.png")
+    found = decode([str(tmp_path / "x.png")], 8, "decoding")[0]
+    expected = TF.pil_to_tensor(TF.center_crop(TF.resize(image, 8), 8))
+    assert (found.int() - expected.int()).abs().max() <= 1
+
+
+def test_images_of_the_right_size_keep_every_pixel(tmp_path: Path) -> None:
+    """No scaling, no smoothing."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    found = decode([str(tmp_path / "x.png")], 32, "decoding")[0]
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), pixels)
+
+
+def test_progress_counts_each_split_to_its_end(root: Path) -> None:
+    """Both splits report how far they are; a kept set needs no decoding and reports nothing."""
+    seen: list[tuple[str, int, int]] = []
+    spec = DataSpec(name="folder", data_dir=str(root), image_size=8)
+    load_folder(spec, lambda *now: seen.append(now))
+    assert seen == [("decoding training images", 12, 12), ("decoding test images", 6, 6)]
+    load_folder(spec, lambda *now: seen.append(now))
+    assert len(seen) == 2
+
+
+def test_a_decoded_set_is_used_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second load decodes nothing and gives the same data set."""
+    first = load(root)
+    monkeypatch.setattr("bench.data.folder.decode", None)
+    again = load(root, label="renamed")
+    assert again.digest == first.digest
+    assert (again.classes, again.label) == (first.classes, "renamed")
+    assert len(kept()) == 1
+
+
+def test_the_folder_may_be_named_in_any_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path finds what an absolute path left."""
+    first = load(root)
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setattr("bench.data.folder.decode", None)
+    assert load(Path("images")).digest == first.digest
+
+
+@pytest.mark.parametrize("change", ["content", "name", "new", "gone", "image size"])
+def test_a_changed_folder_is_decoded_again(root: Path, change: str) -> None:
+    """Another size, time or name of a file, one more or one less, or another image size."""
+    first = load(root)
+    path = root / "train/red/03.png"
+    size = 8
+    if change == "content":
+        Image.new("RGB", (8, 8), (9, 9, 9)).save(path)
+        os.utime(path, (1, 1))
+    elif change == "name":
+        path.rename(root / "train/red/-1.png")
+    elif change == "new":
+        shutil.copy(path, root / "train/red/04.png")
+    elif change == "gone":
+        path.unlink()
+    else:
+        size = 4
+    changed = load(root, image_size=size)
+    assert changed.digest != first.digest
+    shutil.rmtree(cache_root() / "folders")
+    assert load(root, image_size=size).digest == changed.digest
+
+
+@pytest.mark.parametrize("damage", ["truncated", "bit flipped", "emptied", "a folder"])
+def test_damage_to_what_was_kept_is_noticed(root: Path, damage: str) -> None:
+    """A kept file that is not what was written is decoded anew, not believed."""
+    first = load(root)
+    (path,) = kept()
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(content[:-100])
+    elif damage == "bit flipped":
+        content[-50] ^= 4
+        path.write_bytes(content)
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+        path.mkdir()
+    assert load(root).digest == first.digest
+
+
+def test_nothing_half_written_is_kept(root: Path) -> None:
+    """A set that fails to decode leaves no file, one that decodes leaves one."""
+    (root / "test/red/00.png").write_bytes(b"")
+    with pytest.raises(UserError):
+        load(root)
+    assert kept() == []
+    (root / "test/red/00.png").unlink()
+    load(root)
+    assert [path.suffix for path in kept()] == [".safetensors"]
+
+
+def test_a_cache_that_cannot_be_written_to_is_done_without(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file stands where the cache folder should be: the set is decoded all the same."""
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr("bench.data.folder.cache_root", lambda: tmp_path / "file")
+    assert len(load(root).train) == 12
+
+
+def png_of(width: int, height: int) -> bytes:
+    """Return a PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        sum_ = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", sum_)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "cannot identify image file"),
+        (b"no image", "cannot identify image file"),
+        (png_of(30_000, 30_000), "decompression bomb"),
+        (png_of(10_000, 10_000), "decompression bomb"),
+        (png_of(8, 8), ""),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "cannot identify image file"),
+    ],
+    ids=["empty", "text", "bomb", "smaller bomb", "truncated", "postscript"],
+)
+def test_an_image_that_cannot_be_read_is_named(root: Path, content: bytes, why: str) -> None:
+    """One line that names the file and says why; nothing is guessed in its place."""
+    path = root / "test/green/01.png"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load(root)
+    assert str(caught.value).startswith(f"{path} cannot be read as an image: ")
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_jpeg_is_named(root: Path) -> None:
+    """A photograph that was cut off is an error, not a grey half."""
+    path = root / "train/red/photo.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UserError, match=r"photo\.jpg cannot be read as an image: .*truncated"):
+        load(root)
+
+
+def test_a_broken_link_is_named(root: Path) -> None:
+    """A link to nowhere is an error that names it."""
+    (root / "train/red/link.png").symlink_to(root / "nowhere.png")
+    with pytest.raises(UserError, match=r"cannot read .*link\.png: No such file"):
+        load(root)
+
+
+def test_no_data_dir_is_said() -> None:
+    """The option that is missing is named."""
+    with pytest.raises(UserError, match="dataset folder needs --data-dir"):
+        load(None)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """So is a file in its place."""
+    with pytest.raises(UserError, match=r"the data folder .*/nowhere does not exist"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"the data folder .*/file does not exist"):
+        load(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("train", "has no train/; it needs train/<class> and test/<class>"),
+        ("test", "has no test/ or val/; it needs train/<class> and test/<class>"),
+    ],
+)
+def test_a_missing_split_is_named(root: Path, missing: str, message: str) -> None:
+    """What is there and what is needed."""
+    shutil.rmtree(root / missing)
+    with pytest.raises(UserError) as caught:
+        load(root)
+    assert str(caught.value) == f"the data folder {root} {message}"
+
+
+def test_an_empty_folder_is_said(tmp_path: Path) -> None:
+    """A folder with nothing in it has no train/."""
+    with pytest.raises(UserError, match="has no train/"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_classes_is_named(root: Path, split: str) -> None:
+    """A split of loose files, or of none, has no classes."""
+    shutil.rmtree(root / split)
+    (root / split).mkdir()
+    (root / split / "x.png").write_bytes(b"")
+    with pytest.raises(UserError, match=f"/{split} holds no class folders"):
+        load(root)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_class_without_images_is_named(root: Path, split: str) -> None:
+    """An empty class folder is an error, not a class that never occurs."""
+    shutil.rmtree(root / split / "green")
+    (root / split / "green").mkdir()
+    with pytest.raises(UserError, match=f"{split}/green holds no images"):
+        load(root)
+
+
+def test_classes_that_differ_are_named(root: Path) -> None:
+    """A class of one split alone, either way, is an error: labels would not mean the same."""
+    (root / "test/red").rename(root / "test/crimson")
+    with pytest.raises(UserError, match="/test has no class 'red', which the training split has"):
+        load(root)
+    shutil.copytree(root / "test/crimson", root / "test/red")
+    with pytest.raises(UserError, match="has a class 'crimson' that the training split has not"):
+        load(root)
+
+
+def test_a_set_larger_than_memory_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much is needed and how much is free, before anything is decoded."""
+    with pytest.raises(UserError, match=r"the images need \d+\.\d GiB of memory and .* are free"):
+        load(root, image_size=10**6)
+
+
+def test_folders_with_spaces_and_foreign_names_are_read(root: Path, tmp_path: Path) -> None:
+    """Names are the file system's, not ASCII's."""
+    other = tmp_path / "mes données ☂"
+    shutil.copytree(root, other)
+    for split in ("train", "test"):
+        (other / split / "red").rename(other / split / "rouge vif é")
+    assert load(other).classes == ("blue", "green", "rouge vif é")
+    assert load(other).label == "mes données ☂ (folder)"
+
+
+def test_a_class_whose_name_is_not_utf8_is_refused(root: Path) -> None:
+    """A name that no record could hold is an error."""
+    try:
+        os.mkdir(os.fsencode(root) + b"/train/\xff")
+    except OSError:
+        pytest.skip("this file system holds UTF-8 names only")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load(root)
+
+
+def test_the_jpeg_copy_of_cifar10_is_read(shared_data: Path, tmp_path: Path) -> None:
+    """Of some of its images: ten classes by name, and pixels with the means of CIFAR-10's."""
+    with tarfile.open(shared_data / "cifar10-jpeg.tar.xz") as tar:
+        images = [member for _, member in zip(range(600), tar, strict=False) if member.isreg()]
+        for member in images:
+            tar.extract(member, tmp_path, filter="data")
+    (split,) = tmp_path.iterdir()
+    shutil.copytree(split, tmp_path / ("test" if split.name == "train" else "train"))
+    dataset = load(tmp_path, image_size=32)
+    assert len(dataset.test) == len(images)
+    assert (dataset.classes[0], dataset.classes[9]) == ("airplane", "truck")
+    assert dataset.pixel_mean == pytest.approx((0.491, 0.482, 0.447), abs=0.02)
+    assert dataset.pixel_std == pytest.approx((0.247, 0.244, 0.262), abs=0.02)

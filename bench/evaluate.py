@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,8 @@ def predict(
     labels, top5, confidence, nll = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     if not bool(torch.isfinite(nll).all() and torch.isfinite(confidence).all()):
         raise NotFinite("the logits are not finite")
-    classes = (column.to(torch.int16).numpy() for column in (labels, top5))
-    return Predictions(*classes, confidence.numpy(), nll.numpy())
+    own, ranked = (column.to(torch.int16).numpy() for column in (labels, top5))
+    return Predictions(own, ranked, confidence.numpy(), nll.numpy())
 
 
 def _rank(
@@ -73,6 +73,12 @@ def _rank(
     best = log_p.topk(min(5, log_p.shape[1]), dim=1)
     nll = -log_p.gather(1, labels[:, None])[:, 0]
     return labels, best.indices, best.values[:, 0].exp(), nll
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """Return the predictions of several parts of a set, one after the other."""
+    names = Predictions.__dataclass_fields__
+    return Predictions(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
 
 
 def score(predictions: Predictions, num_classes: int) -> Accuracy:

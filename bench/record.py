@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -27,7 +27,7 @@ from bench.spec import (
     first_problem,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 class Environment(Frozen):
@@ -68,7 +68,12 @@ class DatasetFacts(Frozen):
 
 
 class EpochFacts(Frozen):
-    """One epoch of training; ``epoch_wall_s`` is training alone, ``throughput`` in img/s."""
+    """One epoch of training; ``epoch_wall_s`` is training alone, ``throughput`` in img/s.
+
+    ``top1`` is that of the augmented training images while they are learnt, ``val_top1`` that of
+    the held-out images after the epoch. ``skipped_steps`` are those whose fp16 gradients
+    overflowed, after which the loss scale is halved.
+    """
 
     epoch: int
     loss: float
@@ -77,6 +82,8 @@ class EpochFacts(Frozen):
     num_images: int
     epoch_wall_s: float
     throughput: float
+    skipped_steps: int = 0
+    val_top1: float | None = None
 
 
 class Accuracy(Frozen):
@@ -100,8 +107,28 @@ class FileFacts(Frozen):
     sha256: str
 
 
+class ValidationFacts(Frozen):
+    """The training images that were held out; ``digest`` is the SHA-256 of their indices."""
+
+    num_images: int
+    digest: str
+
+
+class RuntimeTrial(Frozen):
+    """What `--runtime auto` measured: img/s of each candidate, why others were not tried."""
+
+    throughput: dict[str, float] = Field(default_factory=dict)
+    left_out: dict[str, str] = Field(default_factory=dict)
+
+
 class RunRecord(Frozen):
-    """One trained or loaded model: its epochs, its accuracy, its files."""
+    """One trained or loaded model: its epochs, its accuracy, its files.
+
+    Seconds are those of reading the data (``data_s``), building the model (``build_s``), choosing
+    a runtime (``trial_s``), compiling or capturing (``compile_s``), classifying the held-out
+    images (``val_s``) and the test set (``eval_s``), and saving (``checkpoint_s``); none of them
+    is in an epoch's. ``runtime`` is the one that was trained in.
+    """
 
     kind: Literal["run"] = "run"
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -122,6 +149,29 @@ class RunRecord(Frozen):
     eval_s: float
     checkpoint_s: float
     warnings: tuple[str, ...] = ()
+    runtime: str | None = None
+    trial: RuntimeTrial | None = None
+    trial_s: float = 0.0
+    compile_s: float = 0.0
+    val_s: float = 0.0
+    validation: ValidationFacts | None = None
+    target_s: float | None = None
+
+    def with_target(self) -> RunRecord:
+        """Return the record with ``target_s`` for the target of its specification."""
+        target = self.spec.target_top1
+        return self.model_copy(
+            update={"target_s": None if target is None else self.seconds_to(target)}
+        )
+
+    def seconds_to(self, top1: float) -> float | None:
+        """Return the seconds of training alone until ``val_top1`` was first so high, or None."""
+        seconds = 0.0
+        for epoch in self.epochs:
+            seconds += epoch.epoch_wall_s
+            if epoch.val_top1 is not None and epoch.val_top1 >= top1:
+                return seconds
+        return None
 
 
 class CostPart(Frozen):
@@ -178,7 +228,9 @@ class TimingFacts(Frozen):
     Block ``i`` made ``block_iters[i]`` calls in ``block_s[i]`` seconds, in round
     ``block_round[i]`` of the sitting; rows of one group whose rounds are equal were timed next to
     each other, so that their ratio is taken round by round. ``event_s`` is the same block by the
-    device's own events. ``first_call_s`` holds what a runtime compiles when it is first called.
+    device's own events, and ``device_s`` single calls by them, given to the device while it is
+    still busy, so that it never waits for the host. ``first_call_s`` holds what a runtime compiles
+    when it is first called.
     """
 
     block_s: tuple[float, ...]
@@ -190,28 +242,105 @@ class TimingFacts(Frozen):
     flags: tuple[str, ...] = ()
     block_round: tuple[int, ...] = ()
     event_s: tuple[float, ...] | None = None
+    device_s: tuple[float, ...] | None = None
     overhead_s: float = 0.0
 
 
 class ParityFacts(Frozen):
     """How far a row's result lies from eager fp32 on the same input.
 
-    ``error`` is the largest difference between logits over the largest logit; ``grad_error``, in
-    training, the norm of the difference between gradients over the norm of the gradient. ``None``
-    stands for a result that is not finite.
+    ``error`` is the largest difference between logits over the largest logit; in training the norm
+    of the difference between gradients over the norm of the gradient. ``None`` stands for a result
+    that is not finite.
     """
 
     error: float | None
     tolerance: float
-    grad_error: float | None = None
-    grad_tolerance: float | None = None
+    of: Literal["logits", "gradients"] = "logits"
+
+
+class SplitFacts(Frozen):
+    """Training steps in their three parts, in seconds, the device waited for after each part.
+
+    Waiting costs a little, so the parts add up to somewhat more than a step of `TimingFacts`.
+    """
+
+    forward_s: tuple[float, ...]
+    backward_s: tuple[float, ...]
+    update_s: tuple[float, ...]
+
+
+class BreakdownFacts(Frozen):
+    """Where the time of one eager call goes: seconds by stage and kind of operator.
+
+    Every operator is timed alone, the device waited for after it; ``call_s`` is one whole call
+    timed as usual, which is shorter by what overlaps.
+    """
+
+    seconds: dict[str, dict[str, float]]
+    num_calls: int
+    call_s: float
+
+
+class MemoryFacts(Frozen):
+    """The most memory that a fresh process needed for this row's work.
+
+    ``peak_bytes`` is what model, inputs and activations took; ``total_bytes`` counts what the
+    process held before, or the allocator keeps, as well. ``method`` says by what it was read.
+    """
+
+    peak_bytes: int
+    total_bytes: int
+    method: str
+
+
+class EnergyFacts(Frozen):
+    """Joules of the whole device over a window of seconds; None with a reason where not read."""
+
+    joules: float | None = None
+    window_s: float | None = None
+    num_images: int | None = None
+    source: str | None = None
+    reason: str | None = None
+
+
+class MachineFacts(Frozen):
+    """What the machine can do at most, measured in the same sitting: the roofline.
+
+    ``matmul_flops`` are the FLOP/s of large matrix products by precision, ``copy_bytes_per_s``
+    what a copy of a large tensor reads and writes.
+    """
+
+    matmul_flops: dict[str, float]
+    copy_bytes_per_s: float
+
+
+class NoiseFacts(Frozen):
+    """What else the machine did while a group of rows was timed, and how fast it ran.
+
+    Shares are of all usable cores. ``throttled`` counts throttling events or names reasons.
+    """
+
+    load_1min: float | None = None
+    other_cpu_share: float | None = None
+    steal_share: float | None = None
+    cpu_mhz: float | None = None
+    on_battery: bool | None = None
+    throttled: tuple[str, ...] = ()
+    gpu_mhz: int | None = None
+    gpu_processes: int | None = None
+    gpu_temperature_c: int | None = None
 
 
 class ProfileRecord(Frozen):
     """The cost of one model on one device, precision, runtime, mode and batch size.
 
     A combination that the device cannot run has ``status`` ``unsupported`` (or ``wrong`` where
-    its logits differ from eager fp32) with a ``reason``, and no timing.
+    its logits or gradients differ from eager fp32) with a ``reason``, and no timing. Rows of one
+    ``sitting`` and ``group`` took turns; sittings of one ``series`` repeat each other in fresh
+    processes. ``load_s`` is what building the model and loading its weights took, ``build_s`` what
+    the runtime took before its first call. ``wanted_batch_size`` is what was asked for where a
+    batch size was found by trying.
     """
 
     kind: Literal["profile"] = "profile"
@@ -234,8 +363,17 @@ class ProfileRecord(Frozen):
     environment: Environment
     warnings: tuple[str, ...] = ()
     group: str = ""
+    series: str | None = None
+    load_s: float | None = None
     build_s: float | None = None
+    wanted_batch_size: str | None = None
     parity: ParityFacts | None = None
+    split: SplitFacts | None = None
+    breakdown: BreakdownFacts | None = None
+    memory: MemoryFacts | None = None
+    energy: EnergyFacts | None = None
+    machine: MachineFacts | None = None
+    noise: NoiseFacts | None = None
 
 
 Record = Annotated[RunRecord | ProfileRecord, Field(discriminator="kind")]

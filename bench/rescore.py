@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import senet
-from bench import data, evaluate, run, train
+from bench import data, evaluate, run, step
 from bench import device as devices
 from bench.environment import collect, utc_now
 from bench.errors import UserError
@@ -68,7 +68,7 @@ def rescore_run(
         data=record.spec.data.model_dump() | given,
         device=device,
         precision=precision or record.spec.precision,
-        runtime=record.spec.runtime,
+        runtime=record.runtime or record.spec.runtime,
     )
     dataset, _ = run.load_data(spec.data, emit)
     if dataset.classes != record.dataset.classes:
@@ -189,7 +189,7 @@ def _predict(
     """Return the predictions, and the seconds for loading the model and for testing it."""
     devices.prepare(spec.device)
     begin = perf_counter()
-    model = train.place(run.build(spec.model, weights=weights), spec.device, spec.runtime)
+    model = step.place(run.build(spec.model, weights=weights), spec.device, spec.runtime)
     loaded = perf_counter()
     try:
         predictions = run.predict(model, dataset, spec, emit)

@@ -7,31 +7,45 @@ A run lives in a folder of its own: ``run.json`` (the record, written last),
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from time import monotonic, perf_counter
-from typing import Literal
+from time import perf_counter
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 import senet
-from bench import checkpoint, data, evaluate, train
+from bench import baseline, checkpoint, data, distributed, engine, evaluate, step
 from bench import device as devices
+from bench.distributed import Group
 from bench.environment import collect, utc_now
 from bench.errors import UserError, unknown
-from bench.events import EpochDone, Evaluating, Event, Preparing, RunDone, RunStarted, StepDone
+from bench.events import Evaluating, Event, Preparing, RunDone, RunStarted
 from bench.folders import check_writable, sha256
-from bench.record import FileFacts, RunRecord, read_record, write_record
-from bench.signals import Preempted, stop_requests
+from bench.holdout import hold_out, num_held_out
+from bench.record import (
+    FileFacts,
+    RunRecord,
+    RuntimeTrial,
+    ValidationFacts,
+    read_record,
+    write_record,
+)
+from bench.saver import Saver
 from bench.spec import DataSpec, ModelSpec, RunSpec, validated
+from bench.state import Training
+from bench.step import memory_format
+from bench.tracing import tracing
+from bench.train import FEWEST_IMAGES, Diverged
 from senet.weights import PRETRAINED_PREFIX
 
 RECORD = "run.json"
 WEIGHTS = "weights.safetensors"
 PREDICTIONS = "predictions.npz"
 EVAL_BATCH = 500
-CHECKPOINT_EVERY_S = 60.0
 
+T = TypeVar("T")
 Emit = Callable[[Event], None]
 Existing = Literal["refuse", "resume", "restart"]
 
@@ -112,17 +126,31 @@ def weights_facts(weights: str | None) -> dict[str, str]:
 
 
 def check_runnable(spec: RunSpec) -> None:
-    """Raise UserError for what this machine cannot do."""
+    """Raise UserError for what this machine or the run's engine cannot do."""
     devices.check_precision(spec.device, spec.precision)
-    train.check_runtime(spec.runtime, spec.device)
+    step.check_runtime(spec.runtime, spec.device, spec.world_size)
+    if spec.engine == "plain":
+        baseline.check(spec)
 
 
 def check_batch_size(spec: RunSpec, num_train: int) -> None:
-    """Raise UserError when a batch is larger than the training set."""
-    if spec.recipe.batch_size > num_train:
+    """Raise UserError for a batch that the training set or the processes cannot share out."""
+    batch_size, world_size = spec.recipe.batch_size, spec.world_size
+    num_train -= num_held_out(num_train, spec.val_split)
+    fewest = FEWEST_IMAGES * world_size
+    if batch_size > num_train:
         raise UserError(
-            f"batch size {spec.recipe.batch_size} is larger than the training set of"
-            f" {num_train} images; choose 1 to {num_train}"
+            f"batch size {batch_size} is larger than the training set of"
+            f" {num_train} images; choose {fewest} to {num_train}"
+        )
+    if batch_size % world_size:
+        raise UserError(
+            f"batch size {batch_size} is not divisible by the {world_size} processes that share it"
+        )
+    if batch_size < fewest:
+        raise UserError(
+            f"batch size {batch_size} is too small: BatchNorm needs {FEWEST_IMAGES} images"
+            f" a process; choose {fewest} to {num_train}"
         )
 
 
@@ -141,31 +169,45 @@ def train_run(
     emit: Emit,
     existing: Existing = "refuse",
     data_s: float = 0.0,
+    group: Group = distributed.ALONE,
+    trace: Path | None = None,
 ) -> RunRecord:
     """Train (or go on training, or find finished) one run in its folder under ``out``.
 
     A finished run is never trained again: its record is returned. An unfinished one is continued
     with ``resume``, thrown away with ``restart`` and a UserError otherwise. Raises `Preempted`
-    when a signal asked for an end; a checkpoint is then in the folder.
+    when a signal asked for an end; a checkpoint is then in the folder. All processes of ``group``
+    call this with the same arguments; the first one writes. A few steps are traced to ``trace``.
     """
+    assert spec.world_size == group.world_size, "the run is specified for other processes"
     check_runnable(spec)
     check_batch_size(spec, len(dataset.train))
     folder = out / spec.folder_name()
-    check_writable(folder)
-    if (folder / RECORD).exists():
-        return _reuse(folder, dataset, emit)
-    _check_unfinished(folder, existing)
-    record = _train(spec, dataset, folder, emit, data_s)
-    write_record(folder / RECORD, record)
+    found = distributed.on_first(group, lambda: _find(folder, dataset, existing))
+    if found is not None:
+        emit(RunDone(found, str(folder), reused=True))
+        return found
+    made = _train(spec, dataset, folder, emit, data_s, group, trace)
+    record = distributed.on_first(group, lambda: _written(folder, made))
     emit(RunDone(record, str(folder), reused=False))
     return record
 
 
-def _reuse(folder: Path, dataset: data.Dataset, emit: Emit) -> RunRecord:
+def _find(folder: Path, dataset: data.Dataset, existing: Existing) -> RunRecord | None:
+    """Return the record of a finished run; for an unfinished one do as ``existing`` says."""
+    check_writable(folder)
+    if not (folder / RECORD).exists():
+        _check_unfinished(folder, existing)
+        return None
     record = load_run(folder)
     if record.dataset.digest != dataset.digest:
         raise UserError(f"{folder} was trained on other images; choose another --out")
-    emit(RunDone(record, str(folder), reused=True))
+    return record
+
+
+def _written(folder: Path, record: RunRecord | None) -> RunRecord:
+    assert record is not None, "the first process makes the record"
+    write_record(folder / RECORD, record)
     return record
 
 
@@ -191,20 +233,30 @@ def load_run(folder: Path) -> RunRecord:
 
 
 def _train(
-    spec: RunSpec, dataset: data.Dataset, folder: Path, emit: Emit, data_s: float
-) -> RunRecord:
-    devices.prepare(spec.device)
-    environment = collect(spec.device)
-    begin = perf_counter()
-    model = build(spec.model, seed=spec.seed, weights=spec.weights)
-    model = train.place(model, spec.device, spec.runtime)
-    training = train.start(model, spec.recipe, device=spec.device, precision=spec.precision)
-    build_s = perf_counter() - begin
-    saver = _Saver(spec, dataset.digest, folder)
-    warnings = saver.continue_from(training)
-    problem = _fit(spec, dataset, training, saver, emit, warnings)
-    predictions, eval_s = (None, 0.0) if problem else _test(spec, dataset, model, emit)
-    problem = problem or ("the logits on the test set are not finite" if not predictions else None)
+    spec: RunSpec,
+    dataset: data.Dataset,
+    folder: Path,
+    emit: Emit,
+    data_s: float,
+    group: Group,
+    trace: Path | None,
+) -> RunRecord | None:
+    """Carry a run out; return its record, which of several processes the first one makes."""
+    here = spec.model_copy(update={"device": distributed.own_device(spec.device, group)})
+    devices.prepare(here.device, group.local_world_size)
+    environment = collect(here.device)
+    saver = Saver(spec, dataset.digest, folder, group)
+    saved = saver.load()
+    model, build_s = _timed(lambda: build(spec.model, seed=spec.seed, weights=spec.weights))
+    job, validation = _job(here, dataset, group, saver, emit)
+    with devices.computing_in(here.device, here.precision), devices.fixed_shapes(here.device):
+        (job, found), trial_s = _timed(lambda: _choose_runtime(job, model, saved))
+        training = engine.start(job, model)
+        saver.restore(training, saved)
+        problem = _fit(job, training, trace if group.is_first else None)
+    predictions, eval_s, problem = _test(job, dataset, training.result, problem)
+    if not group.is_first:
+        return None
     return RunRecord(
         id=spec.folder_name(),
         status="diverged" if problem else "finished",
@@ -216,125 +268,143 @@ def _train(
         params=num_params(model),
         epochs=tuple(training.history),
         test=None if predictions is None else evaluate.score(predictions, len(dataset.classes)),
-        weights=None if problem else _save_weights(model, folder),
+        weights=None if problem else _save_weights(training.result, folder),
         predictions=None if predictions is None else save_predictions(predictions, folder),
         data_s=data_s,
         build_s=build_s,
         eval_s=eval_s,
         checkpoint_s=saver.spent_s,
-        warnings=tuple(warnings),
+        warnings=tuple(saver.problems),
+        runtime=job.spec.runtime,
+        trial=found,
+        trial_s=trial_s,
+        compile_s=training.compile_s,
+        val_s=training.val_s,
+        validation=validation,
+    ).with_target()
+
+
+def _timed(function: Callable[[], T]) -> tuple[T, float]:
+    """Return what a function does and the seconds it took."""
+    begin = perf_counter()
+    return function(), perf_counter() - begin
+
+
+def _job(
+    spec: RunSpec, dataset: data.Dataset, group: Group, saver: Saver, emit: Emit
+) -> tuple[engine.Job, ValidationFacts | None]:
+    """Return what the engine has to do, and which images were held out for validation."""
+    images, held_out, validation = hold_out(dataset.train, spec.val_split)
+    job = engine.Job(
+        spec,
+        images,
+        data.normalization(spec.recipe, dataset),
+        len(dataset.classes),
+        group,
+        saver,
+        emit,
+        validate=_validator(spec, dataset, held_out, group) if held_out else None,
     )
+    return job, validation
 
 
-def _fit(
-    spec: RunSpec,
-    dataset: data.Dataset,
-    training: train.Training,
-    saver: _Saver,
-    emit: Emit,
-    warnings: list[str],
-) -> str | None:
+def _choose_runtime(
+    job: engine.Job, model: nn.Module, saved: dict[str, Any] | None
+) -> tuple[engine.Job, RuntimeTrial | None]:
+    """Settle what ``auto`` stands for: once for a run, so that it goes on as it began."""
+    found = None
+    if saved is not None:
+        job = engine.with_runtime(job, saved["runtime"])
+        found = RuntimeTrial.model_validate(saved["trial"]) if saved["trial"] else None
+    elif job.spec.runtime == "auto":
+        job, found = engine.choose_runtime(job, model)
+    job.saver.facts = {
+        "runtime": job.spec.runtime,
+        "trial": found.model_dump() if found else None,
+    }
+    return job, found
+
+
+def _fit(job: engine.Job, training: Training, trace: Path | None) -> str | None:
     """Train to the end; return None, or why there is nothing to test."""
-    recipe, num_train = spec.recipe, len(dataset.train)
-    memory_format = train.memory_format(spec.runtime)
-    split = data.place(dataset.train, spec.device, recipe.crop_padding, memory_format)
-    warnings.extend([split.warning] if split.warning else [])
-    num_steps = data.num_steps(num_train, recipe)
-    params = num_params(training.model)
-    emit(RunStarted(spec, params, num_train, num_steps, training.epoch))
-    normalization = data.normalization(recipe, dataset)
+    params, num_images, num_steps = num_params(training.model), len(job.images), job.num_steps
+    job.emit(RunStarted(job.spec, params, num_images, num_steps, training.epoch))
+    steps_left = (job.spec.recipe.epochs - training.epoch) * num_steps - training.step
+    with tracing(trace, job.spec.device, steps_left) as traced:
+        return engine.fit(replace(job, trace=traced), training)
 
-    def batches(epoch: int, step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        plan = data.plan_epoch(num_train, recipe, spec.seed, epoch)
-        return data.train_batches(
-            split, plan, recipe, normalization, step, num_classes=len(dataset.classes)
-        )
 
-    with stop_requests() as stop_requested, devices.computing_in(spec.device, spec.precision):
+def _validator(
+    spec: RunSpec, dataset: data.Dataset, held_out: data.Split, group: Group
+) -> Callable[[nn.Module], float]:
+    """Return the function that gives a model's top-1 on the images held out of training."""
+    own = _own_part(held_out, group)
+    normalization = data.normalization(spec.recipe, dataset)
+    split = data.place(own, spec.device)
 
-        def save(training: train.Training) -> None:
-            saver.save(training)
-            if signal := stop_requested():
-                at = f"epoch {training.epoch + 1}, step {training.step} of {num_steps}"
-                raise Preempted(f"{signal}: stopped in {at} and saved; --resume goes on")
-
+    def validate(model: nn.Module) -> float:
+        batches = data.test_batches(split, EVAL_BATCH, normalization)
         try:
-            for facts in train.fit(
-                training,
-                batches,
-                recipe,
-                num_steps=num_steps,
-                device=spec.device,
-                precision=spec.precision,
-                runtime=spec.runtime,
-                on_step=lambda: emit(StepDone(training.epoch + 1, training.step)),
-                save_due=lambda: saver.due() or stop_requested() is not None,
-                save=save,
-            ):
-                emit(EpochDone(facts))
-        except train.Diverged as problem:
-            return str(problem)
-    saver.save(training, keep=1)
-    return None
+            predictions = _together(spec, model, batches, group)
+        except evaluate.NotFinite:
+            raise Diverged("the logits on the held-out images are not finite") from None
+        return evaluate.score(predictions, len(dataset.classes)).top1
+
+    return validate
 
 
-class _Saver:
-    """Save a training now and then, so that at most a minute and one step can be lost."""
+def _own_part(split: data.Split, group: Group) -> data.Split:
+    """Return the images that this process classifies: every image is one process' own."""
+    part = distributed.part(group, len(split))
+    return data.Split(split.images[part], split.labels[part])
 
-    def __init__(self, spec: RunSpec, data_digest: str, folder: Path) -> None:
-        self.identity = {"run": spec.folder_name(), "data": data_digest}
-        self.folder, self.device = folder, spec.device
-        self.spent_s, self.saved_at = 0.0, monotonic()
 
-    def continue_from(self, training: train.Training) -> list[str]:
-        """Put the training where the newest whole checkpoint was; return what was damaged."""
-        saved, problems = checkpoint.load_newest(self.folder, self.device)
-        if saved is not None:
-            if saved["identity"] != self.identity:
-                raise UserError(f"{self.folder} was being trained on other images")
-            train.restore(training, saved)
-        return problems
-
-    def due(self) -> bool:
-        """Say whether a checkpoint should be written after this step."""
-        return monotonic() - self.saved_at >= CHECKPOINT_EVERY_S
-
-    def save(self, training: train.Training, keep: int = checkpoint.KEPT) -> None:
-        """Write a checkpoint now, and keep that many of the newest."""
-        begin = perf_counter()
-        state = train.state(training) | {"identity": self.identity}
-        checkpoint.save(self.folder, state, keep=keep)
-        self.spent_s += perf_counter() - begin
-        self.saved_at = monotonic()
+def _together(
+    spec: RunSpec, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], group: Group
+) -> evaluate.Predictions:
+    """Classify each process' own images and return all; NotFinite on all when it is on one."""
+    own: evaluate.Predictions | None
+    try:
+        own = evaluate.predict(model, batches, device=spec.device, precision=spec.precision)
+    except evaluate.NotFinite:
+        own = None
+    parts = distributed.collect(group, own)
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        raise evaluate.NotFinite("the logits are not finite")
+    return evaluate.join(whole)
 
 
 def _test(
-    spec: RunSpec, dataset: data.Dataset, model: nn.Module, emit: Emit
-) -> tuple[evaluate.Predictions | None, float]:
-    """Return the test set's predictions (None: not finite) and the seconds they took."""
+    job: engine.Job, dataset: data.Dataset, model: nn.Module, problem: str | None
+) -> tuple[evaluate.Predictions | None, float, str | None]:
+    """Return the test set's predictions, the seconds they took, and why there are none."""
+    if problem is not None:
+        return None, 0.0, problem
     begin = perf_counter()
     try:
-        predictions = predict(model, dataset, spec, emit)
+        predictions = predict(model, dataset, job.spec, job.emit, job.group)
     except evaluate.NotFinite:
-        return None, perf_counter() - begin
-    return predictions, perf_counter() - begin
+        return None, perf_counter() - begin, "the logits on the test set are not finite"
+    return predictions, perf_counter() - begin, None
 
 
 def predict(
-    model: nn.Module, dataset: data.Dataset, spec: RunSpec, emit: Emit
+    model: nn.Module,
+    dataset: data.Dataset,
+    spec: RunSpec,
+    emit: Emit,
+    group: Group = distributed.ALONE,
 ) -> evaluate.Predictions:
-    """Classify the test set, unaugmented and in order, as the recipe normalises it."""
-    memory_format = train.memory_format(spec.runtime)
-    split = data.place(dataset.test, spec.device, memory_format=memory_format)
-    normalization = data.normalization(spec.recipe, dataset)
-    batches = data.test_batches(split, EVAL_BATCH, normalization)
+    """Classify the test set, unaugmented and in order, as the recipe normalises it.
+
+    Raises `evaluate.NotFinite` when a logit is not finite: there is nothing to rank.
+    """
+    layout = memory_format(spec.runtime)
+    split = data.place(_own_part(dataset.test, group), spec.device, memory_format=layout)
+    batches = data.test_batches(split, EVAL_BATCH, data.normalization(spec.recipe, dataset))
     with devices.computing_in(spec.device, spec.precision):
-        return evaluate.predict(
-            model,
-            _counted(batches, len(split), emit),
-            device=spec.device,
-            precision=spec.precision,
-        )
+        return _together(spec, model, _counted(batches, len(split), emit), group)
 
 
 def _counted(

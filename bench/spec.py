@@ -237,7 +237,7 @@ class RunSpec(Frozen):
         record (`DatasetFacts.digest`) and is checked before a run is continued. So is the target,
         which changes nothing of the training.
         """
-        left_out = {"data": {"data_dir", "label"}, "weights": True, "target_top1": True}
+        left_out: Any = {"data": {"data_dir", "label"}, "weights": True, "target_top1": True}
         facts = self.model_dump(mode="json", exclude=left_out)
         return _digest(facts)
 

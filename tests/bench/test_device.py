@@ -47,9 +47,9 @@ def test_precisions_that_the_cpu_lacks_are_refused_with_the_reason() -> None:
 
 def test_bf16_autocasts_and_fp32_does_not() -> None:
     a = torch.ones(2, 2)
-    with devices.computing_in("cpu", "bf16"):
+    with devices.autocast("cpu", "bf16"):
         assert (a @ a).dtype == torch.bfloat16
-    with devices.computing_in("cpu", "fp32"):
+    with devices.autocast("cpu", "fp32"):
         assert (a @ a).dtype == torch.float32
 
 

@@ -11,13 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import train
+from bench import state, step, train
 from bench.errors import UserError
 from bench.spec import Recipe, get_recipe
+from bench.state import Training
+from bench.step import Setting
 from tests.conftest import build_tiny
 
 RECIPE = Recipe(name="test", epochs=3, batch_size=8, lr=0.05, milestones=(1, 2))
 NUM_STEPS = 4
+NUM_IMAGES = 29
 
 
 def tiny(seed: int = 0) -> nn.Module:
@@ -34,12 +37,14 @@ def batches(epoch: int, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield torch.randn(size, 3, 8, 8, generator=random), labels
 
 
-def new_training(recipe: Recipe = RECIPE) -> train.Training:
-    return train.start(tiny(), recipe, device="cpu", precision="fp32")
+def new_training(recipe: Recipe = RECIPE, seed: int = 0) -> Training:
+    return state.start(tiny(seed), recipe, device="cpu", precision="fp32")
 
 
-def run(training: train.Training, recipe: Recipe = RECIPE, **options: Any) -> list[Any]:
-    return list(train.fit(training, batches, recipe, num_steps=NUM_STEPS, device="cpu", **options))
+def run(
+    training: Training, recipe: Recipe = RECIPE, setting: Setting = Setting(), **options: Any
+) -> list[Any]:
+    return list(train.fit(training, batches, recipe, setting, num_images=NUM_IMAGES, **options))
 
 
 def test_fit_takes_the_same_steps_as_a_loop_written_with_torchs_own_parts() -> None:
@@ -72,7 +77,7 @@ def test_an_epoch_reports_its_images_rate_and_wall_time() -> None:
 
 def test_training_top1_counts_the_hits_of_the_epoch() -> None:
     frozen = RECIPE.changed(lr=1e-30, weight_decay=0.0, epochs=1)
-    training = train.start(tiny(), frozen, device="cpu", precision="fp32")
+    training = new_training(frozen)
     model = tiny().train()
     with torch.no_grad():
         hits = sum(int((model(x).argmax(1) == y).sum()) for x, y in batches(0, 0))
@@ -91,15 +96,15 @@ def test_a_training_goes_on_bit_for_bit_from_its_state_at_any_step(
 
     first, saved = new_training(), io.BytesIO()
 
-    def save(training: train.Training) -> None:
-        torch.save(train.state(training), saved)
+    def save(training: Training) -> None:
+        torch.save(state.state(training), saved)
         raise Stopped
 
     with pytest.raises(Stopped):
         run(first, save_due=lambda: (first.epoch, first.step) == stop_at, save=save)
     saved.seek(0)
-    second = train.start(tiny(seed=9), RECIPE, device="cpu", precision="fp32")
-    train.restore(second, torch.load(saved, weights_only=True))
+    second = new_training(seed=9)
+    state.restore(second, torch.load(saved, weights_only=True))
     run(second)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
@@ -112,11 +117,11 @@ def test_momentum_that_is_not_restored_changes_the_result() -> None:
     whole = new_training()
     run(whole)
     first = new_training()
-    next(train.fit(first, batches, RECIPE, num_steps=NUM_STEPS, device="cpu"))
-    state = train.state(first)
-    second = train.start(tiny(seed=9), RECIPE, device="cpu", precision="fp32")
-    state["optimizer"] = train.state(second)["optimizer"]
-    train.restore(second, state)
+    next(train.fit(first, batches, RECIPE, Setting(), num_images=NUM_IMAGES))
+    saved = state.state(first)
+    second = new_training(seed=9)
+    saved["optimizer"] = state.state(second)["optimizer"]
+    state.restore(second, saved)
     run(second)
     weights = zip(whole.model.parameters(), second.model.parameters(), strict=True)
     assert not all(torch.equal(a, b) for a, b in weights)
@@ -125,7 +130,7 @@ def test_momentum_that_is_not_restored_changes_the_result() -> None:
 def test_time_spent_saving_is_not_training_time() -> None:
     now = [0.0]
 
-    def save(_: train.Training) -> None:
+    def save(_: Training) -> None:
         now[0] += 1000.0
 
     epochs = run(new_training(), clock=lambda: now[0], save_due=lambda: True, save=save)
@@ -144,9 +149,9 @@ def test_a_loss_that_is_not_finite_ends_the_training_as_diverged() -> None:
 def test_lower_precisions_learn_too(precision: Any) -> None:
     recipe = RECIPE.changed(epochs=8, lr=0.05)
     same = lambda epoch, step: itertools.islice(batches(0, 0), step, None)  # noqa: E731
-    training = train.start(tiny(), recipe, device="cpu", precision=precision)
-    options = {"num_steps": NUM_STEPS, "device": "cpu", "precision": precision}
-    epochs = list(train.fit(training, same, recipe, **options))
+    training = state.start(tiny(), recipe, device="cpu", precision=precision)
+    setting = Setting(precision=precision)
+    epochs = list(train.fit(training, same, recipe, setting, num_images=NUM_IMAGES))
     assert epochs[-1].loss < 0.8 * epochs[0].loss
     assert all(p.dtype == torch.float32 for p in training.model.parameters())
 
@@ -154,9 +159,9 @@ def test_lower_precisions_learn_too(precision: Any) -> None:
 def test_channels_last_computes_what_contiguous_does() -> None:
     losses = []
     for runtime in ("eager", "channels_last"):
-        model = train.place(tiny(), "cpu", runtime)
-        training = train.start(model, RECIPE, device="cpu", precision="fp32")
-        losses.append([e.loss for e in run(training, runtime=runtime)])
+        model = step.place(tiny(), "cpu", runtime)
+        training = state.start(model, RECIPE, device="cpu", precision="fp32")
+        losses.append([e.loss for e in run(training, setting=Setting(runtime=runtime))])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -187,9 +192,9 @@ def test_warmup_rises_linearly_to_the_rate_and_never_above_it() -> None:
 
 def test_an_unknown_training_runtime_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match="unknown training runtime 'jit'; choose from: eager"):
-        train.check_runtime("jit", "cpu")
+        step.check_runtime("jit", "cpu")
 
 
 def test_channels_last_is_refused_on_mps() -> None:
     with pytest.raises(UserError, match="mps"):
-        train.check_runtime("channels_last", "mps")
+        step.check_runtime("channels_last", "mps")

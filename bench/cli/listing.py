@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli import options as opt
+
+if TYPE_CHECKING:
+    from bench.spec import ModelSpec
 
 
 def models(
@@ -18,32 +21,41 @@ def models(
 
     MACs count convolutions and linear layers of one image; FLOPs are twice that.
     """
-    import senet
-    from bench.cost import count
-    from bench.run import build, identify
-    from bench.spec import STEMS, ModelSpec, validated
+    from itertools import product
 
-    validated(ModelSpec, {"name": "any", "num_classes": num_classes, "image_size": image_size})
-    rows: list[dict[str, Any]] = []
-    for name in senet.MODELS:
-        for stem in STEMS:
-            model = identify(name, stem=stem, num_classes=num_classes, image_size=image_size)
-            cost = count(build(model), image_size)
-            rows.append(
-                {
-                    "model": name,
-                    "stem": stem,
-                    "se": senet.is_se(name),
-                    "params": cost.params,
-                    "macs": cost.macs,
-                    "flops": cost.flops,
-                }
-            )
+    import senet
+    from bench.run import identify
+    from bench.spec import STEMS
+
+    rows = [
+        _row(identify(name, stem=stem, num_classes=num_classes, image_size=image_size))
+        for name, stem in product(senet.MODELS, STEMS)
+    ]
     if as_json:
         opt.print_json(rows)
     else:
         title = f"{image_size}×{image_size} images, {num_classes} classes"
-        _print_table(rows, title, {"params": "params", "macs": "MACs", "flops": "FLOPs = 2 × MACs"})
+        _print_table(rows, title, {"params": "params", "macs": "MACs", "flops": "FLOPs"})
+
+
+def _row(model: ModelSpec) -> dict[str, Any]:
+    import torch
+
+    import senet
+    from bench.cost import layer_macs
+    from bench.run import build, num_params
+
+    with torch.device("meta"):  # shapes without weights
+        network = build(model)
+    macs = layer_macs(network, model.image_size)
+    return {
+        "model": model.name,
+        "stem": model.stem,
+        "se": senet.is_se(model.name),
+        "params": num_params(network),
+        "macs": macs,
+        "flops": 2 * macs,
+    }
 
 
 def datasets(as_json: opt.AsJson = False) -> None:

@@ -50,8 +50,10 @@ def test_published_counts(
     macs: int,
 ) -> None:
     """Parameters, MACs and FLOPs of the comparison's models are the published integers."""
-    facts = count(build(name, stem, num_classes, se_bias), image_size)
+    model = build(name, stem, num_classes, se_bias)
+    facts = count(model, image_size)
     assert (facts.params, facts.macs, facts.flops) == (params, macs, 2 * macs)
+    assert cost.layer_macs(model, image_size) == macs
 
 
 class Small(nn.Module):

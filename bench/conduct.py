@@ -22,6 +22,7 @@ from bench.runtime import check as check_runtimes
 from bench.spec import ModelSpec, ProfileSpec, RunSpec, validated
 
 PROFILES = "profiles"
+SHARED = {"data", "recipe", "precision", "runtime", "engine", "val_split", "target_top1"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def models(experiment: Experiment, dataset: Dataset | None) -> list[ModelSpec]:
 
 
 def _run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) -> RunSpec:
-    shared = experiment.model_dump(include={"data", "recipe", "precision", "runtime"})
+    shared = experiment.model_dump(include=SHARED)
     return validated(RunSpec, shared | {"model": model, "seed": seed, "device": device})
 
 

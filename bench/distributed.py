@@ -174,6 +174,25 @@ def on_first(group: Group, function: Callable[[], T]) -> T:
     return outcome[0]  # type: ignore[no-any-return]  # what rank 0's function returned
 
 
+def local_first(group: Group, function: Callable[[], T]) -> T:
+    """Call a function on each machine's first process, then on the others: for what fills a cache.
+
+    An error that a user can mend is raised everywhere, so that nobody waits for ever.
+    """
+    if group.is_alone:
+        return function()
+    result, problem = None, None
+    if group.local_rank == 0:
+        try:
+            result = function()
+        except UserError as error:
+            problem = error
+    problems = [found for found in collect(group, problem) if found is not None]
+    if problems:
+        raise problems[0]
+    return function() if result is None else result
+
+
 def part(group: Group, length: int) -> slice:
     """Return which of ``length`` things are this rank's: disjoint, covering, in order."""
     first, last = (length * rank // group.world_size for rank in (group.rank, group.rank + 1))

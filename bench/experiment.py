@@ -15,6 +15,7 @@ from pydantic import Field
 from bench.errors import UserError
 from bench.spec import (
     DataSpec,
+    Engine,
     Frozen,
     Mode,
     NonNegativeInt,
@@ -63,6 +64,9 @@ class Experiment(Frozen):
     device: str = "auto"
     precision: Precision = "fp32"
     runtime: str = "eager"
+    engine: Engine = "fast"
+    val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_top1: Annotated[float, Field(gt=0, le=1)] | None = None
     data: DataSpec = DataSpec()
     recipe: Recipe
     profile: ProfileEntry | None = ProfileEntry()

@@ -42,7 +42,31 @@ Seed = Annotated[int, typer.Option(help="Seed of the weights, the order and the 
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, tf32, bf16 or fp16.")]
 TrainRuntime = Annotated[
-    str, typer.Option("--runtime", help="eager, channels_last or compile, for training.")
+    str,
+    typer.Option(
+        "--runtime",
+        help="eager, channels_last, compile, cudagraph, their combinations, or auto: the fastest"
+        " of a short trial.",
+    ),
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="fast, or plain: the usual loop, to compare with.")
+]
+RecipeChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a field of the recipe, e.g. --set label_smoothing=0.1"),
+]
+ValSplit = Annotated[
+    float | None,
+    typer.Option(help="Share of the training images to validate on (0.1 with --target)."),
+]
+Target = Annotated[
+    float | None,
+    typer.Option(help="Report the seconds of training until this validation top-1, e.g. 0.94."),
+]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option("--trace", help="Write a Chrome trace of a few training steps to this file."),
 ]
 Reduction = Annotated[int | None, typer.Option(help="The SE block's r (default 16).")]
 SEBias = Annotated[
@@ -79,6 +103,27 @@ def data_spec(
         "test_limit": test_limit,
     }
     return validated(DataSpec, given)
+
+
+def recipe_changes(settings: list[str] | None) -> dict[str, Any]:
+    """Return the fields in texts like ``lr=0.1``; UserError for a text that is none."""
+    from bench.errors import UserError
+
+    changes: dict[str, Any] = {}
+    for setting in settings or ():
+        key, equals, text = setting.partition("=")
+        if not (key and equals and text):
+            raise UserError(f"--set takes field=value, not {setting!r}")
+        try:
+            changes[key] = json.loads(text)
+        except ValueError:
+            changes[key] = text
+    return changes
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, which is those that are not None."""
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def int_list(option: str, text: str) -> tuple[int, ...]:

@@ -69,6 +69,12 @@ def screen(*, stderr: bool = False) -> Iterator[Callable[[Event], None]]:
         yield _plain(partial(typer.echo, err=stderr))
 
 
+@contextlib.contextmanager
+def silence() -> Iterator[Callable[[Event], None]]:
+    """Show nothing: one of several processes speaks for all."""
+    yield lambda event: None
+
+
 def _plain(write: Callable[[str], None]) -> Callable[[Event], None]:
     from bench import events as ev
 
@@ -121,10 +127,12 @@ def _headline(run: RunStarted) -> str:
 
 def _epoch_line(facts: EpochFacts, pace: _Pace) -> str:
     epochs = pace.run.spec.recipe.epochs
+    top1 = facts.val_top1
+    validated = "" if top1 is None else f"  val {100 * top1:6.2f} %"
     left = f"  {duration(pace.left_s)} left" if facts.epoch < epochs else ""
     return (
         f"  epoch {facts.epoch:>{len(str(epochs))}}/{epochs}  loss {facts.loss:.4f}"
-        f"  train top-1 {100 * facts.top1:6.2f} %  lr {facts.lr:.5f}"
+        f"  train top-1 {100 * facts.top1:6.2f} %{validated}  lr {facts.lr:.5f}"
         f"  {facts.throughput:,.0f} img/s  {facts.epoch_wall_s:.1f} s{left}"
     )
 
@@ -135,6 +143,8 @@ def _other(event: Event) -> str | None:
     match event:
         case ev.Preparing(what, done, total) if done >= total > 0:
             return f"{what}: {total:,} done"
+        case ev.Preparing(what, 0, 0):
+            return what
         case ev.RunDone(record, folder, reused):
             return f"  {_result(record)}{' (found finished)' if reused else ''}  {folder}"
         case _:

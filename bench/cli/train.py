@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli import options as opt
+from bench.cli.screen import duration, screen, silence
+
+if TYPE_CHECKING:
+    from bench.record import RunRecord
 
 
 def train(
@@ -31,6 +35,11 @@ def train(
     device: opt.DeviceName = "auto",
     precision: opt.PrecisionName = "fp32",
     runtime: opt.TrainRuntime = "eager",
+    engine: opt.EngineName = "fast",
+    changes: opt.RecipeChanges = None,
+    val_split: opt.ValSplit = None,
+    target: opt.Target = None,
+    trace: opt.TraceFile = None,
     weights: Annotated[
         str | None,
         typer.Option(help="Start from a weights file, or torchvision:IMAGENET1K_V2."),
@@ -44,7 +53,8 @@ def train(
     """Train models one after the other, test each after its last epoch, keep a record of each.
 
     A run that is finished already is not trained again. Ctrl-C, SIGTERM and SIGUSR1 save a
-    checkpoint at the next step and leave with exit code 75: --resume then goes on.
+    checkpoint at the next step and leave with exit code 75: --resume then goes on. Started by
+    torchrun, all processes together train each model on shares of the recipe's batches.
 
     [bold]Examples[/bold]
 
@@ -53,33 +63,59 @@ def train(
       senet-bench train se_resnet50 resnet50 resnet101 --dataset cifar10 --recipe reference
 
       senet-bench train resnet50 --dataset folder --data-dir data --recipe standard --epochs 3
+
+      torchrun --nproc-per-node 4 -m bench train resnet50 --runtime compile
     """
-    from bench import run
-    from bench.cli.screen import screen
+    from bench import distributed, run
     from bench.device import resolve
+    from bench.errors import UserError
     from bench.folders import check_writable
     from bench.spec import RunSpec, get_recipe, validated
 
     existing = run.existing(resume=resume, restart=restart)
+    group, chosen = distributed.from_environment(), resolve(device)
     identify = partial(run.identify, stem=stem, reduction=reduction, se_bias=se_bias)
     data = opt.data_spec(dataset, data_dir, data_label, labels, image_size, train_limit, test_limit)
+    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     shared = {
         "data": data,
-        "recipe": get_recipe(recipe).changed(epochs=epochs, lr=lr, batch_size=batch_size),
+        "recipe": get_recipe(recipe).changed(**opt.recipe_changes(changes) | opt.given(given)),
         "seed": seed,
-        "device": resolve(device),
+        "device": chosen,
         "precision": precision,
         "runtime": runtime,
+        "engine": engine,
+        "val_split": (0.1 if target else 0.0) if val_split is None else val_split,
+        "target_top1": target,
+        "world_size": group.world_size,
         **run.weights_facts(weights),
     }
+    if trace is not None and len(models) > 1:
+        raise UserError("--trace takes one model, since it writes one file")
     for name in models:  # all that can be refused without the data is refused before it is read
         run.check_runnable(validated(RunSpec, shared | {"model": identify(name)}))
     check_writable(out)
-    with screen() as emit:
-        loaded, data_s = run.load_data(data, emit)
+    with (
+        screen() if group.is_first else silence() as emit,
+        distributed.joined(group, chosen),
+    ):
+        loaded, data_s = distributed.local_first(group, lambda: run.load_data(data, emit))
         specs = [validated(RunSpec, shared | {"model": identify(name, loaded)}) for name in models]
         for spec in specs:
             run.check_batch_size(spec, len(loaded.train))
-        for spec in specs:
-            run.train_run(spec, loaded, out, emit=emit, existing=existing, data_s=data_s)
-    typer.echo(f"Next: senet-bench report {out}")
+        train_run = partial(
+            run.train_run, emit=emit, existing=existing, data_s=data_s, group=group, trace=trace
+        )
+        records = [train_run(spec, loaded, out) for spec in specs]
+    if group.is_first:
+        for record in records:
+            if target is not None:
+                typer.echo(_reached(record, target))
+        typer.echo(f"Next: senet-bench report {out}")
+
+
+def _reached(record: RunRecord, target: float) -> str:
+    """Say how long a run trained until its target; it may have been made for another one."""
+    seconds = record.seconds_to(target)
+    when = "never reached" if seconds is None else f"reached after {duration(seconds)} of training"
+    return f"{record.spec.model.name}: validation top-1 {100 * target:g} % {when}"

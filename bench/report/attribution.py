@@ -24,6 +24,8 @@ from bench.spec import Recipe
 from bench.stats import Interval
 
 Level = Any
+# More gaps than this are told in no verdict.
+MAX_GAPS = 12
 
 
 def _se(cell: Cell) -> Level:
@@ -249,11 +251,13 @@ def _gaps(cells: Sequence[Cell]) -> list[Gap]:
     contexts: defaultdict[str, dict[tuple[str, str], Cell]] = defaultdict(dict)
     for cell in cells:
         contexts[_context(cell, ["stem", "SE"])].setdefault((cell.model.stem, _se(cell)), cell)
-    gaps = []
+    gaps: list[Gap] = []
     for corners in contexts.values():
         plain = corners.get(("imagenet", "none"))
         for (stem, se), full in corners.items():
             if plain is not None and stem == "cifar" and se != "none":
+                if len(gaps) == MAX_GAPS:
+                    return gaps
                 gap = _gap(
                     plain, full, corners.get(("cifar", "none")), corners.get(("imagenet", se))
                 )

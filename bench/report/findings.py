@@ -12,7 +12,7 @@ from bench.report.guard import accuracy_conditions
 from bench.report.headline import headlines, machine_of
 from bench.report.labels import cell_labels, model_labels
 from bench.report.pairs import Pairs, compare, seed_sd
-from bench.report.pareto import Front, front
+from bench.report.pareto import Front, accuracy_draws, front
 from bench.report.ratios import Ratio, time_ratio
 from bench.report.study import Cell, CostRow, Study, depth, has_se
 from bench.spec import ModelSpec
@@ -73,8 +73,10 @@ def _fronts(study: Study) -> list[tuple[str, Front]]:
     """Return (data set, front) for every data set and cost, of cells that may be compared."""
     found = []
     for cells in _comparable(study):
-        for axis in cost_axes(study, cells):
-            one = front(cells, axis)
+        axes = cost_axes(study, cells) if len(cells) > 1 else []
+        draws = accuracy_draws(cells) if axes else {}
+        for axis in axes:
+            one = front(cells, axis, draws)
             found += [(cells[0].dataset, one)] if one else []
     return found
 

@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import count
@@ -20,6 +21,7 @@ from bench.report import escape
 from bench.report.blocks import Block, Bullets, Code, Heading, Image, Paragraph, Table
 from bench.report.costs import cost_axes
 from bench.report.findings import Findings
+from bench.report.formats import MISSING
 from bench.report.palette import colours
 from bench.report.study import Cell, Measured, has_se
 from bench.stats import Interval
@@ -27,6 +29,7 @@ from bench.stats import Interval
 # From this many rows on a table can be filtered.
 MIN_FILTER_ROWS = 6
 EXPLORE = "Explore"
+_NUMBER = re.compile(r"[×+−<>≥ ]*\d[\d,.]*(?![\d,.]| →)")
 
 
 def page(found: Findings, blocks: Sequence[Block], images: Mapping[str, bytes]) -> str:
@@ -132,7 +135,11 @@ def _table(table: Table, name: str) -> str:
         f'<th scope="col" aria-sort="none"><button type="button">{_text(column)}</button></th>'
         for column in table.columns
     )
-    rows = "\n".join(f"<tr>{''.join(_table_cell(cell) for cell in row)}</tr>" for row in table.rows)
+    kinds = [_kind(cells) for cells in zip(*table.rows, strict=True)]
+    rows = "\n".join(
+        f"<tr>{''.join(_cell(cell, kind) for cell, kind in zip(row, kinds, strict=True))}</tr>"
+        for row in table.rows
+    )
     tools = ""
     if len(table.rows) >= MIN_FILTER_ROWS:
         tools = (
@@ -145,8 +152,13 @@ def _table(table: Table, name: str) -> str:
     )
 
 
-def _table_cell(cell: str) -> str:
-    kind = ' class="n"' if cell[:1].isdigit() or cell[:1] in "×+−<>" else ""
+def _kind(cells: Sequence[str]) -> str:
+    """Return the attribute of a column's cells: numbers stand to the right."""
+    told = [cell for cell in cells if cell != MISSING]
+    return ' class="n"' if told and all(_NUMBER.match(cell) for cell in told) else ""
+
+
+def _cell(cell: str, kind: str) -> str:
     return f"<td{kind}>{_text(cell)}</td>"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -87,27 +87,30 @@ def _strangers(cells: Sequence[Cell]) -> list[Pair]:
 
 def _chosen(cells: list[Cell]) -> tuple[list[tuple[Cell, Cell]], int]:
     """Return the pairs to compare, twins first, and how many comparable pairs are left out."""
+    conditions = {cell.key: accuracy_conditions(cell) for cell in cells}
     pairs = [_oriented(a, b) for a, b in combinations(cells, 2)]
-    ranked = sorted(pairs, key=lambda pair: len(_told_apart(*pair)))
+    apart = [_num_apart(first, second, conditions) for first, second in pairs]
+    ranked = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: apart[i])]
     if len(cells) <= MAX_ALL_PAIRS:
         return ranked, 0
-    leaders = _leaders(cells)
-    wanted = [p for p in ranked if len(_told_apart(*p)) == 1 or leaders & {c.key for c in p}]
+    leaders, twins = _leaders(cells, conditions), sum(1 for number in apart if number <= 1)
+    rest = [pair for pair in ranked[twins:] if leaders & {cell.key for cell in pair}]
+    wanted = ranked[:twins] + rest
     return wanted[:MAX_PAIRS], len(pairs) - len(wanted[:MAX_PAIRS])
 
 
-def _leaders(cells: list[Cell]) -> set[str]:
+def _leaders(cells: list[Cell], conditions: Mapping[str, dict[str, object]]) -> set[str]:
     """Return the key of the best cell under each set of conditions."""
     best: dict[str, Cell] = {}
     for cell in sorted(cells, key=lambda c: (c.top1.value if c.top1 else 0.0, c.key)):
-        best[repr(accuracy_conditions(cell))] = cell
+        best[repr(conditions[cell.key])] = cell
     return {cell.key for cell in best.values()}
 
 
-def _told_apart(first: Cell, second: Cell) -> tuple[str, ...]:
-    """Return everything that differs between two cells: the model's factors and conditions."""
-    conditions = mismatches(accuracy_conditions(first), accuracy_conditions(second))
-    return (*factors(first, second), *(m.condition for m in conditions))
+def _num_apart(first: Cell, second: Cell, conditions: Mapping[str, dict[str, object]]) -> int:
+    """Return in how many things two cells differ: factors of the model and conditions."""
+    one, two = conditions[first.key], conditions[second.key]
+    return len(factors(first, second)) + sum(one[name] != two[name] for name in one)
 
 
 def _oriented(a: Cell, b: Cell) -> tuple[Cell, Cell]:

@@ -8,6 +8,7 @@ images drawn once for all models, seeds and costs drawn after their intervals.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,19 +56,19 @@ class Front:
     choices: tuple[Choice, ...]
 
 
-def front(cells: Sequence[Cell], axis: Axis) -> Front | None:
-    """Return the front of the cells that have this cost; None with fewer than two."""
+def front(cells: Sequence[Cell], axis: Axis, draws: dict[str, Floats]) -> Front | None:
+    """Return the front of the cells that have this cost; None with fewer than two.
+
+    ``draws`` are those of `accuracy_draws`, which are the same for every cost.
+    """
     found = [cell for cell in cells if cell.top1 and cell.key in axis.values]
     if len(found) < 2:
         return None
-    ordered = sorted(found, key=lambda cell: (_burden(axis, cell), cell.key))
-    burden = np.array([_burden(axis, cell) for cell in ordered])
+    ordered = sorted(found, key=lambda cell: (burden_of(axis, cell), cell.key))
+    burden = np.array([burden_of(axis, cell) for cell in ordered])
     top1 = np.array([cell.top1.value if cell.top1 else 0.0 for cell in ordered])
-    accuracies = accuracy_draws(ordered)
-    burdens = _burden_draws(axis, ordered)
-    probability = np.mean(
-        [on_front(a, b) for a, b in zip(accuracies, burdens, strict=True)], axis=0
-    )
+    accuracies = np.column_stack([draws[cell.key] for cell in ordered])
+    probability = _probability(accuracies, _burden_draws(axis, ordered))
     member = on_front(top1, burden)
     steps = _points_per_percent(top1, burden, member)
     places = tuple(
@@ -77,51 +78,74 @@ def front(cells: Sequence[Cell], axis: Axis) -> Front | None:
     return Front(axis, places, _choices(axis, ordered, top1, burden, accuracies))
 
 
-def _burden(axis: Axis, cell: Cell) -> float:
+def _probability(accuracies: Floats, burdens: Floats) -> Floats:
+    """Return the share of draws in which each model is on the front, a part of them at a time."""
+    num_models = accuracies.shape[1]
+    parts = max(1, NUM_DRAWS * num_models**2 // 4_000_000)
+    counts = np.zeros(num_models)
+    for top1, burden in zip(
+        np.array_split(accuracies, parts), np.array_split(burdens, parts), strict=True
+    ):
+        counts += on_front(top1, burden).sum(axis=0)
+    return counts / len(accuracies)
+
+
+def burden_of(axis: Axis, cell: Cell) -> float:
     """Return the logarithm of a cost, turned so that less is better."""
     log = math.log(axis.values[cell.key].estimate)
     return log if axis.less_is_better else -log
 
 
 def on_front(top1: Floats, burden: Floats) -> NDArray[np.bool_]:
-    """Return for each of M models (M,) whether no other dominates it."""
-    as_good = (top1[:, None] >= top1) & (burden[:, None] <= burden)
-    better = (top1[:, None] > top1) | (burden[:, None] < burden)
-    return np.asarray(~(as_good & better).any(axis=0))
+    """Return for each of M models (…, M) whether no other dominates it."""
+    one, other = top1[..., None, :], top1[..., :, None]
+    cheap, dear = burden[..., None, :], burden[..., :, None]
+    dominated = (other >= one) & (dear <= cheap) & ((other > one) | (dear < cheap))
+    return np.asarray(~dominated.any(axis=-2))
 
 
-def accuracy_draws(cells: Sequence[Cell]) -> Floats:
-    """Return joint draws of the cells' accuracies, (NUM_DRAWS, M).
+def accuracy_draws(cells: Sequence[Cell]) -> dict[str, Floats]:
+    """Return joint draws of the cells' accuracies by key, each (NUM_DRAWS,).
 
     Images are drawn once for all cells that share a test set; a cell without predictions is drawn
     from the normal distribution of its counts.
     """
     draw = np.random.default_rng(0)
-    columns = np.empty((NUM_DRAWS, len(cells)))
-    weights: dict[int, NDArray[np.float32]] = {}
-    for place, cell in enumerate(cells):
-        hits = cell.hits
-        mean = cell.top1.value if cell.top1 else 0.0
-        if hits is None:
-            num_images = cell.tests[0].num_images
-            error = math.sqrt(mean * (1 - mean) / num_images)
-            columns[:, place] = mean + error * draw.standard_normal(NUM_DRAWS)
-            continue
-        num_images = hits.shape[1]
-        if num_images not in weights:
-            weights[num_images] = _image_weights(num_images)
-        columns[:, place] = weights[num_images] @ hits.mean(axis=0, dtype=np.float32)
-        columns[:, place] += seed_error(hits) * _student(draw, len(hits) - 1)
-    return columns
+    draws: dict[str, Floats] = {}
+    for num_images, group in _by_test_images(cells).items():
+        if num_images:
+            means = np.stack([c.hits.mean(axis=0) for c in group if c.hits is not None], axis=1)
+            joint = _resampled(means.astype(np.float32), num_images)
+        for place, cell in enumerate(group):
+            mean, hits = cell.top1.value if cell.top1 else 0.0, cell.hits
+            if hits is None:
+                error = math.sqrt(mean * (1 - mean) / cell.tests[0].num_images)
+                draws[cell.key] = mean + error * draw.standard_normal(NUM_DRAWS)
+            else:
+                luck = seed_error(hits) * _student(draw, len(hits) - 1)
+                draws[cell.key] = joint[:, place] + luck
+    return draws
 
 
-def _image_weights(num_images: int) -> NDArray[np.float32]:
-    """Return how often each image is drawn, over the number of images, (NUM_DRAWS, N)."""
+def _by_test_images(cells: Sequence[Cell]) -> dict[int, list[Cell]]:
+    """Return the cells by their number of test images; under 0 those without predictions."""
+    groups: defaultdict[int, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[0 if cell.hits is None else cell.hits.shape[1]].append(cell)
+    return groups
+
+
+def _resampled(means: NDArray[np.float32], num_images: int) -> Floats:
+    """Return the means over resampled images, (NUM_DRAWS, M), of values (N, M)."""
     draw = np.random.default_rng(1)
-    weights = np.empty((NUM_DRAWS, num_images), dtype=np.float32)
-    for row in weights:
-        row[:] = np.bincount(draw.integers(0, num_images, num_images), minlength=num_images)
-    return weights / np.float32(num_images)
+    result = np.empty((NUM_DRAWS, means.shape[1]))
+    for rows in np.array_split(np.arange(NUM_DRAWS), 10):
+        chosen = draw.integers(0, num_images, (len(rows), num_images))
+        weights = np.empty(chosen.shape, dtype=np.float32)
+        for place, images in enumerate(chosen):
+            weights[place] = np.bincount(images, minlength=num_images)
+        result[rows] = weights @ means / num_images
+    return result
 
 
 def _student(draw: np.random.Generator, freedom: int) -> Floats:
@@ -131,7 +155,7 @@ def _student(draw: np.random.Generator, freedom: int) -> Floats:
 def _burden_draws(axis: Axis, cells: Sequence[Cell]) -> Floats:
     draw = np.random.default_rng(2)
     errors = [log_error(axis.values[cell.key]) or 0.0 for cell in cells]
-    means = np.array([_burden(axis, cell) for cell in cells])
+    means = np.array([burden_of(axis, cell) for cell in cells])
     return np.asarray(means + np.array(errors) * draw.standard_normal((NUM_DRAWS, len(cells))))
 
 

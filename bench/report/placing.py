@@ -6,10 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 RADII_PT = (10.0, 15.0, 21.0, 28.0, 37.0, 48.0, 61.0, 76.0, 95.0, 120.0)
 ANGLES = tuple(math.radians(a) for a in (20, 160, -20, -160, 60, 120, -60, -120, 90, -90, 0, 180))
@@ -34,28 +38,48 @@ def settle(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def place(axes: Axes, labels: Sequence[Label], bars: Sequence[Bbox] = ()) -> list[Label]:
+def place(
+    axes: Axes,
+    labels: Sequence[Label],
+    bars: Sequence[Bbox],
+    points: Sequence[tuple[float, float]],
+) -> list[Label]:
     """Write labels beside their points and return those for which no place was left.
 
-    ``bars`` are boxes in data coordinates (error bars, lines) that labels must not cover. The
-    figure must be settled.
+    ``bars`` are boxes in data coordinates (error bars) and ``points`` all points of the chart;
+    labels cover neither. The figure must be settled.
     """
-    to_pixels = axes.transData
-    points = [tuple(to_pixels.transform((label.x, label.y))) for label in labels]
-    scale = axes.figure.dpi / 72
-    half = POINT_PT * scale
-    taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in points]
-    taken += [Bbox(to_pixels.transform(bar.get_points())) for bar in bars]
+    half = POINT_PT * axes.figure.dpi / 72
+    middles = axes.transData.transform(np.asarray(points))
+    spans = [axes.transData.transform(bar.get_points()).reshape(1, 4) for bar in bars]
+    taken = np.vstack([np.hstack([middles - half, middles + half]), *spans])
     left: list[Label] = []
-    for label, (x, y) in zip(labels, points, strict=True):
-        width, height = _size(axes, label.text)
-        box = _first_free(axes, (x, y), width, height, taken)
+    leaders: list[tuple[tuple[float, float], tuple[float, float], str]] = []
+    for label in labels:
+        x, y = axes.transData.transform((label.x, label.y))
+        box = _first_free(axes, (float(x), float(y)), _size(axes, label.text), taken)
         if box is None:
             left.append(label)
             continue
-        taken.append(box)
-        _write(axes, label, (x, y), box)
+        taken = np.vstack([taken, np.asarray(box.extents).reshape(1, 4)])
+        nearest = _write(axes, label, (float(x), float(y)), box)
+        if nearest is not None:
+            leaders.append(((label.x, label.y), nearest, label.colour))
+    _draw_leaders(axes, leaders)
     return left
+
+
+def _draw_leaders(
+    axes: Axes, leaders: Sequence[tuple[tuple[float, float], tuple[float, float], str]]
+) -> None:
+    """Draw thin lines from points to the labels that stand apart from them."""
+    if leaders:
+        lines = LineCollection(
+            [(start, end) for start, end, _ in leaders],
+            colors=[colour for _, _, colour in leaders],
+            linewidths=0.6,
+        )
+        axes.add_collection(lines, autolim=False)
 
 
 def _size(axes: Axes, text: str) -> tuple[float, float]:
@@ -67,15 +91,28 @@ def _size(axes: Axes, text: str) -> tuple[float, float]:
 
 
 def _first_free(
-    axes: Axes, point: tuple[float, float], width: float, height: float, taken: list[Bbox]
+    axes: Axes,
+    point: tuple[float, float],
+    size: tuple[float, float],
+    taken: NDArray[np.float64],
 ) -> Bbox | None:
     inside = axes.get_window_extent()
-    for box in _candidates(point, width, height, axes.figure.dpi / 72):
+    for box in _candidates(point, *size, axes.figure.dpi / 72):
         fits = inside.x0 <= box.x0 and box.x1 <= inside.x1
-        fits = fits and inside.y0 <= box.y0 and box.y1 <= inside.y1
-        if fits and not any(box.overlaps(other) for other in taken):
+        if fits and inside.y0 <= box.y0 and box.y1 <= inside.y1 and not _covers(box, taken):
             return box
     return None
+
+
+def _covers(box: Bbox, taken: NDArray[np.float64]) -> bool:
+    """Return whether a box covers any of the taken (x0, y0, x1, y1)."""
+    apart = (
+        (taken[:, 0] >= box.x1)
+        | (taken[:, 2] <= box.x0)
+        | (taken[:, 1] >= box.y1)
+        | (taken[:, 3] <= box.y0)
+    )
+    return not bool(apart.all())
 
 
 def _candidates(
@@ -91,24 +128,12 @@ def _candidates(
             yield Bbox.from_bounds(left, bottom, width, height)
 
 
-def _write(axes: Axes, label: Label, point: tuple[float, float], box: Bbox) -> None:
-    """Write a label into its box, with a thin line to its point when it stands apart."""
+def _write(
+    axes: Axes, label: Label, point: tuple[float, float], box: Bbox
+) -> tuple[float, float] | None:
+    """Write a label into its box; return where its line ends, in data, if it stands apart."""
     scale = axes.figure.dpi / 72
     middle = ((box.x0 + box.x1) / 2 - point[0], (box.y0 + box.y1) / 2 - point[1])
-    nearest_x = min(max(point[0], box.x0), box.x1)
-    nearest_y = min(max(point[1], box.y0), box.y1)
-    apart = math.hypot(nearest_x - point[0], nearest_y - point[1]) > LEADER_FROM_PT * scale
-    leader = {
-        "arrowstyle": "-",
-        "relpos": (
-            (nearest_x - box.x0) / (box.x1 - box.x0),
-            (nearest_y - box.y0) / (box.y1 - box.y0),
-        ),
-        "color": label.colour,
-        "linewidth": 0.6,
-        "shrinkA": 0,
-        "shrinkB": 4,
-    }
     axes.annotate(
         label.text,
         (label.x, label.y),
@@ -118,8 +143,13 @@ def _write(axes: Axes, label: Label, point: tuple[float, float], box: Bbox) -> N
         va="center",
         fontsize="small",
         color="#222222",
-        arrowprops=leader if apart else None,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
     )
+    nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
+    if math.dist(nearest, point) <= LEADER_FROM_PT * scale:
+        return None
+    x, y = axes.transData.inverted().transform(nearest)
+    return float(x), float(y)
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

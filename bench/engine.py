@@ -183,8 +183,7 @@ def _fit_plain(job: Job, training: Training) -> Iterator[EpochFacts]:
             _tell(job, training)
             if signal := stop_requested():
                 at = f"epoch {training.epoch + 1}, step {training.step} of {job.num_steps}"
-                kept = f"the {training.epoch} finished epochs are saved; --resume goes on"
-                raise Preempted(f"{signal}: stopped in {at}; {kept}")
+                raise Preempted(f"{signal}: stopped in {at}, {_kept(training.epoch)}")
 
         yield from baseline.fit(
             training,
@@ -197,6 +196,13 @@ def _fit_plain(job: Job, training: Training) -> Iterator[EpochFacts]:
             save=job.saver.save,
             validate=job.validate,
         )
+
+
+def _kept(epoch: int) -> str:
+    """Say what the plain loop, which saves whole epochs, has saved."""
+    return (
+        f"saved after epoch {epoch}; --resume goes on there" if epoch else "too early to be saved"
+    )
 
 
 ENGINES: dict[str, Callable[[Job, Training], Iterator[EpochFacts]]] = {

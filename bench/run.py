@@ -277,7 +277,7 @@ def _train(
         warnings=tuple(saver.problems),
         runtime=job.spec.runtime,
         trial=found,
-        trial_s=trial_s,
+        trial_s=trial_s if found else 0.0,
         compile_s=training.compile_s,
         val_s=training.val_s,
         validation=validation,

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from bench import checkpoint, data, run
+import senet
+from bench import checkpoint, data, run, trial
 from bench.errors import UserError
 from bench.evaluate import load_predictions, score
 from bench.events import EpochDone, Event, RunDone, RunStarted, StepDone
 from bench.folders import sha256
-from bench.record import RunRecord
-from bench.rescore import rescore_run
+from bench.record import RunRecord, RuntimeTrial
+from bench.rescore import Rescored, rescore_run
 from bench.signals import Preempted
 from bench.spec import DataSpec, ModelSpec, Recipe, RunSpec, validated
+from tests.conftest import build_tiny
 
 DATA = DataSpec(name="shapes", train_limit=100, test_limit=60)
 RECIPE = Recipe(name="t", epochs=2, batch_size=32, lr=0.05, milestones=(1,), crop_padding=2)
@@ -40,6 +45,17 @@ def train(
     events: list[Event] = []
     record = run.train_run(spec, dataset, out, **{"emit": events.append, **options})
     return record, events
+
+
+def rescored(folder: Path) -> Rescored:
+    return rescore_run(
+        folder,
+        device="cpu",
+        precision=None,
+        data_dir=None,
+        test_limit=None,
+        emit=lambda event: None,
+    )
 
 
 def test_a_run_leaves_its_record_weights_predictions_and_state(
@@ -106,7 +122,9 @@ def interrupted_at(step: int, spec: RunSpec, dataset: data.Dataset, out: Path) -
         if seen[0] == step and isinstance(event, StepDone):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Preempted, match=r"SIGTERM: stopped in epoch \d, step \d of 4 and saved"):
+    with pytest.raises(
+        Preempted, match=r"SIGTERM: stopped in epoch \d, step \d of 4(,| and) saved"
+    ):
         train(spec, dataset, out, emit=emit)
 
 
@@ -178,14 +196,7 @@ def test_saved_weights_give_the_recorded_accuracy_to_the_last_image(
 ) -> None:
     record, _ = train(spec(tiny_model, dataset), dataset, tmp_path)
     assert record.test is not None
-    found = rescore_run(
-        tmp_path / record.id,
-        device="cpu",
-        precision=None,
-        data_dir=None,
-        test_limit=None,
-        emit=lambda event: None,
-    )
+    found = rescored(tmp_path / record.id)
     assert found.accuracy == record.test
     assert (found.recorded_top1, found.same_images) == (record.test.top1, True)
 
@@ -196,14 +207,7 @@ def test_weights_that_were_exchanged_are_noticed(
     record, _ = train(spec(tiny_model, dataset), dataset, tmp_path)
     (tmp_path / record.id / "weights.safetensors").write_bytes(b"other")
     with pytest.raises(UserError, match="SHA-256 differs"):
-        rescore_run(
-            tmp_path / record.id,
-            device="cpu",
-            precision=None,
-            data_dir=None,
-            test_limit=None,
-            emit=lambda event: None,
-        )
+        rescored(tmp_path / record.id)
 
 
 def test_a_models_identity_spells_out_the_se_blocks_defaults() -> None:
@@ -215,3 +219,193 @@ def test_a_models_identity_spells_out_the_se_blocks_defaults() -> None:
         run.identify("vgg16")
     with pytest.raises(UserError, match="stem: should be 'cifar' or 'imagenet'"):
         run.identify("resnet50", stem="vgg")
+
+
+def test_low_precision_learns_in_a_run_as_well(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    """Autocast keeps copies of the weights; left on around all steps, nothing would be learnt."""
+    recipe = RECIPE.changed(epochs=4, crop_padding=0, schedule="cosine")
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        chosen = spec(tiny_model, dataset, recipe=recipe, precision=precision)
+        record, _ = train(chosen, dataset, tmp_path)
+        losses[precision] = [epoch.loss for epoch in record.epochs]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"][-1] < 0.95 * losses["bf16"][0]
+
+
+def test_auto_is_settled_once_and_recorded(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = RuntimeTrial(throughput={"eager": 9.0, "channels_last": 5.0})
+    monkeypatch.setattr(trial, "choose", lambda *_: ("eager", rates))
+    chosen = spec(tiny_model, dataset, runtime="auto")
+    interrupted_at(3, chosen, dataset, tmp_path)
+    monkeypatch.setattr(trial, "choose", lambda *_: pytest.fail("it was chosen before"))
+    record, _ = train(chosen, dataset, tmp_path, existing="resume")
+    assert (record.spec.runtime, record.runtime, record.trial) == ("auto", "eager", rates)
+    whole, _ = train(spec(tiny_model, dataset), dataset, tmp_path)
+    assert whole.weights == record.weights
+    assert (whole.runtime, whole.trial, whole.trial_s) == ("eager", None, 0.0)
+
+
+def test_an_auto_run_is_tested_again_as_it_was_trained(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    record, _ = train(spec(tiny_model, dataset, runtime="auto"), dataset, tmp_path)
+    found = rescored(tmp_path / record.id)
+    assert (record.runtime, found.accuracy) == ("channels_last", record.test)
+
+
+def test_the_target_is_waited_for_on_held_out_images_alone(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    chosen = spec(tiny_model, dataset, val_split=0.2, target_top1=0.01)
+    record, events = train(chosen, dataset, tmp_path)
+    assert record.validation is not None
+    assert record.validation.num_images == 20
+    assert [e.num_images for e in record.epochs] == [80, 80]
+    assert all(e.val_top1 is not None for e in record.epochs)
+    assert record.val_s > 0
+    reached = [e.val_top1 is not None and e.val_top1 >= 0.01 for e in record.epochs]
+    seconds = [e.epoch_wall_s for e in record.epochs]
+    expected = seconds[0] if reached[0] else sum(seconds) if reached[1] else None
+    assert record.target_s == expected
+    assert isinstance(events[0], RunStarted)
+    assert events[0].num_train == 80
+
+
+def test_seconds_to_a_target_end_with_the_first_epoch_that_reaches_it(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    record, _ = train(spec(tiny_model, dataset), dataset, tmp_path)
+    epochs = tuple(
+        record.epochs[0].model_copy(update={"val_top1": top1, "epoch_wall_s": 2.0})
+        for top1 in (0.5, 0.8, 0.7, 0.9)
+    )
+    record = record.model_copy(update={"epochs": epochs})
+    assert [record.seconds_to(t) for t in (0.5, 0.7, 0.85, 0.95)] == [2.0, 4.0, 8.0, None]
+
+
+def test_the_target_changes_nothing_of_a_run_but_the_validation_split_does(
+    tiny_model: str, dataset: data.Dataset
+) -> None:
+    plain, held = spec(tiny_model, dataset), spec(tiny_model, dataset, val_split=0.1)
+    aimed = spec(tiny_model, dataset, val_split=0.1, target_top1=0.9)
+    assert held.digest() == aimed.digest() != plain.digest()
+    with pytest.raises(UserError, match="a target needs a validation split"):
+        spec(tiny_model, dataset, target_top1=0.9)
+
+
+def test_the_averaged_weights_are_tested_and_saved(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    averaged = RECIPE.changed(ema_decay=0.99)
+    record, _ = train(spec(tiny_model, dataset, recipe=averaged), dataset, tmp_path)
+    plain, _ = train(spec(tiny_model, dataset), dataset, tmp_path)
+    assert [e.loss for e in record.epochs] == [e.loss for e in plain.epochs]
+    assert record.weights != plain.weights
+    assert rescored(tmp_path / record.id).accuracy == record.test
+    (saved,) = checkpoint.checkpoints(tmp_path / record.id)
+    state = checkpoint.load(saved, "cpu")
+    assert not torch.equal(state["model"]["0.weight"], state["average"]["0.weight"])
+
+
+def test_mixed_images_and_all_other_augmentation_are_learnt_from(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    recipe = RECIPE.changed(
+        mixup_alpha=0.2, cutout_size=8, random_erasing_prob=0.5, label_smoothing=0.1, flip=True
+    )
+    record, _ = train(spec(tiny_model, dataset, recipe=recipe), dataset, tmp_path)
+    again, _ = train(spec(tiny_model, dataset, recipe=recipe), dataset, tmp_path / "again")
+    assert record.status == "finished"
+    assert again.weights == record.weights
+
+
+def test_the_plain_engine_leaves_the_same_kind_of_record(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    chosen = spec(tiny_model, dataset, engine="plain", val_split=0.2)
+    record, events = train(chosen, dataset, tmp_path)
+    assert (record.spec.engine, record.runtime, record.status) == ("plain", "eager", "finished")
+    assert record.test is not None
+    assert sum(isinstance(e, StepDone) for e in events) == 6
+    assert [e.num_images for e in record.epochs] == [80, 80]
+    assert rescored(tmp_path / record.id).accuracy == record.test
+
+
+def test_a_preempted_plain_run_goes_on_after_its_last_epoch(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    chosen = spec(tiny_model, dataset, engine="plain")
+    whole, _ = train(chosen, dataset, tmp_path / "whole")
+    interrupted_at(6, chosen, dataset, tmp_path / "pieces")
+    record, events = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    assert record.weights == whole.weights
+    assert sum(isinstance(e, StepDone) for e in events) == 4
+
+
+def hungry(room: int) -> Callable[..., nn.Module]:
+    """Return a builder of models that have memory for so many images."""
+
+    class Hungry(nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if self.training and len(images) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            logits: torch.Tensor = super().forward(images)
+            return logits
+
+    return lambda **options: Hungry(build_tiny(**options))
+
+
+@pytest.mark.parametrize(
+    ("room", "message"),
+    [
+        (20, "not enough memory to train with batch size 32; 16 fits: --batch-size 16"),
+        (1, "batch size 32, nor with any smaller one"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["fast", "plain"])
+def test_too_little_memory_ends_with_the_batch_size_that_fits(
+    engine: str,
+    room: int,
+    message: str,
+    dataset: data.Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(senet.MODELS, "hungry", hungry(room))
+    with pytest.raises(UserError, match=message):
+        train(spec("hungry", dataset, engine=engine), dataset, tmp_path)
+    assert not list(tmp_path.glob("*/run.json"))
+
+
+def test_a_trace_shows_the_parts_of_a_step(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    trace = tmp_path / "new" / "trace.json"
+    train(spec(tiny_model, dataset), dataset, tmp_path, trace=trace)
+    names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
+    assert {"data", "forward", "backward", "update"} <= names
+
+
+def test_batches_that_cannot_be_shared_out_are_refused(
+    tiny_model: str, dataset: data.Dataset
+) -> None:
+    def check(batch_size: int, **changes: Any) -> None:
+        recipe = RECIPE.changed(batch_size=batch_size)
+        run.check_batch_size(spec(tiny_model, dataset, recipe=recipe, **changes), 100)
+
+    check(100)
+    check(90, val_split=0.1)
+    check(32, world_size=16)
+    with pytest.raises(UserError, match="batch size 32 is not divisible by the 3 processes"):
+        check(32, world_size=3)
+    with pytest.raises(UserError, match=r"batch size 4 is too small: .* choose 8 to 100"):
+        check(4, world_size=4)
+    with pytest.raises(UserError, match=r"batch size 1 is too small: .* choose 2 to 100"):
+        check(1)
+    with pytest.raises(UserError, match="batch size 91 is larger than the training set of 90"):
+        check(91, val_split=0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from bench import state, step, train
-from bench.errors import UserError
 from bench.spec import Recipe, get_recipe
 from bench.state import Training
 from bench.step import Setting
@@ -170,8 +169,8 @@ def test_channels_last_computes_what_contiguous_does() -> None:
 )
 def test_the_reference_schedule_drops_tenfold_at_30_60_and_90(epoch: int, expected: float) -> None:
     recipe = get_recipe("reference")
-    for step in (0, 390):
-        assert train.learning_rate(recipe, epoch, step, 391) == pytest.approx(expected)
+    for at in (0, 390):
+        assert train.learning_rate(recipe, epoch, at, 391) == pytest.approx(expected)
 
 
 def test_cosine_falls_from_lr_to_zero_and_is_half_in_the_middle() -> None:
@@ -190,11 +189,131 @@ def test_warmup_rises_linearly_to_the_rate_and_never_above_it() -> None:
     assert rates[8:] == pytest.approx([0.1] * 4)
 
 
-def test_an_unknown_training_runtime_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="unknown training runtime 'jit'; choose from: eager"):
-        step.check_runtime("jit", "cpu")
+def last_of(num_images: int) -> Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]:
+    """Return batches of 8 whose last is what remains of so many images."""
+
+    def drawn(epoch: int, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(8 * step, num_images, 8):
+            random = torch.Generator().manual_seed(100 * epoch + start)
+            size = min(8, num_images - start)
+            labels = torch.randint(10, (size,), generator=random)
+            yield torch.randn(size, 3, 4, 4, generator=random), labels
+
+    return drawn
 
 
-def test_channels_last_is_refused_on_mps() -> None:
-    with pytest.raises(UserError, match="mps"):
-        step.check_runtime("channels_last", "mps")
+class OneByOne(nn.Module):
+    """BatchNorm over a single pixel, as at the end of a ResNet with the ImageNet stem at 32×32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.classify = nn.BatchNorm1d(48), nn.Linear(48, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classify(self.norm(images.flatten(1)))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("num_images", "drop_last", "trained_on"),
+    [(17, False, 16), (18, False, 18), (18, True, 16), (16, False, 16)],
+)
+def test_a_last_batch_of_one_image_is_left_out_and_the_epoch_says_so(
+    num_images: int, drop_last: bool, trained_on: int
+) -> None:
+    torch.manual_seed(0)
+    recipe = RECIPE.changed(epochs=2, drop_last=drop_last)
+    training = state.start(OneByOne(), recipe, device="cpu", precision="fp32")
+    epochs = list(
+        train.fit(training, last_of(num_images), recipe, Setting(), num_images=num_images)
+    )
+    assert [e.num_images for e in epochs] == [trained_on] * 2
+    assert all(bool(torch.isfinite(value).all()) for value in training.model.state_dict().values())
+
+
+def test_one_image_would_crash_where_batchnorm_sees_one_pixel() -> None:
+    """The control of the test above."""
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        OneByOne()(torch.zeros(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("num_images", "world_size", "steps"), [(29, 1, 4), (25, 1, 3), (27, 2, 3), (28, 2, 4)]
+)
+def test_every_process_needs_two_images_in_a_step(
+    num_images: int, world_size: int, steps: int
+) -> None:
+    assert train.count_steps(num_images, RECIPE, world_size) == steps
+
+
+RICH = RECIPE.changed(ema_decay=0.9, grad_clip=1.0, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("runtime", ["eager", "compile"])
+def test_the_average_too_goes_on_bit_for_bit(runtime: str) -> None:
+    setting = Setting(runtime=runtime)
+    whole = new_training(RICH)
+    run(whole, RICH, setting)
+    first = new_training(RICH)
+    epochs = train.fit(first, batches, RICH, setting, num_images=NUM_IMAGES)
+    next(epochs)
+    saved = io.BytesIO()
+    torch.save(state.state(first), saved)
+    saved.seek(0)
+    second = new_training(RICH, seed=9)
+    state.restore(second, torch.load(saved, weights_only=True))
+    run(second, RICH, setting)
+    for name, value in whole.result.state_dict().items():
+        assert torch.equal(value, second.result.state_dict()[name]), name
+    assert whole.result is not whole.model
+
+
+def test_validation_is_of_the_result_after_each_epoch_and_not_in_its_time() -> None:
+    now, seen = [0.0], []
+
+    def validate(model: nn.Module) -> float:
+        now[0] += 1000.0
+        seen.append(model)
+        return 0.25 * len(seen)
+
+    training = new_training(RICH)
+    epochs = run(training, RICH, clock=lambda: now[0], validate=validate)
+    assert [e.val_top1 for e in epochs] == [0.25, 0.5, 0.75]
+    assert [e.epoch_wall_s for e in epochs] == [0.0, 0.0, 0.0]
+    assert seen == [training.result] * 3
+
+
+def test_a_state_that_is_not_finite_is_not_saved() -> None:
+    """The checkpoint before it, which is good, would be lost."""
+    training, saved = new_training(), list[int]()
+
+    def spoil() -> None:
+        if training.step == 2:
+            next(training.model.parameters()).data.fill_(float("inf"))
+
+    with pytest.raises(train.Diverged, match="loss or weights are not finite in epoch 1"):
+        run(
+            training,
+            on_step=spoil,
+            save_due=lambda: True,
+            save=lambda training: saved.append(training.step),
+        )
+    assert saved == [1]
+
+
+def test_compiling_is_not_in_the_epochs_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, calls = [0.0], [0]
+
+    def slow_at_first(model: nn.Module) -> Callable[[Tensor], Tensor]:
+        def call(images: Tensor) -> Tensor:
+            now[0] += 1000.0 if calls[0] == 0 else 1.0
+            calls[0] += 1
+            logits: Tensor = model(images)
+            return logits
+
+        return call
+
+    monkeypatch.setattr(step, "compiled", slow_at_first)
+    epochs = run(new_training(), setting=Setting(runtime="compile"), clock=lambda: now[0])
+    assert [e.epoch_wall_s for e in epochs] == [3.0, 3.0, 3.0]  # the odd last batch runs eager
+    assert calls == [1 + 3 * 3]

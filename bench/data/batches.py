@@ -18,7 +18,7 @@ from torch import Tensor
 from bench import device as devices
 from bench.data.augment import EpochPlan
 from bench.data.dataset import Dataset
-from bench.data.placing import DeviceSplit, gather
+from bench.data.placing import DeviceSplit, first_bytes, gather
 from bench.errors import UserError
 from bench.spec import Recipe
 
@@ -84,7 +84,8 @@ def train_batches(
     spans = [share(step, len(plan), recipe.batch_size, rank, world_size) for step in steps]
     here, there = _on(plan, split.pixels.device), _on(plan, split.device)
     scale = _scale(normalization, split)
-    pixels = _delivered((_chosen(split, here, span) for span in spans), split)
+    first = first_bytes(split, here.order, here.crop)
+    pixels = _delivered((gather(split, first[_positions(here, s)]) for s in spans), split)
     for span, batch in zip(spans, pixels, strict=True):
         positions = _positions(there, span)
         images = _images(_normalize(_mirror(batch, there.flip, positions), *scale))
@@ -120,11 +121,6 @@ def _positions(plan: EpochPlan, span: slice) -> Positions:
         return span
     own = torch.arange(span.start, span.stop, device=plan.mix_partner.device)
     return torch.cat([own, plan.mix_partner[span]])
-
-
-def _chosen(split: DeviceSplit, plan: EpochPlan, span: slice) -> Tensor:
-    positions = _positions(plan, span)
-    return gather(split, plan.order[positions], None if plan.crop is None else plan.crop[positions])
 
 
 def _delivered(batches: Iterator[Tensor], split: DeviceSplit) -> Iterator[Tensor]:

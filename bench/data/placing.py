@@ -79,24 +79,42 @@ def _host_warning(num_bytes: int, free: int, device: str) -> str:
     )
 
 
-def gather(split: DeviceSplit, chosen: Tensor, crop: Tensor | None) -> Tensor:
-    """Return the chosen images (B,), cut at ``crop`` (B, 2), as uint8 (B, P, H, W, Q).
+def first_bytes(split: DeviceSplit, chosen: Tensor, crop: Tensor | None) -> Tensor:
+    """Return where in the split's bytes the window of each chosen image begins, (N,) int64.
 
-    ``crop`` is the top and left of each window in the padded image; None takes images whole.
+    ``crop`` (N, 2) is the top and left of each window in the padded image; without it, images
+    are taken whole.
     """
-    if crop is None:
-        return split.pixels.index_select(0, chosen)
     _, planes, side, _, depth = split.pixels.shape
-    size, here = split.image_size, split.pixels.device
-    first_row = (chosen[:, None] * planes + torch.arange(planes, device=here)) * side + crop[:, :1]
-    rows = first_row[:, :, None] + torch.arange(size, device=here)
-    starts = (rows * side + crop[:, 1, None, None]) * depth
-    cut = _rows if here.type == "cpu" else _bytes
-    windows = cut(split.pixels.view(-1), starts.view(-1), size * depth)
-    return windows.view(len(chosen), planes, size, size, depth)
+    first = chosen * (planes * side * side * depth)
+    return first if crop is None else first + (crop[:, 0] * side + crop[:, 1]) * depth
 
 
-def _rows(flat: Tensor, starts: Tensor, width: int) -> Tensor:
+def gather(split: DeviceSplit, first: Tensor) -> Tensor:
+    """Return the windows that begin at the bytes ``first`` (B,), as uint8 (B, P, H, W, Q)."""
+    rows, width = _rows_of_a_window(split)
+    starts = (first[:, None] + rows).view(-1)
+    cut = _by_row if first.device.type == "cpu" else _by_byte
+    _, planes, _, _, depth = split.pixels.shape
+    size = split.image_size
+    return cut(split.pixels.view(-1), starts, width).view(len(first), planes, size, size, depth)
+
+
+def _rows_of_a_window(split: DeviceSplit) -> tuple[Tensor, int]:
+    """Return where its rows begin, seen from its first byte, and how many bytes are in each.
+
+    Without padding the whole image is one row.
+    """
+    _, planes, side, _, depth = split.pixels.shape
+    here = split.pixels.device
+    if split.padding == 0:
+        return torch.zeros(1, dtype=torch.int64, device=here), planes * side * side * depth
+    rows = torch.arange(planes, device=here)[:, None] * side
+    rows = rows + torch.arange(split.image_size, device=here)
+    return rows.view(-1) * side * depth, split.image_size * depth
+
+
+def _by_row(flat: Tensor, starts: Tensor, width: int) -> Tensor:
     """Return the ``width`` bytes from each start, (len(starts), width), copied row by row.
 
     In the view every byte begins a row, so that index_select moves whole rows: on a CPU eight
@@ -106,6 +124,6 @@ def _rows(flat: Tensor, starts: Tensor, width: int) -> Tensor:
     return every.index_select(0, starts)
 
 
-def _bytes(flat: Tensor, starts: Tensor, width: int) -> Tensor:
+def _by_byte(flat: Tensor, starts: Tensor, width: int) -> Tensor:
     """Return the same, byte by byte: a GPU is as fast with it, and mps would unfold the view."""
     return flat[starts[:, None] + torch.arange(width, device=flat.device)]

@@ -150,12 +150,12 @@ def test_the_memory_format_changes_no_value(split: Split, recipe: Recipe) -> Non
 
 def test_both_ways_to_cut_windows_are_equal(split: Split) -> None:
     """Row by row, as on a CPU, and byte by byte, as elsewhere, give the same bytes."""
-    from bench.data.placing import _bytes, _rows
+    from bench.data.placing import _by_byte, _by_row
 
     flat = split.images.view(-1)
     starts = torch.tensor([0, 1, 31, 1000, flat.numel() - 32])
-    assert torch.equal(_rows(flat, starts, 32), _bytes(flat, starts, 32))
-    assert torch.equal(_rows(flat, starts, 32)[1], flat[1:33])
+    assert torch.equal(_by_row(flat, starts, 32), _by_byte(flat, starts, 32))
+    assert torch.equal(_by_row(flat, starts, 32)[1], flat[1:33])
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])

@@ -179,9 +179,9 @@ RECIPES: dict[str, Recipe] = {
         # For a first look on a laptop: a gentler rate, annealed, because few steps are taken.
         Recipe(
             name="quick",
-            epochs=3,
-            batch_size=64,
-            lr=0.02,
+            epochs=2,
+            batch_size=32,
+            lr=0.005,
             schedule="cosine",
             milestones=(),
             lr_warmup_epochs=0.5,
@@ -277,21 +277,30 @@ class TimingSpec(Frozen):
 
 
 class ProfileSpec(Frozen):
-    """The axes of a profile; their product, one record each, is what is measured."""
+    """The axes of a profile; their product, one record each, is what is measured.
+
+    The batch size ``auto`` is the largest that fits, halved from a start until it does. ``memory``
+    and ``breakdown`` say whether to measure peak memory in fresh processes and where the time of
+    an eager call goes. ``series`` is shared by sittings that repeat each other.
+    """
 
     models: tuple[ModelSpec, ...]
     device: str = "cpu"
     precisions: tuple[Precision, ...] = ("fp32",)
     runtimes: tuple[str, ...] = ("eager",)
-    batch_sizes: tuple[PositiveInt, ...] = (1, 64)
+    batch_sizes: tuple[PositiveInt | Literal["auto"], ...] = (1, 64)
     modes: tuple[Mode, ...] = ("infer",)
     seed: NonNegativeInt = 0
     timing: TimingSpec = TimingSpec()
+    memory: bool = True
+    breakdown: bool = True
+    series: str | None = None
 
     @model_validator(mode="after")
-    def _has_models(self) -> ProfileSpec:
-        if not self.models:
-            raise ValueError("no model to profile")
+    def _has_something_on_every_axis(self) -> ProfileSpec:
+        for axis in ("models", "precisions", "runtimes", "batch_sizes", "modes"):
+            if not getattr(self, axis):
+                raise ValueError(f"{axis}: nothing to profile")
         return self
 
     def digest(self) -> str:

@@ -18,7 +18,7 @@ from scipy import special
 from bench.errors import UserError
 from bench.stats import CONFIDENCE, Interval
 
-NUM_DRAWS = 5_000
+NUM_DRAWS = 4_000
 NUM_BINS = 32
 Hits = NDArray[np.bool_]
 

@@ -47,7 +47,7 @@ def report(
     rendered = render(places, out, force, price_per_hour)
     console = Console()
     console.print(summary(rendered.study))
-    aside = rendered.study.set_aside
+    aside = rendered.set_aside
     if aside:
         console.print(f"{len(aside)} set aside; report.md says which and why", highlight=False)
     console.print(f"wrote {out / 'report.md'} and {len(rendered.files) - 1} more", highlight=False)

@@ -6,7 +6,7 @@ Only matplotlib's Figure is used, never pyplot, so that nothing global changes.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,16 @@ class Plan:
 
 def charts(found: Findings) -> list[Chart]:
     """Return every chart, those of the main data set first."""
+    return draw(_plans(found))
+
+
+def draw(plans: Iterable[Plan]) -> list[Chart]:
+    """Return the planned charts, drawn."""
     drawn: list[Chart] = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type] # its keys are literals
-        for plan in _plans(found):
+        for plan in plans:
             figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
             plan.draw(figure)
             png, svg = (_saved(figure, ending) for ending in ("png", "svg"))

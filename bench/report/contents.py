@@ -41,7 +41,7 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
     study = found.study
     return [
         Heading("senet-bench report", 1),
-        Paragraph(_counts(study)),
+        Paragraph(_counts(found)),
         *sections.verdict(found),
         Heading("Results"),
         *main_table(study),
@@ -55,18 +55,19 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
         *details.published(found),
         *details.conditions(study),
         *details.not_comparable(found),
-        *details.set_aside(study),
+        *details.set_aside(found),
         *details.reproduce(found),
         Heading("Columns"),
         Bullets(tuple((f"{name}:", what) for name, what in MAIN_COLUMNS.items())),
     ]
 
 
-def _counts(study: Study) -> str:
+def _counts(found: Findings) -> str:
+    study = found.study
     where = ", ".join(study.looked_in)
-    found = f"{study.num_runs} runs and {study.num_profiles} profiles from {where}."
-    aside = len(study.set_aside)
-    return found + (f" {aside} set aside; see “Set aside” for which and why." if aside else "")
+    counted = f"{study.num_runs} runs and {study.num_profiles} profiles from {where}."
+    aside = len(found.set_aside)
+    return counted + (f" {aside} set aside; see “Set aside” for which and why." if aside else "")
 
 
 def _charts(charts: Sequence[Image]) -> list[Block]:

@@ -220,11 +220,11 @@ def not_comparable(found: Findings) -> list[Block]:
     return [Heading("Not comparable"), table(columns, lines), *more]
 
 
-def set_aside(study: Study) -> list[Block]:
+def set_aside(found: Findings) -> list[Block]:
     """Return what was found and not used, and why."""
-    if not study.set_aside:
+    if not found.set_aside:
         return []
-    lines = [(s.path, s.reason) for s in study.set_aside]
+    lines = [(s.path, s.reason) for s in found.set_aside]
     return [Heading("Set aside"), table(("file", "why"), lines)]
 
 

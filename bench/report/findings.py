@@ -11,7 +11,8 @@ from bench.report.costs import cost_axes
 from bench.report.guard import accuracy_conditions
 from bench.report.headline import headlines, machine_of
 from bench.report.labels import cell_labels, model_labels
-from bench.report.pairs import Pairs, compare, seed_sd
+from bench.report.load import SetAside
+from bench.report.pairs import Pairs, compare, lone_cells, seed_sd
 from bench.report.pareto import Front, accuracy_draws, front
 from bench.report.ratios import Ratio, time_ratio
 from bench.report.study import Cell, CostRow, Study, depth, has_se
@@ -33,7 +34,10 @@ class Speed:
 
 @dataclass(frozen=True)
 class Findings:
-    """A study with what follows from it; ``labels`` name its cells by key."""
+    """A study with what follows from it; ``labels`` name its cells by key.
+
+    ``set_aside`` adds to the study's the runs that nothing can be compared with.
+    """
 
     study: Study
     labels: dict[str, str]
@@ -43,6 +47,7 @@ class Findings:
     attributions: tuple[Attribution, ...]
     fronts: tuple[tuple[str, Front], ...]
     speeds: tuple[Speed, ...]
+    set_aside: tuple[SetAside, ...]
 
     def best(self) -> list[Cell]:
         """Return the most accurate cell of each data set, that of the main one first."""
@@ -66,19 +71,33 @@ def findings(study: Study, force: bool = False) -> Findings:
         attributions=tuple(attributions(study)),
         fronts=tuple(_fronts(study)),
         speeds=tuple(_speeds(study)),
+        set_aside=(*study.set_aside, *_strangers(study)),
     )
 
 
 def _fronts(study: Study) -> list[tuple[str, Front]]:
     """Return (data set, front) for every data set and cost, of cells that may be compared."""
     found = []
-    for cells in _comparable(study):
-        axes = cost_axes(study, cells) if len(cells) > 1 else []
-        draws = accuracy_draws(cells) if axes else {}
-        for axis in axes:
+    groups = [cells for cells in _comparable(study) if len(cells) > 1]
+    draws = accuracy_draws([cell for cells in groups for cell in cells])
+    for cells in groups:
+        for axis in cost_axes(study, cells):
             one = front(cells, axis, draws)
             found += [(cells[0].dataset, one)] if one else []
     return found
+
+
+def _strangers(study: Study) -> list[SetAside]:
+    """Return the runs on a data set of their own: they are shown, but compared with nothing."""
+    return [
+        SetAside(
+            run.path,
+            f"from another data set ({cell.dataset}, {cell.digest[:8]}); in the tables, but "
+            "compared with nothing",
+        )
+        for cell in lone_cells(study.cells)
+        for run in cell.runs
+    ]
 
 
 def _comparable(study: Study) -> list[list[Cell]]:

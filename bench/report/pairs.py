@@ -81,8 +81,14 @@ def _strangers(cells: Sequence[Cell]) -> list[Pair]:
     """Return one withheld pair for each cell that no other cell shares the pixels of."""
     groups = _by_test_set(cells)
     main = max(groups.values(), key=len, default=[])
-    lone = [group[0] for group in groups.values() if len(group) == 1 and group is not main]
-    return [_pair(main[0], cell, force=False) for cell in lone]
+    return [_pair(main[0], cell, force=False) for cell in lone_cells(cells)]
+
+
+def lone_cells(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells on pixels that no other cell saw, where others share theirs."""
+    groups = list(_by_test_set(cells).values())
+    main = max(groups, key=len, default=[])
+    return [group[0] for group in groups if len(group) == 1 < len(main)]
 
 
 def _chosen(cells: list[Cell]) -> tuple[list[tuple[Cell, Cell]], int]:
@@ -90,7 +96,8 @@ def _chosen(cells: list[Cell]) -> tuple[list[tuple[Cell, Cell]], int]:
     conditions = {cell.key: accuracy_conditions(cell) for cell in cells}
     pairs = [_oriented(a, b) for a, b in combinations(cells, 2)]
     apart = [_num_apart(first, second, conditions) for first, second in pairs]
-    ranked = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: apart[i])]
+    urgency = [_urgency(*pair) for pair in pairs]
+    ranked = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: (apart[i], urgency[i]))]
     if len(cells) <= MAX_ALL_PAIRS:
         return ranked, 0
     leaders, twins = _leaders(cells, conditions), sum(1 for number in apart if number <= 1)
@@ -111,6 +118,13 @@ def _num_apart(first: Cell, second: Cell, conditions: Mapping[str, dict[str, obj
     """Return in how many things two cells differ: factors of the model and conditions."""
     one, two = conditions[first.key], conditions[second.key]
     return len(factors(first, second)) + sum(one[name] != two[name] for name in one)
+
+
+def _urgency(first: Cell, second: Cell) -> int:
+    """Return the rank of what a pair answers: what SE does, then the stem, then depth."""
+    order = (("SE",), ("stem",), ("depth",))
+    told = factors(first, second)
+    return order.index(told) if told in order else len(order)
 
 
 def _oriented(a: Cell, b: Cell) -> tuple[Cell, Cell]:

@@ -1,51 +1,144 @@
-"""Print profile records as rich tables: what models cost without a clock, and what they took."""
+"""Print profile records as rich tables: counts, times, use of the machine, and what SE costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from bench.record import ProfileRecord
+from bench.report import se_tax
 from bench.report.escape import shortened
-from bench.report.formats import number
-from bench.report.profile_summary import Comparison, comparisons, summary
+from bench.report.formats import MISSING, number, ratio
+from bench.report.profile_summary import summary
+from bench.report.ratios import Ratio, time_ratio
+from bench.report.study import CostRow, has_se
+from bench.timing import FLAGS
 
 _FACETS = ("device", "stem", "image_size", "num_classes", "mode", "precision", "runtime")
 
 
-def cost_table(records: Sequence[ProfileRecord]) -> Table:
+def cost_table(rows: Sequence[CostRow]) -> Table:
     """Return what each model costs whatever the device: one image, no clock."""
     table = _table("Without a clock, one image")
     for heading in ("model", "stem"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("px", "params M", "MACs M", "FLOPs M = 2 × MACs"):
+    for heading in ("px", "params M", "MACs M", "operators", "activations M", "MB moved"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for model, record in {record.model: record for record in records}.items():
-        counts = (record.cost.params, record.cost.macs, record.cost.flops)
-        cells = (f"{count / 1e6:,.3f}" for count in counts)
-        table.add_row(model.name, model.stem, str(model.image_size), *cells)
+    for model, row in {row.model: row for row in rows}.items():
+        cost = row.first.cost
+        moved = cost.bytes_moved(1)
+        table.add_row(
+            model.name,
+            model.stem,
+            str(model.image_size),
+            f"{cost.params / 1e6:,.3f}",
+            f"{cost.macs / 1e6:,.3f}",
+            f"{cost.operators:,}" if cost.operators else MISSING,
+            f"{cost.activations / 1e6:,.2f}" if cost.activations else MISSING,
+            f"{moved / 1e6:,.1f}" if moved else MISSING,
+        )
     return table
 
 
-def timing_table(records: Sequence[ProfileRecord]) -> Table:
-    """Return the measured rows; what all of them share stands in the title alone."""
-    lines = [summary(record) for record in records]
-    varying = [name for name in _FACETS if len({line[name] for line in lines}) > 1]
-    ratios = comparisons(records)
-    table = _table(_title(lines[0], varying))
+def timing_table(rows: Sequence[CostRow]) -> Table:
+    """Return the measured times; what all rows share stands in the title alone."""
+    lines = [summary(row) for row in rows]
+    facets = _varying(lines)
+    bases = base_rows(rows)
+    table = _table(_title(lines[0], facets))
     table.add_column("model", no_wrap=True)
-    for name in varying:
+    for name in facets:
         table.add_column(name.replace("_", " "), no_wrap=True)
     for heading in ("batch", "img/s", "ms p50/p90/p99", "× base"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("note", overflow="fold")
+    table.add_column("", no_wrap=True)
+    marks = _marks(rows)
+    for row, line in zip(rows, lines, strict=True):
+        timed = (
+            (number(line["throughput"]), _latency(line), _speed(row, bases.get(row.key)))
+            if line["status"] == "ok"
+            else (MISSING, line["status"].replace("_", " "), MISSING)
+        )
+        own = " ".join(marks[word] for word in _words(row))
+        table.add_row(
+            line["model"], *(str(line[f]) for f in facets), str(line["batch_size"]), *timed, own
+        )
+    return table
+
+
+def machine_table(rows: Sequence[CostRow], price_per_hour: float | None = None) -> Table | None:
+    """Return how much of the machine the rows use, and what came before they were timed."""
+    rows = [row for row in rows if row.timing and row.first.scenario == "offline"]
+    lines = [summary(row, price_per_hour) for row in rows]
+    if not lines:
+        return None
+    facets = _varying(lines)
+    columns = [column for column in _USE if any(line[column[1]] is not None for line in lines)]
+    table = _table("Use of the machine")
+    for name in ("model", *facets):
+        table.add_column(name.replace("_", " "), no_wrap=True)
+    for heading in ("batch", *(column[0] for column in columns)):
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
-        facets = (line[name] for name in ("model", *varying))
-        table.add_row(*(str(facet) for facet in facets), *_cells(line, ratios))
+        own = (_used(line[key], factor) for _, key, factor in columns)
+        table.add_row(line["model"], *(str(line[f]) for f in facets), str(line["batch_size"]), *own)
+    return table
+
+
+_USE: tuple[tuple[str, str, float], ...] = (
+    ("% of peak", "utilisation", 100),
+    ("FLOP/byte", "arithmetic_intensity", 1),
+    ("MiB", "peak_memory_bytes", 2**-20),
+    ("mJ/img", "joules_per_image", 1e3),
+    ("$/M img", "price_per_million_images", 1),
+    ("fwd ms", "forward_ms", 1),
+    ("bwd ms", "backward_ms", 1),
+    ("update ms", "update_ms", 1),
+    ("load s", "load_s", 1),
+    ("build s", "build_s", 1),
+    ("1st call s", "first_call_s", 1),
+)
+
+
+def _used(value: float | None, factor: float) -> str:
+    return MISSING if value is None else number(value * factor)
+
+
+def tax_tables(rows: Sequence[CostRow]) -> list[Table]:
+    """Return one table for each SE model whose plain twin was profiled too."""
+    return [_tax_table(rows, *pair) for pair in se_tax.twins(rows)]
+
+
+def _tax_table(rows: Sequence[CostRow], model: Any, twin: Any) -> Table:
+    table = _table(f"What SE costs: {model.name} beside {twin.name}, {model.stem} stem")
+    for heading in ("", ""):
+        table.add_column(heading, no_wrap=True)
+    for heading in (twin.name, model.name, "SE / plain (95 %)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for tax in se_tax.taxes(rows, model, twin):
+        values = (f"{number(value)} {tax.unit}".strip() for value in (tax.plain, tax.se))
+        told = ratio(tax.ratio)
+        table.add_row(tax.quantity, tax.setting, *values, told if tax.differs else f"({told})")
+    return table
+
+
+def reconciliation_table(name: str, counters: Iterable[Any]) -> Table:
+    """Return each counter's total for one image (`bench.reconcile`), taken apart."""
+    table = _table(f"How counters differ: {name}, one image")
+    table.add_column("counter", no_wrap=True)
+    table.add_column("total", justify="right", no_wrap=True)
+    table.add_column("is the sum of", overflow="fold")
+    for counter in counters:
+        total = MISSING if counter.total is None else f"{counter.total:,}"
+        terms = [f"{term.value:,}  {term.words}" for term in counter.terms]
+        if counter.unexplained:
+            terms.append(f"{counter.unexplained:,}  unexplained")
+        terms.append(f"left out: {counter.leaves_out}" if counter.leaves_out else "")
+        told = "\n".join(filter(None, [counter.reason, *terms]))
+        table.add_row(f"{counter.counter} {counter.version}", total, escape(told))
     return table
 
 
@@ -53,6 +146,10 @@ def _table(title: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.padding = (0, 1, 0, 0)
     return table
+
+
+def _varying(lines: Sequence[dict[str, Any]]) -> list[str]:
+    return [name for name in _FACETS if len({line[name] for line in lines}) > 1]
 
 
 def _title(line: dict[str, Any], varying: Sequence[str]) -> str:
@@ -66,54 +163,90 @@ def _title(line: dict[str, Any], varying: Sequence[str]) -> str:
     return escape(", ".join(shared))
 
 
-def _cells(line: dict[str, Any], ratios: dict[str, Comparison]) -> tuple[str, ...]:
-    if line["status"] != "ok":
-        return str(line["batch_size"]), "–", "–", "–", line["status"].replace("_", " ")
-    return (
-        str(line["batch_size"]),
-        number(line["throughput"]),
-        _latency(line),
-        _ratio(ratios.get(line["id"]), line),
-        ", ".join(line["flags"]),
-    )
-
-
 def _latency(line: dict[str, Any]) -> str:
     percentiles = [number(line[f"latency_ms_{p}"]) for p in ("p50", "p90", "p99")]
     return "/".join(percentiles if line["scenario"] == "single_stream" else percentiles[:1])
 
 
-def _ratio(comparison: Comparison | None, line: dict[str, Any]) -> str:
-    if comparison is None:
-        return "base" if line["throughput"] else "–"
-    ratio = comparison.ratio
-    half = max(ratio.high - ratio.estimate, ratio.estimate - ratio.low)
-    text = f"{ratio.estimate:.3f} ±{half:.3f}"
-    return text if comparison.differs else f"({text})"
+def base_rows(rows: Iterable[CostRow]) -> dict[str, CostRow]:
+    """Return, by key, what each timed row is compared with: the same work in the plainest way.
+
+    Where there are several runtimes or precisions that is the same model in the first of them;
+    otherwise the first model without SE.
+    """
+    timed = [row for row in rows if row.timing]
+    several = len({(row.first.runtime, row.first.precision) for row in timed}) > 1
+    found: dict[str, CostRow] = {}
+    for row in timed:
+        same = [r for r in timed if _work(r, several) == _work(row, several)]
+        found[row.key] = min(same, key=_plainness)
+    return found
 
 
-def footnotes(records: Sequence[ProfileRecord]) -> list[str]:
-    """Return what a reader of the table must know: base, interval, noise floor, reasons."""
-    ratios = comparisons(records)
-    notes = []
-    if ratios:
-        bases = dict.fromkeys(c.base.model.name for c in ratios.values())
-        floors = [c.floor for c in ratios.values() if c.floor is not None]
+def _work(row: CostRow, several: bool) -> tuple[object, ...]:
+    record = row.first
+    work = (record.environment.device, record.mode, record.scenario, record.batch_size)
+    return (*work, row.model) if several else work
+
+
+def _plainness(row: CostRow) -> tuple[bool, bool, bool]:
+    return has_se(row.model), row.first.runtime != "eager", row.first.precision != "fp32"
+
+
+def speed(row: CostRow, base: CostRow) -> Ratio | None:
+    """Return how many times the throughput of ``base`` a row has."""
+    return time_ratio(base, row)
+
+
+def _speed(row: CostRow, base: CostRow | None) -> str:
+    if base is None or row is base:
+        return "base" if row.timing else MISSING
+    found = speed(row, base)
+    if found is None:
+        return MISSING
+    told = found.interval
+    half = max(told.high - told.estimate, told.estimate - told.low)
+    text = f"{told.estimate:.3f} ±{half:.3f}"
+    return text if found.differs else f"({text})"
+
+
+def _words(row: CostRow) -> list[str]:
+    """Return what a reader must know of a row: why it is not timed, or what is doubtful in it."""
+    if row.first.reason:
+        return [shortened(row.first.reason, 300)]
+    return [f"{flag.replace('_', ' ')}: {FLAGS.get(flag, '')}" for flag in _flags(row)]
+
+
+def _flags(row: CostRow) -> tuple[str, ...]:
+    return row.timing.flags if row.timing else ()
+
+
+def _marks(rows: Sequence[CostRow]) -> dict[str, str]:
+    """Return a letter for each thing that is said of some row."""
+    words = dict.fromkeys(word for row in rows for word in _words(row))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return {word: letters[i] if i < 26 else str(i) for i, word in enumerate(words)}
+
+
+def footnotes(rows: Sequence[CostRow]) -> list[str]:
+    """Return what a reader of the tables must know."""
+    notes = [f"{mark}  {word}" for word, mark in _marks(rows).items()]
+    bases = base_rows(rows)
+    found = [speed(row, bases[row.key]) for row in rows if row.key in bases]
+    floors = [r.floor for r in found if r is not None and r.floor is not None]
+    if any(bases.get(row.key) not in (None, row) for row in rows):
+        names = dict.fromkeys(f"{b.model.name} {b.first.runtime}" for b in bases.values())
         floor = f"; A/A noise floor {100 * max(floors):.1f} %" if floors else ""
         notes.append(
-            f"× base: throughput over that of {', '.join(bases)}, timed in turns, with its 95 %"
+            f"× base: throughput over that of {', '.join(names)}, timed in turns, ± its 95 %"
             f" interval{floor}; in brackets: no difference"
         )
-    if any(r.scenario == "single_stream" for r in records):
+    if any(row.first.scenario == "single_stream" for row in rows):
         notes.append("p50/p90/p99: one image at a time, each waited for; p99 from 1,000 samples on")
-    return notes + _reasons(records)
+    return notes + _energy_reasons(rows)
 
 
-def _reasons(records: Sequence[ProfileRecord]) -> list[str]:
-    """Return why rows were not timed, each reason once."""
-    found: dict[str, list[str]] = {}
-    for record in records:
-        if record.reason:
-            told = f"{record.model.name} {record.runtime} {record.precision} b{record.batch_size}"
-            found.setdefault(shortened(record.reason, 300), []).append(told)
-    return [f"{', '.join(rows)}: {reason}" for reason, rows in found.items()]
+def _energy_reasons(rows: Sequence[CostRow]) -> list[str]:
+    records = [p.record for row in rows for p in row.profiles]
+    reasons = dict.fromkeys(r.energy.reason for r in records if r.energy and r.energy.reason)
+    return [f"no energy: {reason}" for reason in reasons if reason]

@@ -1,69 +1,25 @@
-"""Derive what is printed of profile records: throughput, latency, ratios and their intervals."""
+"""Derive what is printed of profile records: throughput, latency, use of the machine, costs."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from bench import stats
 from bench.record import ProfileRecord
-from bench.report.timings import timing_of
+from bench.report.load import Loaded, LoadedProfile
+from bench.report.study import CostRow, study
+
+TRAIN_FACTOR = 3
+"""A training step's work over a forward pass's: the backward pass computes two gradients."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How many times the throughput of ``base`` a row has, timed in turns with it.
-
-    ``floor`` is how far from 1 the same sitting puts the ratio of a row to itself.
-    """
-
-    ratio: stats.Interval
-    floor: float | None
-    base: ProfileRecord
-
-    @property
-    def differs(self) -> bool:
-        """Tell whether the ratio is a difference rather than noise."""
-        return stats.differs(self.ratio, self.floor)
-
-
-def summary(record: ProfileRecord) -> dict[str, Any]:
-    """Return one row's numbers as plain data, units in the names; None where there is none."""
-    timing = timing_of([record])
-    env, model = record.environment, record.model
-    return {
-        "id": record.id,
-        "status": record.status,
-        "reason": record.reason,
-        "model": model.name,
-        "stem": model.stem,
-        "num_classes": model.num_classes,
-        "image_size": model.image_size,
-        "device": env.device,
-        "device_name": env.device_name,
-        "mode": record.mode,
-        "scenario": record.scenario,
-        "precision": record.precision,
-        "runtime": record.runtime,
-        "batch_size": record.batch_size,
-        "params": record.cost.params,
-        "macs": record.cost.macs,
-        "flops": record.cost.flops,
-        "throughput": timing.throughput if timing else None,
-        "latency_ms_p50": timing.p50_ms if timing else None,
-        "latency_ms_p90": timing.p90_ms if timing else None,
-        "latency_ms_p99": timing.p99_ms if timing else None,
-        "iqr_share": timing.iqr_share if timing else None,
-        "num_samples": timing.num_blocks if timing else 0,
-        "build_s": record.build_s,
-        "first_call_s": record.timing.first_call_s if record.timing else None,
-        "warmup_s": record.timing.warmup_s if record.timing else None,
-        "parity_error": record.parity.error if record.parity else None,
-        "flags": list(record.timing.flags) if record.timing else [],
-        "warnings": list(record.warnings),
-    }
+def cost_rows(records: Sequence[ProfileRecord]) -> list[CostRow]:
+    """Return the records as rows, those that repeat each other in other processes together."""
+    loaded = tuple(LoadedProfile(record, "") for record in records)
+    return list(study(Loaded((), loaded, (), ())).costs)
 
 
 def blocks(record: ProfileRecord) -> dict[int, list[float]]:
@@ -74,33 +30,137 @@ def blocks(record: ProfileRecord) -> dict[int, list[float]]:
     return stats.by_round(timing.block_s, timing.block_iters, timing.block_round)
 
 
-def sittings(records: Iterable[ProfileRecord]) -> list[list[ProfileRecord]]:
-    """Return the timed records that took turns, one list a group of one sitting."""
-    found: defaultdict[tuple[str, str], list[ProfileRecord]] = defaultdict(list)
-    for record in records:
-        if record.timing and record.timing.block_round:
-            found[record.sitting, record.group].append(record)
-    return list(found.values())
+def achieved_flops(row: CostRow) -> float | None:
+    """Return the FLOP/s of convolutions and linear layers, 2 a multiply-accumulate."""
+    if row.timing is None:
+        return None
+    factor = TRAIN_FACTOR if row.first.mode == "train" else 1
+    return factor * row.first.cost.flops * row.timing.throughput
 
 
-def base_of(group: Sequence[ProfileRecord]) -> ProfileRecord:
-    """Return the row that the others of its group are compared with: the first model without SE."""
-    plain = [record for record in group if record.model.reduction is None]
-    return (plain or list(group))[0]
+def peak_flops(row: CostRow) -> float | None:
+    """Return the best matrix product measured in the row's sittings, in its precision."""
+    peaks = [p.record.machine.matmul_flops.get(p.record.precision, 0.0)
+             for p in row.profiles if p.record.machine]  # fmt: skip
+    return max(peaks, default=0.0) or None
 
 
-def compare(record: ProfileRecord, base: ProfileRecord) -> Comparison:
-    """Return the ratio of throughputs of two rows that took turns."""
-    ratio = stats.paired_ratio(blocks(base), blocks(record))
-    return Comparison(ratio, stats.noise_floor([blocks(base), blocks(record)]), base)
+def utilisation(row: CostRow) -> float | None:
+    """Return the share of the measured matrix-product peak that a row reaches."""
+    achieved, peak = achieved_flops(row), peak_flops(row)
+    return achieved / peak if achieved and peak else None
 
 
-def comparisons(records: Iterable[ProfileRecord]) -> dict[str, Comparison]:
-    """Return, by record id, each row's ratio to the base of its group."""
-    found = {}
-    for group in sittings(records):
-        base = base_of(group)
-        for record in group:
-            if record is not base:
-                found[record.id] = compare(record, base)
-    return found
+def intensity(row: CostRow) -> float | None:
+    """Return FLOP a byte: of one call, every operator reading and writing memory once."""
+    moved = row.first.cost.bytes_moved(row.first.batch_size)
+    return row.first.cost.flops * row.first.batch_size / moved if moved else None
+
+
+def joules_per_image(row: CostRow) -> float | None:
+    """Return the median over processes; None where no counter could be read."""
+    found = [
+        e.joules / e.num_images
+        for p in row.profiles
+        if (e := p.record.energy) and e.joules and e.num_images
+    ]
+    return median(found) if found else None
+
+
+def price_per_million(row: CostRow, price_per_hour: float) -> float | None:
+    """Return what a million images cost on a machine at this price an hour."""
+    return price_per_hour / 3600 / row.timing.throughput * 1e6 if row.timing else None
+
+
+def launch_bound(row: CostRow) -> bool | None:
+    """Tell whether a call takes much longer than its work on the device; None if unknown."""
+    device_s = [s for p in row.profiles if p.record.timing for s in p.record.timing.device_s or ()]
+    if not device_s or row.timing is None:
+        return None
+    return row.timing.call_s.estimate > 1.25 * median(device_s)
+
+
+def split_ms(row: CostRow) -> tuple[float, float, float] | None:
+    """Return the median milliseconds of forward, backward and update of a training step."""
+    splits = [p.record.split for p in row.profiles if p.record.split]
+    if not splits:
+        return None
+    forward, backward, update = (
+        1e3 * median(s for split in splits for s in getattr(split, part))
+        for part in ("forward_s", "backward_s", "update_s")
+    )
+    return forward, backward, update
+
+
+def noise_words(row: CostRow) -> tuple[str, ...]:
+    """Return what disturbed the row's measurement, each thing once."""
+    return tuple(dict.fromkeys(w for p in row.profiles for w in p.record.warnings))
+
+
+def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]:
+    """Return one row's numbers as plain data, units in the names; None where there is none."""
+    record, timing = row.first, row.timing
+    facts, split = record.timing, split_ms(row)
+    energies = [p.record.energy.reason for p in row.profiles if p.record.energy]
+    return {
+        "status": record.status,
+        "reason": record.reason,
+        **record.model.model_dump(exclude={"name"}),
+        "model": record.model.name,
+        "device": record.environment.device,
+        "device_name": record.environment.device_name,
+        "mode": record.mode,
+        "scenario": record.scenario,
+        "precision": record.precision,
+        "runtime": record.runtime,
+        "batch_size": record.batch_size,
+        "params": record.cost.params,
+        "macs": record.cost.macs,
+        "flops": record.cost.flops,
+        "operators": record.cost.operators,
+        "activations": record.cost.activations,
+        "bytes_moved": record.cost.bytes_moved(record.batch_size),
+        "param_bytes": record.cost.param_bytes,
+        "throughput": timing.throughput if timing else None,
+        "latency_ms_p50": timing.p50_ms if timing else None,
+        "latency_ms_p90": timing.p90_ms if timing else None,
+        "latency_ms_p99": timing.p99_ms if timing else None,
+        "iqr_share": timing.iqr_share if timing else None,
+        "num_samples": timing.num_blocks if timing else 0,
+        "num_processes": timing.num_processes if timing else len(row.profiles),
+        "forward_ms": split[0] if split else None,
+        "backward_ms": split[1] if split else None,
+        "update_ms": split[2] if split else None,
+        "load_s": record.load_s,
+        "build_s": record.build_s,
+        "first_call_s": facts.first_call_s if facts else None,
+        "warmup_s": facts.warmup_s if facts else None,
+        "parity_error": record.parity.error if record.parity else None,
+        "parity_tolerance": record.parity.tolerance if record.parity else None,
+        "peak_memory_bytes": record.memory.peak_bytes if record.memory else None,
+        "joules_per_image": joules_per_image(row),
+        "energy_reason": next((reason for reason in energies if reason), None),
+        "price_per_million_images": (
+            price_per_million(row, price_per_hour) if price_per_hour is not None else None
+        ),
+        "achieved_flops_per_s": achieved_flops(row),
+        "matmul_flops_per_s": peak_flops(row),
+        "utilisation": utilisation(row),
+        "arithmetic_intensity": intensity(row),
+        "launch_bound": launch_bound(row),
+        "flags": list(timing.flags) if timing else [],
+        "warnings": list(noise_words(row)),
+    }
+
+
+def strict(value: Any) -> Any:
+    """Return plain data with None for what JSON has no number for, such as an open bound."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: strict(item) for key, item in value.items()}
+        case list() | tuple():
+            return [strict(item) for item in value]
+        case _:
+            return value

@@ -129,6 +129,13 @@ def to_csv(study: Study) -> str:
     return text.getvalue()
 
 
+def to_parquet(study: Study) -> bytes:
+    """Return the table as Parquet; needs the extra ``parquet`` (pyarrow)."""
+    file = io.BytesIO()
+    frame(study).to_parquet(file, engine="pyarrow", index=False)
+    return file.getvalue()
+
+
 def _csv_cell(value: Value) -> Value:
     if isinstance(value, str):
         return escape.csv_cell(value)

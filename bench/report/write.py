@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from bench.report import html, markdown, table
 from bench.report.blocks import Image
 from bench.report.contents import contents
 from bench.report.findings import Findings, findings
-from bench.report.load import load
+from bench.report.load import SetAside, load
 from bench.report.study import Study, study
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written, in order, and the study that it shows."""
+    """What was written, in order, the study that it shows, and what was set aside."""
 
     study: Study
     files: tuple[Path, ...]
+    set_aside: tuple[SetAside, ...]
 
 
 def render(
@@ -32,9 +34,10 @@ def render(
 ) -> Rendered:
     """Write the report of all records in ``folders`` into ``out``: Markdown, HTML, CSV, charts.
 
-    The same records give the same bytes. ``force`` shows differences between rows that may not be
-    compared, marked as such; ``price_per_hour`` adds what a million images cost. Raises UserError
-    when there are no records or ``out`` cannot be written to.
+    The same records give the same bytes; results.parquet comes with the extra ``parquet``.
+    ``force`` shows differences between rows that may not be compared, marked as such, and
+    ``price_per_hour`` adds what a million images cost. Raises UserError when there are no records
+    or ``out`` cannot be written to.
     """
     from bench.report.charts import charts  # matplotlib takes longer to import than to draw
 
@@ -46,11 +49,13 @@ def render(
     for chart in drawn:
         files |= {f"{chart.name}.png": chart.png, f"{chart.name}.svg": chart.svg}
     files["results.csv"] = table.to_csv(shown).encode()
+    if find_spec("pyarrow"):
+        files["results.parquet"] = table.to_parquet(shown)
     files["report.html"] = _page(found, drawn).encode()
     files["report.md"] = markdown.render(blocks).encode()
     for name, content in files.items():
         write_whole(out / name, content)
-    return Rendered(shown, tuple(out / name for name in files))
+    return Rendered(shown, tuple(out / name for name in files), found.set_aside)
 
 
 def _page(found: Findings, drawn: Sequence[Chart]) -> str:

@@ -112,6 +112,9 @@ def test_other_pixels_are_never_compared_even_when_forced(tmp_path):
     assert len(result.pairs.pairs) == 1
     (pair,) = result.pairs.withheld
     assert [m.condition for m in pair.mismatches] == ["pixels"]
+    (aside,) = result.set_aside
+    assert aside.path.endswith("c/run.json")
+    assert "from another data set (Shapes, bbbbbbbb)" in aside.reason
 
 
 def test_seeds_are_pooled_into_cells(tmp_path):

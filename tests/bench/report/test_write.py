@@ -138,3 +138,15 @@ def test_several_seeds_give_a_t_interval(tmp_path):
     assert (row["seeds"], row["top1_interval"]) == ("3", "t over 3 seeds")
     assert float(row["top1"]) == pytest.approx(0.81)
     assert float(row["top1_high"]) - 0.81 == pytest.approx(0.02484, abs=1e-5)
+
+
+def test_parquet_holds_the_same_table(example, rendered, tmp_path):
+    """With the extra installed, results.parquet has the rows and columns of results.csv."""
+    pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    import pandas as pd
+
+    file = next(file for file in rendered.files if file.name == "results.parquet")
+    table = pd.read_parquet(file)
+    assert list(table.columns) == list(COLUMNS)
+    assert table["macs"].tolist() == [int(row["macs"]) for row in read_csv(rendered)]
+    assert table["top1"].dtype == "Float64"

@@ -1,0 +1,117 @@
+"""What SE costs: every SE model beside its plain twin, quantity by quantity, as ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.record import CostFacts
+from bench.report.ratios import time_ratio
+from bench.report.study import CostRow, has_se
+from bench.spec import ModelSpec
+from bench.stats import Interval
+
+
+@dataclass(frozen=True)
+class Tax:
+    """One quantity of an SE model and of its twin, the ratio, and whether that is a difference.
+
+    ``ratio`` has its 95 % interval where it was measured; counts are exact.
+    """
+
+    quantity: str
+    setting: str
+    unit: str
+    plain: float
+    se: float
+    ratio: Interval
+    differs: bool
+
+
+Counted = Callable[[CostFacts], float | None]
+
+COUNTS: dict[str, tuple[str, Counted]] = {
+    "parameters": ("M", lambda cost: cost.params / 1e6),
+    "MACs": ("M", lambda cost: cost.macs / 1e6),
+    "operators launched": ("", lambda cost: cost.operators),
+}
+
+
+def twins(rows: Iterable[CostRow]) -> list[tuple[ModelSpec, ModelSpec]]:
+    """Return each SE model with the plain model that is the same but for SE, where both are."""
+    models = list(dict.fromkeys(row.model for row in rows))
+    found = []
+    for model in models:
+        if not (has_se(model) and model.name.startswith("se_")):
+            continue
+        name = model.name.removeprefix("se_")
+        twin = model.model_copy(update={"name": name, "reduction": None, "se_bias": None})
+        if twin in models:
+            found.append((model, twin))
+    return found
+
+
+def taxes(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> list[Tax]:
+    """Return what SE adds to ``twin``: counts first, then what was measured of both."""
+    mine = {_setting_key(row): row for row in rows if row.model == model}
+    others = {_setting_key(row): row for row in rows if row.model == twin}
+    pairs = [(mine[key], others[key]) for key in mine if key in others]
+    if not pairs:
+        return []
+    return [*_counted(*pairs[0]), *_bytes(pairs), *_measured(pairs), *_memory(pairs)]
+
+
+def _setting_key(row: CostRow) -> tuple[object, ...]:
+    record = row.first
+    return (record.environment.device, record.mode, record.scenario, record.precision,
+            record.runtime, record.batch_size)  # fmt: skip
+
+
+def _counted(row: CostRow, base: CostRow) -> Iterator[Tax]:
+    for quantity, (unit, count) in COUNTS.items():
+        se, plain = count(row.first.cost), count(base.first.cost)
+        if se and plain:
+            yield Tax(quantity, "one image", unit, plain, se, _exact(se / plain), True)
+
+
+def _exact(ratio: float) -> Interval:
+    return Interval(ratio, ratio, ratio, 1)
+
+
+def _bytes(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
+    """Yield the bytes that one call moves, for each batch size."""
+    seen = set()
+    for row, base in pairs:
+        batch = row.first.batch_size
+        se, plain = row.first.cost.bytes_moved(batch), base.first.cost.bytes_moved(batch)
+        if se and plain and batch not in seen:
+            seen.add(batch)
+            setting = f"batch {batch}, nothing fused"
+            yield Tax("bytes moved", setting, "MB", plain / 1e6, se / 1e6, _exact(se / plain), True)
+
+
+def _measured(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
+    """Yield latencies, throughputs and training steps as ratios of times: above 1 is a cost."""
+    for row, base in pairs:
+        ratio = time_ratio(row, base)
+        if ratio is None or row.timing is None or base.timing is None:
+            continue
+        record = row.first
+        single = record.scenario == "single_stream"
+        kind = "latency" if single else "time of inference"
+        quantity = kind if record.mode == "infer" else "time of a training step"
+        setting = f"batch {record.batch_size}, {record.precision}, {record.runtime}"
+        times = (base.timing.p50_ms, row.timing.p50_ms)
+        yield Tax(quantity, setting, "ms", *times, ratio.interval, ratio.differs)
+
+
+def _memory(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
+    for row, base in pairs:
+        mine, other = row.first.memory, base.first.memory
+        if not mine or not other or not other.peak_bytes or row.first.scenario != "offline":
+            continue
+        record = row.first
+        setting = f"{record.mode}, batch {record.batch_size}, {record.precision}, {record.runtime}"
+        ratio = _exact(mine.peak_bytes / other.peak_bytes)
+        plain, se = other.peak_bytes / 2**20, mine.peak_bytes / 2**20
+        yield Tax("peak memory", setting, "MiB", plain, se, ratio, True)

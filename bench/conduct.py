@@ -15,7 +15,7 @@ from bench.device import resolve
 from bench.events import Event, Profiling
 from bench.experiment import Experiment
 from bench.folders import check_writable
-from bench.profile import Progress, num_records, profile
+from bench.profile import Progress, is_complete, profile
 from bench.record import ProfileRecord, RunRecord, read_record, write_record
 from bench.report.write import Rendered, render
 from bench.runtime import check as check_runtimes
@@ -109,9 +109,10 @@ def _profile(
     subjects = {"models": tuple(run_ids), "device": device}
     spec = validated(ProfileSpec, experiment.profile.model_dump() | subjects)
     place = folder / spec.digest()
-    found = [] if not place.is_dir() else [read_record(path) for path in place.glob("*.json")]
-    if len(found) >= num_records(spec):
-        yield from (record for record in found if isinstance(record, ProfileRecord))
+    files = list(place.glob("*.json")) if place.is_dir() else []
+    found = [r for r in map(read_record, files) if isinstance(r, ProfileRecord)]
+    if is_complete(spec, found):
+        yield from found
         return
     for record in profile(
         spec,

@@ -86,9 +86,10 @@ def event_clock(
 
     None where there are no events (the CPU) or where they can hang or read reversed (mps).
     """
-    if kind(device) != "cuda":
-        return None
+    return _cuda_marks(device) if kind(device) == "cuda" else None
 
+
+def _cuda_marks(device: str) -> tuple[Callable[[], object], Callable[[Any, Any], float]]:
     def mark() -> object:
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(device))
@@ -294,6 +295,37 @@ def allocated_bytes(device: str) -> int | None:
             return torch.mps.current_allocated_memory()
         case _:
             return None
+
+
+def gpu_uuid(device: str) -> str | None:
+    """Return the UUID by which NVML knows the GPU, None for other devices."""
+    if kind(device) != "cuda":
+        return None
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", "")) or None
+
+
+def occupier(device: str) -> Callable[[float], None] | None:
+    """Return what keeps the device busy for about so many seconds without waiting for it.
+
+    Work given to it meanwhile queues up, so that the device does it without waiting for the host.
+    None where there are no events to time such work by.
+    """
+    if kind(device) != "cuda":
+        return None
+    square = torch.ones(4096, 4096, device=device)
+    mark, between = _cuda_marks(device)
+    torch.mm(square, square)
+    first = mark()
+    torch.mm(square, square)
+    last = mark()
+    torch.cuda.synchronize(device)
+    once_s = max(1e-5, between(first, last))
+
+    def occupy(seconds: float) -> None:
+        for _ in range(1 + int(seconds / once_s)):
+            torch.mm(square, square)
+
+    return occupy
 
 
 def free_bytes(device: str) -> int:

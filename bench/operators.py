@@ -31,7 +31,7 @@ ROOT_STAGES = {
 SE_NAMES = frozenset({"se", "se_block", "se_layer", "se_module"})
 
 _MATMULS = frozenset({"addmm", "mm", "bmm", "baddbmm"})
-_ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty"})
+ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty"})
 _ACTIVATIONS = re.compile(
     r"relu|relu6|prelu|rrelu|leaky_relu|elu|celu|selu|gelu|silu|mish|tanh|sigmoid|log_sigmoid"
     r"|hardtanh|hardswish|hardsigmoid|softplus|softmax"
@@ -98,7 +98,7 @@ def blank_image(image_size: int, device: str) -> Tensor:
 def trace(model: nn.Module, image_size: int) -> Trace:
     """Return what the model launches for one image of ``image_size`` pixels a side."""
     twin = blank_copy(model, "meta")
-    place = _Place(twin)
+    place = Place(twin)
     torch_counter = FlopCounterMode(display=False)
     launches = _Launches(twin, place)
     image = blank_image(image_size, "meta")
@@ -117,7 +117,7 @@ def is_in_se(path: Sequence[str]) -> bool:
     return not SE_NAMES.isdisjoint(path)
 
 
-class _Place:
+class Place:
     """Where in the network the call is: the modules that have been entered and not left."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -150,7 +150,7 @@ class _Place:
 class _Launches(TorchDispatchMode):
     """Note every operator that reads or writes elements; views and allocations do not."""
 
-    def __init__(self, model: nn.Module, place: _Place) -> None:
+    def __init__(self, model: nn.Module, place: Place) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.place = place
         self.seen: list[Operator] = []
@@ -163,7 +163,7 @@ class _Launches(TorchDispatchMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         name = plain_name(func._schema.name)
-        if name not in _ALLOCATIONS and not _is_view(func) and _tensors(out):
+        if name not in ALLOCATIONS and not is_view(func) and _tensors(out):
             self.seen.append(self._operator(name, args, kwargs, out))
         return out
 
@@ -259,6 +259,6 @@ def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def _is_view(func: Any) -> bool:
+def is_view(func: Any) -> bool:
     aliases = [result.alias_info for result in func._schema.returns]
     return any(alias is not None and not alias.is_write for alias in aliases)

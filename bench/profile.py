@@ -1,8 +1,9 @@
 """Measure what models cost: from a `ProfileSpec` to one record a row, in one sitting.
 
-    models ──► cost without a clock
-           ──► for each precision, mode and batch size: sessions of all models and runtimes
-               ──► parity with eager fp32 ──► interleaved timing ──► records
+    models ──► cost without a clock          machine ──► roofline, noise
+           ──► for each mode, precision and batch size: the models in all runtimes
+               ──► parity with eager fp32 ──► memory, in fresh processes
+               ──► timed in turns ──► energy, parts of a step, where the time goes ──► records
 
 Rows of a group are timed in turns, so that their ratios hold although the machine drifts. What a
 device cannot run, runs wrong or has no memory for is a record with its reason.
@@ -12,30 +13,34 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench import device as devices
-from bench import runtime, timing
+from bench import energy, noise, parity, roofline, runtime, timing, workload
+from bench.breakdown import break_down
+from bench.candidate import Build, Candidate, Count, candidate
 from bench.environment import collect, utc_now
-from bench.record import CostFacts, Environment, ParityFacts, ProfileRecord, TimingFacts
+from bench.errors import UserError
+from bench.memory import MemoryJob, MemoryServer, ran_out
+from bench.record import (
+    Environment,
+    MachineFacts,
+    MemoryFacts,
+    NoiseFacts,
+    ProfileRecord,
+    TimingFacts,
+)
 from bench.spec import Mode, ModelSpec, Precision, ProfileSpec, Scenario
+from bench.workload import Workload
 
-Build = Callable[[ModelSpec], nn.Module]
-Count = Callable[[nn.Module, int], CostFacts]
-
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 1e-1, "fp16": 1e-2}
-"""Largest allowed difference between logits, over the largest logit of eager fp32."""
-
-NUM_BUFFERS = 4
-MAX_BUFFER_BYTES = 1 << 29
+AUTO_START = {"cpu": 256, "cuda": 1024, "mps": 1024}
+DEVICE_SAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -50,23 +55,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model to profile: built, counted, and how long building (or loading) it took."""
-
-    spec: ModelSpec
-    network: nn.Module
-    cost: CostFacts
-    build_s: float
-    run_id: str | None = None
-
-
-@dataclass(frozen=True)
 class Group:
-    """What the rows that take turns have in common."""
+    """What the rows that take turns have in common; ``wanted`` is what was asked for."""
 
     mode: Mode
     precision: Precision
     batch_size: int
+    wanted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,14 +77,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A row's outcome before timing: the work to time, or why there is none."""
+    """A row's outcome before timing: the workload, and unless ``ok`` why it is not timed."""
 
-    work: timing.Work | None
+    load: Workload | None
     status: Literal["ok", "unsupported", "wrong", "out_of_memory"] = "ok"
     reason: str | None = None
-    build_s: float | None = None
-    first_call_s: float = 0.0
-    parity: ParityFacts | None = None
+    memory: MemoryFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +92,14 @@ class Sitting:
     spec: ProfileSpec
     environment: Environment
     candidates: Mapping[ModelSpec, Candidate]
-    on_progress: Callable[[Progress], None]
+    machine: MachineFacts
+    server: MemoryServer | None
+    tell: Callable[[str, object, float, int], None]
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    @property
+    def device(self) -> str:
+        return self.spec.device
 
 
 def profile(
@@ -110,94 +109,110 @@ def profile(
     count: Count,
     run_ids: Mapping[ModelSpec, str] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_warning: Callable[[str], None] = lambda warning: None,
 ) -> Iterator[ProfileRecord]:
     """Yield one record for each model, precision, runtime, mode, batch size and scenario.
 
     ``build`` returns a model on the CPU and ``count`` its cost of one image. Records come as soon
     as their group is timed; ending the iteration early loses nothing of what came before.
+    ``on_warning`` is told before anything is timed what makes the machine noisy.
     """
+    check(spec)
+    num_groups = len(groups(spec))
+
+    def tell(stage: str, row: object, fraction: float, number: int = 0) -> None:
+        on_progress(Progress(stage, str(row), fraction, number, num_groups))
+
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(MemoryServer()) if spec.memory else None
+        devices.prepare(spec.device)
+        candidates = {}
+        for model in spec.models:
+            tell("building", model.name, 0.0)
+            candidates[model] = candidate(model, build, count, (run_ids or {}).get(model))
+        for warning in noise.warnings(noise.glance(devices.gpu_uuid(spec.device))):
+            on_warning(warning)
+        tell("measuring", "the machine", 0.0)
+        machine = roofline.measure(spec.device, spec.precisions, workload.clock_of(spec.device))
+        environment = collect(spec.device)
+        sitting = Sitting(spec, environment, candidates, machine, server, tell)
+        for number, group in enumerate(groups(spec)):
+            yield from profile_group(sitting, group, number)
+            runtime.forget_compiled()
+            devices.release_memory(spec.device)
+
+
+def check(spec: ProfileSpec) -> None:
+    """Raise UserError for what no row could be measured with."""
     runtime.check(spec.runtimes)
-    devices.prepare(spec.device)
-    environment = collect(spec.device)
-    candidates = {}
-    for model in spec.models:
-        on_progress(Progress("building", model.name, 0.0, 0, len(groups(spec))))
-        candidates[model] = candidate(model, build, count, (run_ids or {}).get(model))
-    sitting = Sitting(spec, environment, candidates, on_progress)
-    for number, group in enumerate(groups(spec)):
-        yield from profile_group(sitting, group, number)
-        devices.release_memory(spec.device)
+    fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK", "0")
+    if devices.kind(spec.device) == "mps" and fallback not in ("", "0"):
+        raise UserError(
+            "PYTORCH_ENABLE_MPS_FALLBACK is set: operators would run on the CPU and be timed as"
+            " mps; unset it"
+        )
 
 
 def groups(spec: ProfileSpec) -> list[Group]:
     """Return the groups of a profile in the order in which they are measured."""
     axes = itertools.product(spec.modes, spec.precisions, spec.batch_sizes)
-    return [Group(*axis) for axis in axes]
+    start = AUTO_START[devices.kind(spec.device)]
+    return [
+        Group(mode, precision, start, "auto") if size == "auto" else Group(mode, precision, size)
+        for mode, precision, size in axes
+    ]
 
 
-def num_records(spec: ProfileSpec) -> int:
-    """Return how many records a whole sitting leaves."""
-    return sum(len(scenarios(group)) for group in groups(spec)) * len(rows(spec))
+def is_complete(spec: ProfileSpec, records: Iterable[ProfileRecord]) -> bool:
+    """Tell whether ``records`` hold every row of a sitting, timed or with the reason why not."""
+    found = {_place(record) for record in records}
+    wanted = itertools.product(groups(spec), rows(spec))
+    return all(
+        (group.mode, group.precision, group.wanted or group.batch_size, row, scenario) in found
+        for group, row in wanted
+        for scenario in scenarios(group)
+    )
 
 
-def candidate(model: ModelSpec, build: Build, count: Count, run_id: str | None) -> Candidate:
-    """Build a model and count its cost."""
-    begin = perf_counter()
-    network = build(model).eval()
-    build_s = perf_counter() - begin
-    cost = count(network, model.image_size)
-    if is_untrained(network):
-        calibrate_norms(network, model.image_size)
-    return Candidate(model, network, cost, build_s, run_id)
-
-
-def is_untrained(network: nn.Module) -> bool:
-    """Tell whether the BatchNorms have still the statistics that they are made with."""
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
-    return any(not norm.running_mean.any() for norm in norms if norm.running_mean is not None)
-
-
-def calibrate_norms(network: nn.Module, image_size: int) -> None:
-    """Give an untrained network the BatchNorm statistics of one batch of random images.
-
-    With the initial ones (mean 0, variance 1) every residual block adds to the variance, and the
-    logits of a deep network overflow fp16; a trained network's do not.
-    """
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
-    former = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        network.train()(random_images(16, image_size, seed=0))
-    network.eval()
-    for norm, momentum in zip(norms, former, strict=True):
-        norm.momentum = momentum
-
-
-def random_images(batch_size: int, image_size: int, *, seed: int) -> Tensor:
-    """Return normal noise (B, 3, H, W), which is what normalised images look like to a clock."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch_size, 3, image_size, image_size, generator=generator)
+def _place(record: ProfileRecord) -> tuple[Any, ...]:
+    size = record.wanted_batch_size or record.batch_size
+    row = Row(record.model, record.runtime)
+    return record.mode, record.precision, size, row, record.scenario
 
 
 def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[ProfileRecord]:
     """Yield the records of one group: first what cannot be timed, then what was."""
-    num_groups = len(groups(sitting.spec))
-
-    def tell(stage: str, row: Row, fraction: float) -> None:
-        sitting.on_progress(Progress(stage, str(row), fraction, number, num_groups))
-
-    with _computing(sitting.spec.device, group):
+    if group.wanted == "auto":
+        sitting.tell("finding the batch size", "", 0.0, number)
+        group = replace(group, batch_size=fitting_batch_size(sitting, group))
+    with _computing(sitting.device, group):
         prepared = {}
         for row in rows(sitting.spec):
-            tell("preparing", row, 0.0)
+            sitting.tell("preparing", row, 0.0, number)
             prepared[row] = prepare_row(sitting, group, row)
+        loads = {}
         for row, outcome in prepared.items():
-            if outcome.work is None:
-                yield _record(sitting, group, "offline", row, outcome, None)
-        for scenario in scenarios(group):
-            for row, timed in _measure(sitting, prepared, scenario, tell).items():
-                yield _record(sitting, group, scenario, row, prepared[row], timed)
+            if outcome.status == "ok" and outcome.load:
+                loads[row] = outcome.load
+            else:
+                for scenario in scenarios(group):
+                    yield _record(sitting, group, scenario, row, outcome)
+        for scenario in scenarios(group) if loads else []:
+            timed, seen = _measure(sitting, loads, scenario, number)
+            for row, facts in timed.items():
+                sitting.tell("examining", row, 1.0, number)
+                extras = _extras(sitting, group, scenario, row, loads[row], facts)
+                yield _record(
+                    sitting,
+                    group,
+                    scenario,
+                    row,
+                    prepared[row],
+                    timing=facts,
+                    noise=seen,
+                    warnings=noise.warnings(seen),
+                    **extras,
+                )
 
 
 @contextlib.contextmanager
@@ -219,21 +234,90 @@ def scenarios(group: Group) -> list[Scenario]:
     return ["offline", "single_stream"] if single else ["offline"]
 
 
+def fitting_batch_size(sitting: Sitting, group: Group) -> int:
+    """Return the largest power-of-two fraction of the start at which every model fits, or 1."""
+    size = group.batch_size
+    while size > 1 and not _fits(sitting, replace(group, batch_size=size)):
+        size //= 2
+    return size
+
+
+def _fits(sitting: Sitting, group: Group) -> bool:
+    """Tell whether all models run eagerly; a runtime that needs more becomes a row that says so."""
+    for model in sitting.spec.models:
+        job = _job(sitting, group, Row(model, "eager"))
+        with (
+            MemoryServer()
+            if sitting.server is None
+            else contextlib.nullcontext(sitting.server) as server
+        ):
+            answer = server.ask(job)
+        if isinstance(answer, str) and ran_out(answer):
+            return False
+    return True
+
+
+def _job(sitting: Sitting, group: Group, row: Row) -> MemoryJob:
+    return MemoryJob(
+        model=row.model,
+        device=sitting.device,
+        precision=group.precision,
+        runtime=row.runtime,
+        mode=group.mode,
+        batch_size=group.batch_size,
+    )
+
+
 def prepare_row(sitting: Sitting, group: Group, row: Row) -> Prepared:
-    """Make a row ready to be timed: session, first call, parity; or find out why it is not."""
-    device, precision = sitting.spec.device, group.precision
-    problem = devices.precision_problem(device, precision)
+    """Make a row ready to be timed: session, first call, parity; or find out why it is not.
+
+    Memory is asked for first, in a process that may fail without harm; but after this process'
+    first call where that compiles, since compiled code is kept on disk for the next to ask.
+    """
+    problem = devices.precision_problem(sitting.device, group.precision)
     if problem:
         return Prepared(None, "unsupported", problem)
+    compiles = row.runtime.startswith("compile")
+    memory = None if compiles else _memory(sitting, group, row)
+    if isinstance(memory, str) and ran_out(memory):
+        return Prepared(None, "out_of_memory", _too_large(sitting, group))
+    outcome = _try(sitting, group, row)
+    if compiles and outcome.load:
+        memory = _memory(sitting, group, row)
+    return replace(outcome, memory=memory if isinstance(memory, MemoryFacts) else None)
+
+
+def _memory(sitting: Sitting, group: Group, row: Row) -> MemoryFacts | str | None:
+    return sitting.server.ask(_job(sitting, group, row)) if sitting.server else None
+
+
+def _too_large(sitting: Sitting, group: Group) -> str:
+    return f"batch size {group.batch_size} does not fit into the memory of {sitting.device}"
+
+
+def _try(sitting: Sitting, group: Group, row: Row) -> Prepared:
+    network = sitting.candidates[row.model].network
+    setting = workload.Setting(
+        device=sitting.device,
+        precision=group.precision,
+        runtime=row.runtime,
+        batch_size=group.batch_size,
+        image_size=row.model.image_size,
+        num_classes=row.model.num_classes,
+        seed=sitting.spec.seed,
+    )
+    make = workload.training if group.mode == "train" else workload.infer
     try:
-        return _prepare_infer(sitting, group, row)
+        load = make(network, setting)
     except runtime.Unsupported as error:
         return Prepared(None, "unsupported", str(error))
     except Exception as error:  # whatever a runtime raises is a row with its reason
         if devices.is_out_of_memory(error):
-            devices.release_memory(device)
-            return Prepared(None, "out_of_memory", f"batch size {group.batch_size} does not fit")
+            devices.release_memory(sitting.device)
+            return Prepared(None, "out_of_memory", _too_large(sitting, group))
         return Prepared(None, "unsupported", first_line(error))
+    problem = parity.problem(load.parity) if load.parity else None
+    return Prepared(load, "wrong" if problem else "ok", problem)
 
 
 def first_line(error: Exception) -> str:
@@ -242,96 +326,93 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
 
 
-def _prepare_infer(sitting: Sitting, group: Group, row: Row) -> Prepared:
-    device, network = sitting.spec.device, sitting.candidates[row.model].network
-    images = buffers(group.batch_size, row.model.image_size, sitting.spec.seed)
-    expected = reference_logits(network, images[0], device)
-    begin = perf_counter()
-    session = runtime.RUNTIMES[row.runtime](network, images[0], device, group.precision)
-    inputs = [session.adapt(image) for image in images]
-    build_s = perf_counter() - begin
-    first_call_s, logits = _first_call(session, inputs[0], device)
-    parity = compare(logits, expected, TOLERANCE[group.precision])
-    if parity.error is None or parity.error > parity.tolerance:
-        found = "not finite" if parity.error is None else f"off by {parity.error:.2g}"
-        reason = f"logits are {found} from eager fp32's (tolerance {parity.tolerance:g})"
-        return Prepared(None, "wrong", reason, build_s, first_call_s, parity)
-    work = rotate(session.call, inputs)
-    return Prepared(work, "ok", None, build_s, first_call_s, parity)
-
-
-def buffers(batch_size: int, image_size: int, seed: int) -> list[Tensor]:
-    """Return several inputs, so that no call finds its images in the cache from the last."""
-    size = 4 * 3 * image_size**2 * batch_size
-    number = max(2, min(NUM_BUFFERS, MAX_BUFFER_BYTES // size))
-    return [random_images(batch_size, image_size, seed=seed + i) for i in range(number)]
-
-
-def rotate(call: Callable[[Tensor], object], inputs: Sequence[Tensor]) -> timing.Work:
-    """Return the work of calling with one input after the other, round and round."""
-    following = itertools.cycle(inputs).__next__
-    return lambda: call(following())
-
-
-def reference_logits(network: nn.Module, images: Tensor, device: str) -> Tensor:
-    """Return the logits (B, num_classes) of eager fp32 on the device, brought to the CPU."""
-    session = runtime.eager(network, images, device, "fp32")
-    with devices.computing_in(device, "fp32"):
-        return session.call(session.adapt(images)).cpu()
-
-
-def _first_call(session: runtime.Session, images: Tensor, device: str) -> tuple[float, Tensor]:
-    clock = clock_of(device)
-    begin = clock.read()
-    logits = session.call(images)
-    return clock.read() - begin, logits.float().cpu()
-
-
-def compare(logits: Tensor, expected: Tensor, tolerance: float) -> ParityFacts:
-    """Return how far logits lie from what is expected, over the largest expected logit."""
-    error = float((logits - expected).abs().max() / expected.abs().max())
-    return ParityFacts(error=error if error < float("inf") else None, tolerance=tolerance)
-
-
-def clock_of(device: str) -> timing.Clock:
-    """Return the clock that waits for the device."""
-    clock = timing.Clock(synchronize=devices.synchronizer(device))
-    events = devices.event_clock(device)
-    return replace(clock, mark=events[0], between=events[1]) if events else clock
-
-
 def _measure(
-    sitting: Sitting, prepared: Mapping[Row, Prepared], scenario: Scenario, tell: timing.Tell
-) -> dict[Row, TimingFacts]:
-    works = {row: outcome.work for row, outcome in prepared.items() if outcome.work}
-    if not works:
-        return {}
+    sitting: Sitting, loads: Mapping[Row, Workload], scenario: Scenario, number: int
+) -> tuple[dict[Row, TimingFacts], NoiseFacts]:
+    """Time the rows in turns, and watch what else the machine does meanwhile."""
+    clock = workload.clock_of(sitting.device)
+    end = noise.watch(devices.gpu_uuid(sitting.device))
     timed = timing.measure(
-        works,
+        {row: load.work for row, load in loads.items()},
         sitting.spec.timing,
-        clock_of(sitting.spec.device),
+        clock,
         scenario=scenario,
         seed=sitting.spec.seed,
-        on_progress=tell,
+        on_progress=lambda stage, row, fraction: sitting.tell(stage, row, fraction, number),
     )
-    return {
-        row: facts.model_copy(update={"first_call_s": prepared[row].first_call_s})
-        for row, facts in timed.items()
-    }
+    seen = end()
+    occupy = devices.occupier(sitting.device)
+    return {row: _completed(facts, loads[row], clock, occupy) for row, facts in timed.items()}, seen
 
 
-def _record(
+def _completed(
+    facts: TimingFacts,
+    load: Workload,
+    clock: timing.Clock,
+    occupy: Callable[[float], None] | None,
+) -> TimingFacts:
+    """Add what is not read from blocks: the very first call, and calls without the host's pace."""
+    changes: dict[str, Any] = {"first_call_s": load.first_call_s}
+    if occupy and facts.block_s:
+        call_s = max(facts.block_s[-1] / facts.block_iters[-1], 0.0)
+        queued = (
+            timing.queued_call_s(load.work, clock, occupy, 2 * call_s)
+            for _ in range(DEVICE_SAMPLES)
+        )
+        changes["device_s"] = tuple(queued)
+    return facts.model_copy(update=changes)
+
+
+def _extras(
     sitting: Sitting,
     group: Group,
     scenario: Scenario,
     row: Row,
-    outcome: Prepared,
-    timed: TimingFacts | None,
+    load: Workload,
+    facts: TimingFacts,
+) -> dict[str, Any]:
+    """Measure what is no time of a call: energy, a step's parts, where the time goes."""
+    if scenario != "offline":
+        return {}
+    clock = workload.clock_of(sitting.device)
+    meter = _meter(sitting.device)
+    found: dict[str, Any] = {
+        "energy": energy.measure(
+            load.work, group.batch_size, meter, clock, iters=facts.block_iters[-1]
+        ),
+        "split": load.split() if load.split else None,
+    }
+    wanted = sitting.spec.breakdown and group.batch_size == _largest(sitting.spec)
+    if wanted and group.mode == "infer" and row.runtime == "eager":
+        how = (sitting.device, group.precision)
+        images = workload.random_images(group.batch_size, row.model.image_size, seed=0)
+        network = runtime.ready(sitting.candidates[row.model].network, *how)
+        found["breakdown"] = break_down(network, runtime.adapter(*how)(images), clock)
+    return found
+
+
+def _largest(spec: ProfileSpec) -> int:
+    return max((size for size in spec.batch_sizes if size != "auto"), default=0)
+
+
+def _meter(device: str) -> energy.Meter | str:
+    uuid = devices.gpu_uuid(device)
+    if uuid:
+        return energy.gpu_meter(uuid)
+    if device == "cpu":
+        return energy.cpu_meter()
+    return f"{device} has no energy counter that may be read without administrator's rights"
+
+
+def _record(
+    sitting: Sitting, group: Group, scenario: Scenario, row: Row, outcome: Prepared, **found: Any
 ) -> ProfileRecord:
-    subject = sitting.candidates[row.model]
+    subject, load = sitting.candidates[row.model], outcome.load
     return ProfileRecord(
         id=uuid.uuid4().hex[:12],
         sitting=sitting.id,
+        series=sitting.spec.series,
+        group=f"{group.mode}-{group.precision}-b{group.batch_size}-{scenario}",
         status=outcome.status,
         reason=outcome.reason,
         created_at=utc_now(),
@@ -342,11 +423,14 @@ def _record(
         precision=group.precision,
         runtime=row.runtime,
         batch_size=group.batch_size,
+        wanted_batch_size=group.wanted,
         spec=sitting.spec.timing,
         cost=subject.cost,
-        timing=timed,
         environment=sitting.environment,
-        group=f"{group.mode}-{group.precision}-b{group.batch_size}-{scenario}",
-        build_s=outcome.build_s,
-        parity=outcome.parity,
+        load_s=subject.load_s,
+        build_s=load.build_s if load else None,
+        parity=load.parity if load else None,
+        memory=outcome.memory,
+        machine=sitting.machine,
+        **{"timing": None, **found},
     )

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import importlib.util
 import io
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,15 +98,27 @@ def eager(model: nn.Module, example: Tensor, device: str, precision: Precision) 
 
 def channels_last(model: nn.Module, example: Tensor, device: str, precision: Precision) -> Session:
     """Run operator after operator with images and weights in channels-last (NHWC) order."""
-    if devices.kind(device) == "mps":
-        raise Unsupported("mps is measured in contiguous format only; choose runtime eager")
+    _refuse_channels_last(device)
     layout = torch.channels_last
     return Session(ready(model, device, precision, layout), adapter(device, precision, layout))
+
+
+def _refuse_channels_last(device: str) -> None:
+    if devices.kind(device) == "mps":
+        raise Unsupported("mps is measured in contiguous format only; choose runtime eager")
 
 
 def compiled(model: nn.Module, example: Tensor, device: str, precision: Precision) -> Session:
     """Run what `torch.compile` (Inductor) makes of the model, for one shape."""
     return _compiled(model, device, precision, freezing=False)
+
+
+def compile_channels_last(
+    model: nn.Module, example: Tensor, device: str, precision: Precision
+) -> Session:
+    """Run what Inductor makes of the model with images and weights in channels-last order."""
+    _refuse_channels_last(device)
+    return _compiled(model, device, precision, torch.channels_last, freezing=False)
 
 
 def compile_frozen(model: nn.Module, example: Tensor, device: str, precision: Precision) -> Session:
@@ -115,13 +128,20 @@ def compile_frozen(model: nn.Module, example: Tensor, device: str, precision: Pr
     return _compiled(model, device, precision, freezing=True)
 
 
-def _compiled(model: nn.Module, device: str, precision: Precision, *, freezing: bool) -> Session:
+def _compiled(
+    model: nn.Module,
+    device: str,
+    precision: Precision,
+    layout: torch.memory_format = torch.contiguous_format,
+    *,
+    freezing: bool,
+) -> Session:
     prepare_compiler()
     options: dict[str, str | int | bool | Callable[..., object]] = {"freezing": freezing}
     call = torch.compile(
-        ready(model, device, precision), dynamic=False, fullgraph=True, options=options
+        ready(model, device, precision, layout), dynamic=False, fullgraph=True, options=options
     )
-    return Session(call, adapter(device, precision))
+    return Session(call, adapter(device, precision, layout))
 
 
 def prepare_compiler() -> None:
@@ -142,15 +162,41 @@ def prepare_compiler() -> None:
         config.fail_on_recompile_limit_hit = True
 
 
+def forget_compiled() -> None:
+    """Free what was compiled so far; sessions made before must not be called again."""
+    if dynamo := sys.modules.get("torch._dynamo"):
+        dynamo.reset()
+
+
 def cudagraph(model: nn.Module, example: Tensor, device: str, precision: Precision) -> Session:
     """Replay the eager operators from one recorded CUDA graph, launched as a whole.
 
     Each call copies its input to where the graph reads it, as a server must.
     """
+    return _captured(eager, model, example, device, precision)
+
+
+def cudagraph_channels_last(
+    model: nn.Module, example: Tensor, device: str, precision: Precision
+) -> Session:
+    """Replay the eager operators in channels-last order from one recorded CUDA graph."""
+    return _captured(channels_last, model, example, device, precision)
+
+
+def _captured(
+    runtime: Runtime, model: nn.Module, example: Tensor, device: str, precision: Precision
+) -> Session:
     if devices.kind(device) != "cuda":
         raise Unsupported(f"CUDA graphs need a CUDA GPU, not {device}")
-    network, adapt = ready(model, device, precision), adapter(device, precision)
-    return Session(devices.capture_graph(network, adapt(example)), adapt)
+    session = runtime(model, example, device, precision)
+    return Session(devices.capture_graph(session.call, session.adapt(example)), session.adapt)
+
+
+def compile_cudagraph(
+    model: nn.Module, example: Tensor, device: str, precision: Precision
+) -> Session:
+    """Replay Inductor's frozen code from one recorded CUDA graph."""
+    return _captured(compile_frozen, model, example, device, precision)
 
 
 def onnxruntime(model: nn.Module, example: Tensor, device: str, precision: Precision) -> Session:
@@ -267,8 +313,11 @@ RUNTIMES: dict[str, Runtime] = {
     "eager": eager,
     "channels_last": channels_last,
     "compile": compiled,
+    "compile_channels_last": compile_channels_last,
     "compile_frozen": compile_frozen,
     "cudagraph": cudagraph,
+    "cudagraph_channels_last": cudagraph_channels_last,
+    "compile_cudagraph": compile_cudagraph,
     "onnxruntime": onnxruntime,
     "openvino": openvino,
 }

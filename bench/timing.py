@@ -96,6 +96,25 @@ def time_block(work: Work, iters: int, clock: Clock, which_round: int = 0) -> Bl
     return Block(seconds, iters, which_round, event_s)
 
 
+def queued_call_s(
+    work: Work, clock: Clock, occupy: Callable[[float], None], seconds: float
+) -> float:
+    """Return one call's seconds by the device's clock, given to it while it is still busy.
+
+    ``occupy`` keeps the device busy for about so long, so that the call is complete in its queue
+    when it begins and never waits for the host: what is left of the wall time is launching.
+    """
+    assert clock.mark is not None
+    assert clock.between is not None
+    clock.synchronize()
+    occupy(seconds)
+    first = clock.mark()
+    work()
+    last = clock.mark()
+    clock.synchronize()
+    return clock.between(first, last)
+
+
 def overhead_s(clock: Clock) -> float:
     """Return what reading the clock and synchronising adds to a block, in seconds."""
     return max(0.0, statistics.median(time_block(_nothing, 0, clock).seconds for _ in range(51)))

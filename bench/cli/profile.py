@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli import options as opt
+from bench.cli.profile_screen import screen
 
 if TYPE_CHECKING:
-    from bench.profile import Progress
     from bench.record import ProfileRecord
-    from bench.spec import ModelSpec, ProfileSpec
+    from bench.report.study import CostRow
+    from bench.sitting import SittingJob
+    from bench.spec import ModelSpec
 
 CLASSES = {"shapes": 10, "cifar10": 10, "cifar100": 100}
+EXIT_NOTHING = 2
+EXIT_INTERRUPTED = 130
 
 
 def profile(
@@ -43,80 +45,117 @@ def profile(
     weights: Annotated[
         str | None, typer.Option(help="Weights file of the model, or torchvision:IMAGENET1K_V2.")
     ] = None,
-    batch_size: Annotated[str, typer.Option(help="Images a call, separated by commas.")] = "1,64",
+    batch_size: Annotated[
+        str, typer.Option(help="Images a call, separated by commas; auto: the most that fit.")
+    ] = "1,64",
     device: opt.DeviceName = "auto",
     precision: Annotated[
         str, typer.Option(help="fp32, tf32, bf16, fp16, separated by commas.")
     ] = "fp32",
     runtime: Annotated[
-        str, typer.Option(help="eager, channels_last, compile, …, separated by commas.")
+        str,
+        typer.Option(help="eager, compile, compile_frozen, openvino, … with commas; see below."),
     ] = "eager",
     mode: Annotated[str, typer.Option(help="infer, train, or both with a comma.")] = "infer",
+    repeat: Annotated[
+        int, typer.Option(min=1, help="Repeat in this many fresh processes, for the interval.")
+    ] = 1,
+    interval: Annotated[
+        float | None, typer.Option(help="Half-width of the ratio's interval to aim for (0.005).")
+    ] = None,
+    max_s: Annotated[
+        float | None, typer.Option("--max-seconds", help="Most seconds of timing a row (6).")
+    ] = None,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
+    breakdown: Annotated[
+        bool, typer.Option(help="Measure where the time of eager calls goes.")
+    ] = True,
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="The machine's price: gives cost a million images.")
+    ] = None,
+    reconcile: Annotated[
+        bool, typer.Option(help="Explain the difference to other counters of MACs and FLOPs.")
+    ] = False,
+    charts: Annotated[bool, typer.Option(help="Draw the roofline and where time goes.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of inputs and of the order of turns.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("profiles"),
     as_json: opt.AsJson = False,
 ) -> None:
-    """Measure what models cost to run: parameters, MACs, throughput, latency.
+    """Measure what models cost to run: MACs, operators, throughput, latency, memory, energy.
 
     Models and runtimes take turns in one sitting, so that their ratios hold although the machine
-    drifts. Each row is kept as a record; Ctrl-C keeps what is finished.
+    drifts. Each row is kept as a record; Ctrl-C keeps what is finished. With an SE model and its
+    plain twin the output ends in what SE costs.
+
+    Runtimes: eager, channels_last, compile, compile_channels_last, compile_frozen (weights as
+    constants, BatchNorm folded), cudagraph, cudagraph_channels_last, compile_cudagraph,
+    onnxruntime and openvino (by the extras onnx and openvino).
 
     [bold]Examples[/bold]
 
-      senet-bench profile se_resnet50 resnet50 --stem cifar
+      senet-bench profile se_resnet50 resnet50 --stem cifar --mode infer,train
 
-      senet-bench profile resnet50 --runtime eager,compile --batch-size 1,64,256 --device cuda
+      senet-bench profile resnet50 --runtime eager,compile --batch-size 1,64,auto --device cuda
+
+      senet-bench profile se_resnet50 resnet50 --repeat 5 --price-per-hour 1.20
 
       senet-bench profile --run runs/se_resnet50-cifar-shapes-quick-e3-s0-1a2b3c4d --json
     """
-    from bench import runtime as runtimes
     from bench.device import resolve
     from bench.folders import check_writable
-    from bench.record import ProfileRecord as Record
-    from bench.spec import ProfileSpec, validated
+    from bench.profile import check
+    from bench.sitting import SittingJob
+    from bench.spec import ProfileSpec, TimingSpec, validated
 
-    subjects, build, run_ids = (
-        _from_run(run, models, weights)
-        if run
-        else _from_names(
-            models,
-            weights,
-            stem=stem,
-            reduction=reduction,
-            se_bias=se_bias,
-            **_shape(dataset, data_dir, labels, num_classes, image_size),
-        )
-    )
-    spec = validated(
-        ProfileSpec,
-        {
-            "models": subjects,
-            "device": resolve(device),
-            "precisions": _names(precision),
-            "runtimes": _names(runtime),
-            "batch_sizes": opt.int_list("--batch-size", batch_size),
-            "modes": _names(mode),
-            "seed": seed,
-        },
-    )
-    runtimes.check(spec.runtimes)
+    aims = {"rel_precision": interval, "max_s": max_s}
+    options = {
+        "device": resolve(device),
+        "precisions": _names(precision),
+        "runtimes": _names(runtime),
+        "batch_sizes": _batch_sizes(batch_size),
+        "modes": _names(mode),
+        "seed": seed,
+        "memory": memory,
+        "breakdown": breakdown,
+        "timing": validated(TimingSpec, {k: v for k, v in aims.items() if v is not None}),
+    }
+    run_id = None
+    if run:
+        subjects, weights, run_id = _from_run(run, models, weights)
+    else:
+        shape = _shape(dataset, data_dir, labels, num_classes, image_size)
+        blocks = {"stem": stem, "reduction": reduction, "se_bias": se_bias}
+        subjects = _from_names(models, weights, **shape, **blocks)
+    spec = validated(ProfileSpec, {**options, "models": subjects})
+    check(spec)
     check_writable(out)
-    records: list[Record] = []
-    try:
-        with _screen() as tell:
-            _measure(spec, build, run_ids, out, tell, records)
-    except KeyboardInterrupt:
+    job = SittingJob(spec=spec, out=str(out), weights=weights, run_id=run_id)
+    records, interrupted = _measure(job, repeat)
+    _show(records, job, as_json, price_per_hour, reconcile, charts)
+    if interrupted:
         typer.echo(f"interrupted; {len(records)} finished rows are kept in {out}", err=True)
-        _show(records, out, as_json)
-        raise typer.Exit(130) from None
-    _show(records, out, as_json)
+        raise typer.Exit(EXIT_INTERRUPTED)
     if not any(record.status == "ok" for record in records):
         typer.echo("error: none of the rows could be measured", err=True)
-        raise typer.Exit(2)
+        raise typer.Exit(EXIT_NOTHING)
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
+def _batch_sizes(text: str) -> tuple[int | str, ...]:
+    """Return whole numbers and the word auto."""
+    from bench.errors import UserError
+
+    sizes: list[int | str] = []
+    for part in _names(text):
+        if part != "auto" and not (part.isascii() and part.isdigit() and int(part) > 0):
+            raise UserError(
+                f"--batch-size takes whole numbers from 1 on and auto, with commas, not {part!r}"
+            )
+        sizes.append(part if part == "auto" else int(part))
+    return tuple(dict.fromkeys(sizes))
 
 
 def _shape(
@@ -146,20 +185,18 @@ def _count_folders(data_dir: Path | None) -> int:
     return number
 
 
-Chosen = tuple[tuple["ModelSpec", ...], Callable[["ModelSpec"], Any], dict["ModelSpec", str]]
-
-
-def _from_names(models: list[str] | None, weights: str | None, **options: Any) -> Chosen:
+def _from_names(
+    models: list[str] | None, weights: str | None, **options: Any
+) -> tuple[ModelSpec, ...]:
     from bench.errors import UserError
-    from bench.run import build, identify
+    from bench.run import identify
     from senet import MODELS
 
     if not models:
         raise UserError(f"name a model to profile, or give --run; models: {', '.join(MODELS)}")
     if weights is not None and len(set(models)) > 1:
         raise UserError("--weights belongs to one model; profile the others by themselves")
-    specs = [identify(name, **_options_of(name, options)) for name in dict.fromkeys(models)]
-    return tuple(specs), lambda model: build(model, weights=weights), {}
+    return tuple(identify(name, **_options_of(name, options)) for name in dict.fromkeys(models))
 
 
 def _options_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -170,106 +207,134 @@ def _options_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key not in se_only}
 
 
-def _from_run(run: Path, models: list[str] | None, weights: str | None) -> Chosen:
+def _from_run(
+    run: Path, models: list[str] | None, weights: str | None
+) -> tuple[tuple[ModelSpec, ...], str, str]:
     from bench.errors import UserError
-    from bench.run import WEIGHTS, build, load_run
+    from bench.run import WEIGHTS, load_run
 
     if models or weights:
         raise UserError("--run brings its model and weights; give no model and no --weights")
     record = load_run(run)
     if not (run / WEIGHTS).is_file():
         raise UserError(f"{run} has no weights ({WEIGHTS}); was the run {record.status}?")
-    path = str(run / WEIGHTS)
-    return (
-        (record.spec.model,),
-        lambda model: build(model, weights=path),
-        {record.spec.model: record.id},
-    )
+    return (record.spec.model,), str(run / WEIGHTS), record.id
 
 
-def _measure(
-    spec: ProfileSpec,
-    build: Callable[[ModelSpec], Any],
-    run_ids: dict[ModelSpec, str],
-    out: Path,
-    tell: Callable[[Progress], None],
+def _measure(job: SittingJob, times: int) -> tuple[list[ProfileRecord], bool]:
+    """Return the records, and whether Ctrl-C cut them short."""
+    from bench.sitting import measure, repeat
+
+    records: list[ProfileRecord] = []
+    try:
+        with screen() as (tell, warn):
+            found = repeat(job, times, tell, warn) if times > 1 else measure(job, tell, warn)
+            records.extend(found)
+    except KeyboardInterrupt:
+        return records, True
+    return records, False
+
+
+def _show(
     records: list[ProfileRecord],
+    job: SittingJob,
+    as_json: bool,
+    price_per_hour: float | None,
+    reconcile: bool,
+    charts: bool,
 ) -> None:
-    """Measure row after row, keeping each as a record file and in ``records`` at once."""
-    from bench.cost import count
-    from bench.profile import profile as rows
-    from bench.record import write_record
+    from bench.report.profile_summary import cost_rows
 
-    for record in rows(spec, build=build, count=count, run_ids=run_ids, on_progress=tell):
-        write_record(out / f"{_file_name(record)}.json", record)
-        records.append(record)
-
-
-def _file_name(record: ProfileRecord) -> str:
-    device = record.environment.device.replace(":", "")
-    parts = (record.model.name, record.model.stem, device, record.precision, record.runtime)
-    return "-".join((*parts, record.mode, f"b{record.batch_size}", record.scenario, record.id))
-
-
-@contextlib.contextmanager
-def _screen() -> Iterator[Callable[[Progress], None]]:
-    """Show on stderr what is being measured, drawing between blocks only, never beside them."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
-    if console.is_terminal and not console.is_dumb_terminal:
-        with _live(console) as tell:
-            yield tell
-    else:
-        yield _plain()
-
-
-def _plain() -> Callable[[Progress], None]:
-    said: set[tuple[int, str, str]] = set()
-
-    def tell(progress: Progress) -> None:
-        line = (progress.group, progress.stage, progress.row)
-        if line not in said:
-            said.add(line)
-            at = f"{progress.group + 1}/{progress.num_groups}"
-            typer.echo(f"[{at}] {progress.stage} {progress.row}", err=True)
-
-    return tell
-
-
-@contextlib.contextmanager
-def _live(console: Any) -> Iterator[Callable[[Progress], None]]:
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=console, auto_refresh=False, transient=True) as bars:
-        task = bars.add_task("starting", total=1.0)
-
-        def tell(progress: Progress) -> None:
-            done = (progress.group + progress.fraction) / max(1, progress.num_groups)
-            what = f"{progress.stage} {progress.row}"
-            bars.update(task, completed=done, description=what, refresh=True)
-
-        yield tell
-
-
-def _show(records: list[ProfileRecord], out: Path, as_json: bool) -> None:
-    from rich.console import Console
-
-    from bench.report.profile_console import cost_table, footnotes, timing_table
-    from bench.report.profile_summary import summary
-
+    rows = cost_rows(records)
+    files = _draw(rows, Path(job.out)) if charts and records else []
     if as_json:
-        rows = [summary(record) for record in records]
-        details = [record.model_dump(mode="json") for record in records]
-        opt.print_json([{**row, "record": full} for row, full in zip(rows, details, strict=True)])
-        return
-    if not records:
-        return
+        opt.print_json(_as_json(rows, job, price_per_hour, reconcile))
+    elif records:
+        _print(rows, price_per_hour)
+        if reconcile:
+            _print_reconciliation(job)
+        for path in files:
+            typer.echo(f"chart: {path}")
+        typer.echo(f"{len(records)} records in {job.out}")
+
+
+def _draw(rows: list[CostRow], out: Path) -> list[Path]:
+    from bench.record import write_whole
+    from bench.report.charts import draw
+    from bench.report.profile_charts import plans
+
+    paths = []
+    for chart in draw(plans(rows)):
+        for ending, content in (("png", chart.png), ("svg", chart.svg)):
+            paths.append(out / f"{chart.name}.{ending}")
+            write_whole(paths[-1], content)
+    return paths
+
+
+def _as_json(
+    rows: list[CostRow], job: SittingJob, price_per_hour: float | None, reconcile: bool
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from bench.report.profile_console import base_rows, speed
+    from bench.report.profile_summary import strict, summary
+    from bench.report.se_tax import taxes, twins
+
+    bases = base_rows(rows)
+    listed = []
+    for row in rows:
+        base = bases.get(row.key)
+        found = speed(row, base) if base and base is not row else None
+        listed.append(
+            summary(row, price_per_hour)
+            | {
+                "speed_over_base": asdict(found) if found else None,
+                "base": f"{base.model.name} {base.first.runtime}" if base else None,
+                "records": [profile.record.model_dump(mode="json") for profile in row.profiles],
+            }
+        )
+    se_tax = {
+        model.name: [asdict(tax) for tax in taxes(rows, model, twin)] for model, twin in twins(rows)
+    }
+    found_counts = _reconciled(job) if reconcile else {}
+    counts = {name: [c.model_dump() for c in counters] for name, counters in found_counts.items()}
+    found_all = {"rows": listed, "se_tax": se_tax, "reconciliation": counts}
+    return {key: strict(value) for key, value in found_all.items()}
+
+
+def _print(rows: list[CostRow], price_per_hour: float | None) -> None:
+    from rich.console import Console
+
+    from bench.report import profile_console as tables
+
     console = Console(highlight=False)
-    console.print(cost_table(records))
-    console.print(timing_table(records))
-    for note in footnotes(records):
+    console.print(tables.cost_table(rows))
+    console.print(tables.timing_table(rows))
+    for note in tables.footnotes(rows):
         console.print(note, style="dim", markup=False)
-    console.print(f"{len(records)} records in {out}", markup=False)
+    use = tables.machine_table(rows, price_per_hour)
+    if use:
+        console.print()
+        console.print(use)
+    for table in tables.tax_tables(rows):
+        console.print(table)
+
+
+def _reconciled(job: SittingJob) -> dict[str, Any]:
+    """Return every counter's total for each model, taken apart."""
+    from bench.reconcile import reconcile
+    from bench.run import build
+
+    return {
+        f"{model.name}, {model.stem} stem": reconcile(build(model), model.image_size)
+        for model in job.spec.models
+    }
+
+
+def _print_reconciliation(job: SittingJob) -> None:
+    from rich.console import Console
+
+    from bench.report.profile_console import reconciliation_table
+
+    for name, counters in _reconciled(job).items():
+        Console(highlight=False).print(reconciliation_table(name, counters))

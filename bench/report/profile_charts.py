@@ -78,7 +78,7 @@ def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
                 zorder=3,
             )
         axes.set_xlim(low, high)
-        axes.set_ylim(min(y for _, y in points) / 3, peak * 2.5)
+        axes.set_ylim(min(y for _, y in points) / 3, max(peak, *(y for _, y in points)) * 2.5)
         axes.set(xlabel="FLOP a byte moved, nothing fused", ylabel="FLOP/s")
         axes.set_title(escape.chart_title(title))
         settle(figure)

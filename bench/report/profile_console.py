@@ -24,8 +24,8 @@ def cost_table(rows: Sequence[CostRow]) -> Table:
     """Return what each model costs whatever the device: one image, no clock."""
     table = _table("Without a clock, one image")
     for heading in ("model", "stem"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("px", "params M", "MACs M", "operators", "activations M", "MB moved"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("px", "params M", "MACs M", "operators", "activ. M", "MB moved"):
         table.add_column(heading, justify="right", no_wrap=True)
     for model, row in {row.model: row for row in rows}.items():
         cost = row.first.cost
@@ -49,12 +49,11 @@ def timing_table(rows: Sequence[CostRow]) -> Table:
     facets = _varying(lines)
     bases = base_rows(rows)
     table = _table(_title(lines[0], facets))
-    table.add_column("model", no_wrap=True)
-    for name in facets:
-        table.add_column(name.replace("_", " "), no_wrap=True)
+    for name in ("model", *facets):
+        table.add_column(name.replace("_", " "), overflow="fold")
     for heading in ("batch", "img/s", "ms p50/p90/p99", "× base"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("see", overflow="fold")
     marks = _marks(rows)
     for row, line in zip(rows, lines, strict=True):
         timed = (
@@ -79,7 +78,7 @@ def machine_table(rows: Sequence[CostRow], price_per_hour: float | None = None) 
     columns = [column for column in _USE if any(line[column[1]] is not None for line in lines)]
     table = _table("Use of the machine")
     for name in ("model", *facets):
-        table.add_column(name.replace("_", " "), no_wrap=True)
+        table.add_column(name.replace("_", " "), overflow="fold")
     for heading in ("batch", *(column[0] for column in columns)):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
@@ -115,7 +114,7 @@ def tax_tables(rows: Sequence[CostRow]) -> list[Table]:
 def _tax_table(rows: Sequence[CostRow], model: Any, twin: Any) -> Table:
     table = _table(f"What SE costs: {model.name} beside {twin.name}, {model.stem} stem")
     for heading in ("", ""):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for heading in (twin.name, model.name, "SE / plain (95 %)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for tax in se_tax.taxes(rows, model, twin):
@@ -128,7 +127,7 @@ def _tax_table(rows: Sequence[CostRow], model: Any, twin: Any) -> Table:
 def reconciliation_table(name: str, counters: Iterable[Any]) -> Table:
     """Return each counter's total for one image (`bench.reconcile`), taken apart."""
     table = _table(f"How counters differ: {name}, one image")
-    table.add_column("counter", no_wrap=True)
+    table.add_column("counter", overflow="fold")
     table.add_column("total", justify="right", no_wrap=True)
     table.add_column("is the sum of", overflow="fold")
     for counter in counters:

@@ -17,9 +17,11 @@ TRAIN_FACTOR = 3
 
 
 def cost_rows(records: Sequence[ProfileRecord]) -> list[CostRow]:
-    """Return the records as rows, those that repeat each other in other processes together."""
+    """Return the records as rows in their order, those that repeat each other in one row."""
     loaded = tuple(LoadedProfile(record, "") for record in records)
-    return list(study(Loaded((), loaded, (), ())).costs)
+    order = {record.id: place for place, record in enumerate(records)}
+    rows = study(Loaded((), loaded, (), ())).costs
+    return sorted(rows, key=lambda row: min(order[p.record.id] for p in row.profiles))
 
 
 def blocks(record: ProfileRecord) -> dict[int, list[float]]:

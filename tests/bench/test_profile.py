@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench import profile as sitting
-from bench import runtime
-from bench.profile import profile
+from bench import candidate, noise, roofline, runtime, workload
+from bench.profile import check, groups, is_complete, profile
 from bench.record import CostFacts, from_json, to_json
 from bench.spec import ModelSpec, ProfileSpec, TimingSpec
 
@@ -15,6 +14,15 @@ QUICK = TimingSpec(
 )
 PLAIN = ModelSpec(name="plain", num_classes=4, image_size=8)
 WIDE = ModelSpec(name="wide", num_classes=4, image_size=8)
+
+
+@pytest.fixture(autouse=True)
+def small_machine(monkeypatch):
+    """Measure the machine's ceilings by small work: these tests are not about them."""
+    monkeypatch.setitem(roofline.MATMUL_SIZES, "cpu", (64,))
+    monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 1 << 20)
+    monkeypatch.setattr(roofline, "BLOCK_S", 1e-4)
+    monkeypatch.setattr(noise, "GLANCE_S", 0.0)
 
 
 def network(model, seed=0):
@@ -35,7 +43,7 @@ def count(model, image_size):
 
 
 def run(**changes):
-    given = {"models": (PLAIN,), "batch_sizes": (1,), "timing": QUICK} | changes
+    given = {"models": (PLAIN,), "batch_sizes": (4,), "timing": QUICK, "memory": False} | changes
     return list(profile(ProfileSpec(**given), build=network, count=count))
 
 
@@ -51,7 +59,7 @@ def test_every_combination_is_a_record():
 
 def test_a_record_survives_its_file():
     """JSON and back gives the same record, with cost, raw blocks and parity."""
-    record = run()[0]
+    record = run(modes=("infer",))[0]
     assert from_json(to_json(record)) == record
     assert record.cost.macs == 11
     assert record.timing is not None
@@ -71,7 +79,7 @@ def test_rows_of_a_group_share_their_rounds():
 
 def test_the_model_is_not_changed_by_profiling_it():
     """Weights stay in fp32 and in place while bf16 and channels-last sessions are made."""
-    model = sitting.candidate(PLAIN, network, count, None)
+    model = candidate.candidate(PLAIN, network, count, None)
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     for name in ("eager", "channels_last"):
         runtime.RUNTIMES[name](model.network, torch.zeros(1, 3, 8, 8), "cpu", "bf16")
@@ -134,32 +142,23 @@ def test_memory_that_does_not_suffice_is_a_row(monkeypatch):
     ]
 
 
-def test_inputs_rotate():
-    """Several buffers are used in turn, so that no call finds its input cached."""
-    seen = []
-    work = sitting.rotate(seen.append, sitting.buffers(1, 8, seed=0))
-    for _ in range(8):
-        work()
-    assert len({id(images) for images in seen}) == 4
-
-
 def test_an_untrained_deep_network_has_logits_of_ordinary_size():
     """BatchNorm statistics are set from a batch, so that activations do not grow with depth."""
     network = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in "ab"))
     with torch.no_grad():
         network[0][0].weight *= 1000
-    sitting.calibrate_norms(network, 8)
+    candidate.settle_untrained(network, 8)
     with torch.no_grad():
-        assert network(sitting.random_images(16, 8, seed=0)).std() < 2
+        assert network(workload.random_images(16, 8, seed=0)).std() < 2
     assert not network.training
 
 
 def test_trained_statistics_are_kept():
     """A network whose BatchNorms have seen data is profiled as it is."""
     trained = network(PLAIN)
-    trained(sitting.random_images(4, 8, seed=1))
+    trained(workload.random_images(4, 8, seed=1))
     before = trained[1].running_mean.clone()
-    found = sitting.candidate(PLAIN, lambda spec: trained, count, "run-1")
+    found = candidate.candidate(PLAIN, lambda spec: trained, count, "run-1")
     assert torch.equal(found.network[1].running_mean, before)
 
 
@@ -167,3 +166,98 @@ def test_unknown_runtimes_are_refused_before_anything_is_built():
     """The error lists the known ones."""
     with pytest.raises(ValueError, match="unknown runtime 'fast'; choose from: eager"):
         list(profile(ProfileSpec(models=(PLAIN,), runtimes=("fast",)), build=None, count=None))
+
+
+def test_mps_with_fallback_to_the_cpu_is_refused(monkeypatch):
+    """What would run on the CPU must not be timed as mps."""
+    monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    with pytest.raises(ValueError, match="PYTORCH_ENABLE_MPS_FALLBACK is set"):
+        check(ProfileSpec(models=(PLAIN,), device="mps"))
+    check(ProfileSpec(models=(PLAIN,), device="cpu"))
+
+
+def test_training_is_timed_with_its_parts():
+    """A training row has a gradient parity of 0 in eager fp32 and three positive parts."""
+    (record,) = run(modes=("train",))
+    assert record.status == "ok"
+    assert record.parity is not None
+    assert (record.parity.of, record.parity.error) == ("gradients", 0.0)
+    assert record.split is not None
+    assert len(record.split.forward_s) == len(record.split.update_s) >= 3
+    assert min(record.split.forward_s + record.split.backward_s + record.split.update_s) > 0
+
+
+def test_a_runtime_that_does_not_train_says_which_do():
+    """Frozen weights cannot learn: unsupported, with the runtimes that can."""
+    (record,) = run(modes=("train",), runtimes=("compile_frozen",))
+    assert record.status == "unsupported"
+    assert "runtimes that do: eager, channels_last, compile" in str(record.reason)
+
+
+def test_every_timed_row_knows_its_machine_and_its_noise():
+    """Ceilings, shares of other work, and why there is no energy, are in the row."""
+    (record,) = run()
+    assert record.machine is not None
+    assert record.machine.matmul_flops["fp32"] > 0
+    assert record.machine.copy_bytes_per_s > 0
+    assert record.noise is not None
+    assert 0 <= (record.noise.other_cpu_share or 0.0) <= 1
+    assert record.energy is not None
+    assert (record.energy.joules is None) == (record.energy.reason is not None)
+
+
+def test_the_largest_eager_batch_has_its_time_broken_down():
+    """Kinds of operators of the largest batch only, in inference only."""
+    small, large = run(batch_sizes=(2, 4))
+    assert small.breakdown is None
+    assert large.breakdown is not None
+    kinds = {kind for stage in large.breakdown.seconds.values() for kind in stage}
+    assert {"conv", "norm", "activation", "pooling", "linear"} <= kinds
+
+
+def test_the_batch_size_auto_is_halved_until_all_models_fit(monkeypatch):
+    """The second model fits at 64 and below: both are timed at 64, and auto is remembered."""
+
+    class Server:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def ask(self, job):
+            too_large = job.model.name == "wide" and job.batch_size > 64
+            return "OutOfMemoryError: out of memory" if too_large else "unknown model"
+
+    monkeypatch.setattr("bench.profile.MemoryServer", Server)
+    records = run(models=(PLAIN, WIDE), batch_sizes=("auto",))
+    assert [(r.batch_size, r.wanted_batch_size) for r in records] == [(64, "auto"), (64, "auto")]
+
+
+def test_a_batch_that_a_fresh_process_has_no_memory_for_is_not_tried_here(monkeypatch):
+    """The process that may fail is asked first; the row says out_of_memory."""
+
+    class Server:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def ask(self, job):
+            return "the process was ended by signal -9"
+
+    monkeypatch.setattr("bench.profile.MemoryServer", Server)
+    (record,) = run(memory=True)
+    assert (record.status, record.timing) == ("out_of_memory", None)
+    assert "batch size 4 does not fit into the memory of cpu" in str(record.reason)
+
+
+def test_a_sitting_is_complete_when_every_row_is_there():
+    """Rows that could not run count with their reason; one row less is not complete."""
+    spec = ProfileSpec(models=(PLAIN,), runtimes=("eager", "cudagraph"), timing=QUICK, memory=False)
+    records = list(profile(spec, build=network, count=count))
+    assert len(groups(spec)) == 2
+    assert is_complete(spec, records)
+    for i in range(len(records)):
+        assert not is_complete(spec, records[:i] + records[i + 1 :])

@@ -10,7 +10,8 @@ import torch
 import senet
 from bench import device, runtime
 from bench.errors import UserError
-from bench.profile import calibrate_norms, compare
+from bench import parity
+from bench.candidate import settle_untrained
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None,
@@ -27,7 +28,7 @@ def needs(module):
 def model():
     torch.manual_seed(0)
     network = senet.build("se_resnet18", stem="imagenet", num_classes=10)
-    calibrate_norms(network, 32)
+    settle_untrained(network, 32)
     return network.eval()
 
 
@@ -41,7 +42,7 @@ def error_of(name, model, images, precision="fp32", where="cpu"):
     with torch.inference_mode():
         session = runtime.RUNTIMES[name](model, images, where, precision)
         logits = session.call(session.adapt(images)).float().cpu()
-        return compare(logits, model(images), 1.0).error
+        return parity.compare_logits(logits, model(images), precision).error
 
 
 @pytest.mark.parametrize(

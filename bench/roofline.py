@@ -1,0 +1,65 @@
+"""What the machine can do at most, measured: matrix products by precision, and copying memory.
+
+The ceilings of the roofline model (Williams, Waterman and Patterson, 2009): no network computes
+faster than the one or moves data faster than the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from bench import device as devices
+from bench import timing
+from bench.record import MachineFacts
+from bench.spec import Precision
+
+DTYPE = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+# Large enough for the best kernels to be at their best, small enough for a second in all.
+MATMUL_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192), "mps": (2048, 4096)}
+COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30, "mps": 1 << 28}
+BLOCK_S = 0.05
+NUM_BLOCKS = 5
+
+
+def measure(device: str, precisions: Iterable[Precision], clock: timing.Clock) -> MachineFacts:
+    """Return the best of a few blocks for each ceiling, in FLOP/s and bytes/s."""
+    able = [p for p in precisions if devices.precision_problem(device, p) is None]
+    return MachineFacts(
+        matmul_flops={precision: matmul_flops(device, precision, clock) for precision in able},
+        copy_bytes_per_s=copy_bytes_per_s(device, clock),
+    )
+
+
+def matmul_flops(device: str, precision: Precision, clock: timing.Clock) -> float:
+    """Return the FLOP/s of square matrix products, the best size; 2 FLOP a multiply-accumulate."""
+
+    def flops(size: int) -> float:
+        a, b = (torch.randn(size, size, device=device).to(DTYPE[precision]) for _ in range(2))
+        out = torch.empty_like(a)
+        return 2 * size**3 / best_call_s(lambda: torch.mm(a, b, out=out), clock)
+
+    with devices.computing_in(device, "tf32" if precision == "tf32" else "fp32"):
+        return max(flops(size) for size in MATMUL_SIZES[devices.kind(device)])
+
+
+def copy_bytes_per_s(device: str, clock: timing.Clock) -> float:
+    """Return the bytes a second, read and written, of copying a tensor too large for caches."""
+    size = COPY_BYTES[devices.kind(device)]
+    source = torch.ones(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * size / best_call_s(lambda: target.copy_(source), clock)
+
+
+def best_call_s(work: timing.Work, clock: timing.Clock) -> float:
+    """Return the shortest mean of a block's calls: a ceiling is what was reached once."""
+    work()
+    once = max(timing.time_block(work, 1, clock).seconds, 1e-9)
+    iters = max(1, round(BLOCK_S / once))
+    return min(timing.time_block(work, iters, clock).seconds / iters for _ in range(NUM_BLOCKS))

@@ -1,0 +1,82 @@
+"""Peak memory of a row's work, from fresh processes."""
+
+import pytest
+import torch
+
+from bench.memory import MemoryJob, MemoryServer, ran_out
+from bench.peak import watch_memory
+from bench.record import MemoryFacts
+from bench.spec import ModelSpec
+
+MiB = 2**20
+
+
+def job(name="resnet18", batch_size=1, **changes):
+    given = {"device": "cpu", "precision": "fp32", "runtime": "eager", "mode": "infer"}
+    model = ModelSpec(name=name, num_classes=10, image_size=32)
+    return MemoryJob(model=model, batch_size=batch_size, **(given | changes))
+
+
+@pytest.fixture(scope="module")
+def server():
+    with MemoryServer() as server:
+        yield server
+
+
+def test_the_weights_are_in_the_peak(server):
+    """ResNet-18 has 11.2 million parameters, 43 MiB, and the copy in its session as much again."""
+    facts = server.ask(job())
+    assert isinstance(facts, MemoryFacts), facts
+    assert 43 * MiB < facts.peak_bytes < 400 * MiB
+    assert facts.total_bytes > facts.peak_bytes
+    assert facts.method == "peak resident set"
+
+
+def test_each_answer_comes_from_a_fresh_process(server):
+    """After a batch of 256 the peak of a batch of 1 is the small one again."""
+    large, small = server.ask(job(batch_size=256)), server.ask(job(batch_size=1))
+    assert isinstance(large, MemoryFacts), large
+    assert isinstance(small, MemoryFacts), small
+    assert large.peak_bytes > small.peak_bytes + 10 * MiB
+
+
+def test_training_needs_gradients_and_momentum(server):
+    """Two more copies of the weights, 85 MiB, than inference on as many images."""
+    training, inference = server.ask(job(batch_size=4, mode="train")), server.ask(job(batch_size=4))
+    assert isinstance(training, MemoryFacts), training
+    assert isinstance(inference, MemoryFacts), inference
+    assert training.peak_bytes > inference.peak_bytes + 60 * MiB
+
+
+def test_a_batch_beyond_memory_is_said_to_be(server):
+    """Ten million images do not fit; the server answers and goes on answering."""
+    answer = server.ask(job(batch_size=10_000_000))
+    assert isinstance(answer, str)
+    assert ran_out(answer)
+    assert isinstance(server.ask(job()), MemoryFacts)
+
+
+def test_what_fails_is_told_in_one_line(server):
+    """A runtime that needs a GPU: the reason, and no memory problem."""
+    answer = server.ask(job(runtime="cudagraph"))
+    assert isinstance(answer, str)
+    assert "CUDA graphs need a CUDA GPU" in answer
+    assert not ran_out(answer)
+
+
+def test_a_process_that_the_system_killed_ran_out():
+    """Signal 9 is what the kernel ends the largest process with."""
+    assert ran_out("the process was ended by signal -9")
+    assert not ran_out("ValueError: no such model")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_peak_of_a_gpu_is_the_allocators():
+    """A tensor of 64 MiB that is gone again is in the peak."""
+    with watch_memory("cuda:0") as peak:
+        tensor = torch.empty(64 * MiB, dtype=torch.uint8, device="cuda:0")
+        del tensor
+    allocated, reserved, method = peak()
+    assert 64 * MiB <= allocated <= reserved
+    assert method == "CUDA allocator's peak"

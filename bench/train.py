@@ -151,7 +151,7 @@ def _close_epoch(training: Training, recipe: Recipe, group: Group, num_steps: in
 
 def _share_statistics(training: Training, group: Group) -> None:
     """Give every process the first one's BatchNorm statistics, as a checkpoint holds them."""
-    modules = {training.model, training.result}
+    modules = dict.fromkeys((training.model, training.result))  # the same order everywhere
     distributed.copy_from_first(group, [buffer for m in modules for buffer in m.buffers()])
 
 

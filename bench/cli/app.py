@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from bench import __version__
+from bench.cli.compare import compare
 from bench.cli.doctor import doctor
 from bench.cli.evaluate import evaluate
 from bench.cli.listing import datasets, models, recipes
@@ -58,7 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (run, train, evaluate, profile, report, models, datasets, recipes, doctor):
+for _command in (run, train, evaluate, profile, report, compare, models, datasets, recipes, doctor):
     app.command()(_command)
 
 

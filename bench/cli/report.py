@@ -27,6 +27,10 @@ def report(
         float | None,
         typer.Option(help="Price of an hour of the profiled machine: adds the cost of images."),
     ] = None,
+    readme: Annotated[
+        Path | None,
+        typer.Option(help="Also fill the marked places of this README with the main table."),
+    ] = None,
 ) -> None:
     """Render records into report.md, results.csv and charts.
 
@@ -36,6 +40,7 @@ def report(
 
     from bench.errors import UserError
     from bench.report.console import summary
+    from bench.report.readme import fill
     from bench.report.write import render
 
     if price_per_hour is not None and not 0 < price_per_hour < float("inf"):
@@ -45,6 +50,8 @@ def report(
         here = " or ".join(str(folder) for folder in DEFAULT_FOLDERS)
         raise UserError(f"no folder {here} here; name the folder that holds the records")
     rendered = render(places, out, force, price_per_hour)
+    if readme is not None:
+        fill(readme, places, out / "report.md")
     console = Console()
     console.print(summary(rendered.study))
     aside = rendered.set_aside

@@ -26,8 +26,8 @@ def fill(readme: Path, folders: list[Path], link: Path | None = None) -> None:
     if link is not None:
         results += f"\n\nFrom [{link.as_posix()}]({link.as_posix()}), which has the rest."
     text = replace(readme.read_text(encoding="utf-8"), "results", results, readme)
-    text = replace(text, "main-columns", _definitions(MAIN_COLUMNS), readme)
-    text = replace(text, "columns", _definitions(COLUMNS), readme)
+    text = replace(text, "main-columns", definitions(MAIN_COLUMNS), readme)
+    text = replace(text, "columns", definitions(COLUMNS), readme)
     write_whole(readme, text.encode())
 
 
@@ -40,5 +40,6 @@ def replace(text: str, name: str, content: str, readme: Path) -> str:
     return f"{text[: found.start()]}{begin}\n{content}\n{end}{text[found.end() :]}"
 
 
-def _definitions(columns: dict[str, str]) -> str:
+def definitions(columns: dict[str, str]) -> str:
+    """Return a table of columns and what they mean."""
     return render([table(("column", "definition"), list(columns.items()))]).rstrip()

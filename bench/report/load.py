@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.record import ProfileRecord, RunRecord, read_record
+from bench.report.plausible import contradiction
 from bench.report.predictions import Predictions, read_predictions
 
 # No record comes near this; a trace of a profiler, which is JSON too, easily does.
@@ -106,7 +107,10 @@ def _read_one(
     except (OSError, ValueError, RecursionError) as error:
         aside.append(SetAside(where, _one_line(error)))
         return
-    if isinstance(record, ProfileRecord):
+    problem = None if record.status == "diverged" else contradiction(record)
+    if problem:
+        aside.append(SetAside(where, f"contradicts itself: {problem}"))
+    elif isinstance(record, ProfileRecord):
         profiles.append(LoadedProfile(record, where))
     elif record.status == "diverged":
         aside.append(SetAside(where, f"diverged: {record.reason or 'no reason recorded'}"))

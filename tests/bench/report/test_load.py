@@ -50,6 +50,50 @@ def test_damaged_and_foreign_files_are_named_and_the_rest_is_kept(tmp_path):
     assert all("\n" not in reason for reason in found.values())
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"test": {"top1_correct": 2000}}, "2000 right at first"),
+        ({"test": {"num_images": 0}}, "of 0 test images"),
+        ({"test": {"top1": 0.99}}, "top1 0.99 is not 800 of 1000"),
+        ({"test": None}, "finished without a test accuracy"),
+        ({"params": 0}, "params is 0"),
+    ],
+)
+def test_a_run_that_contradicts_itself_is_set_aside(tmp_path, changes, why):
+    """Well-formed JSON with impossible numbers is named, not averaged."""
+    make.write_run(tmp_path / "good")
+    path = make.write_run(tmp_path / "bad", seed=1)
+    record = json.loads(path.read_text())
+    for key, value in changes.items():
+        record[key] = record[key] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(record))
+    loaded = load([tmp_path])
+    assert len(loaded.runs) == 1
+    assert why in reasons(loaded)["run.json"]
+
+
+def test_a_profile_that_contradicts_itself_is_set_aside(tmp_path):
+    """A block without a call, FLOPs that are not twice the MACs, or no timing at all."""
+    timing = make.profile_record().timing
+    spoilt = {
+        "a": {"timing": timing.model_copy(update={"block_iters": (0,) * 20})},
+        "b": {"timing": timing.model_copy(update={"block_s": timing.block_s[:-1]})},
+        "c": {"cost": make.profile_record().cost.model_copy(update={"flops": 1})},
+        "d": {"timing": None},
+        "e": {"batch_size": 0},
+    }
+    make.write_run(tmp_path / "good")
+    for name, changes in spoilt.items():
+        make.write_profile(
+            tmp_path, make.profile_record().model_copy(update={"id": name} | changes)
+        )
+    loaded = load([tmp_path])
+    assert loaded.profiles == ()
+    assert all(r.startswith("contradicts itself: ") for r in reasons(loaded).values())
+    assert len(loaded.set_aside) == 5
+
+
 def test_a_diverged_run_never_counts(tmp_path):
     """Its reason is shown and it is not among the runs."""
     make.write_run(tmp_path / "good")

@@ -23,6 +23,7 @@ from bench.profile import Progress, profile
 from bench.record import ProfileRecord, read_record, write_record
 from bench.run import build
 from bench.spec import Frozen, ModelSpec, ProfileSpec
+from senet import ModelError
 
 Tell = Callable[[Progress], None]
 Warn = Callable[[str], None]
@@ -96,11 +97,11 @@ def _in_fresh_process(
             record = _told(json.loads(line), prefix, tell, warn)
             if record is not None:
                 yield record
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        status = process.wait()
-    if status != 0:
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if status := process.wait():
         raise UserError(f"{prefix}the process that measures ended with status {status}")
 
 
@@ -137,7 +138,7 @@ def main() -> int:
     try:
         for _, path in _measure(job, tell, lambda warning: say(warning=warning)):
             say(record=str(path))
-    except UserError as error:
+    except (UserError, ModelError) as error:
         say(error=str(error))
     except KeyboardInterrupt:
         return 130

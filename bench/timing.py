@@ -194,7 +194,8 @@ def plan_offline(call_s: float, overhead: float, spec: TimingSpec) -> Plan:
     Where a block is many calls, one more call before it is not timed: it meets the caches and the
     threads as the subject before it has left them.
     """
-    wanted = max(spec.block_s, overhead / spec.sync_share)
+    block_s = min(spec.block_s, spec.max_s / spec.min_blocks)
+    wanted = max(block_s, overhead / spec.sync_share)
     iters = min(MAX_ITERS, math.ceil(wanted / call_s)) if call_s > 0 else 1
     return Plan(iters, 1, int(iters > 1), spec.min_blocks, 100 * spec.min_blocks, spec.max_s)
 

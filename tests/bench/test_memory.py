@@ -71,7 +71,6 @@ def test_a_process_that_the_system_killed_ran_out():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_peak_of_a_gpu_is_the_allocators():
     """A tensor of 64 MiB that is gone again is in the peak."""
     with watch_memory("cuda:0") as peak:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import candidate, noise, roofline, runtime, workload
+from bench import breakdown, candidate, noise, roofline, runtime, workload
 from bench.profile import check, groups, is_complete, profile
 from bench.record import CostFacts, from_json, to_json
 from bench.spec import ModelSpec, ProfileSpec, TimingSpec
@@ -23,6 +23,8 @@ def small_machine(monkeypatch):
     monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 1 << 20)
     monkeypatch.setattr(roofline, "BLOCK_S", 1e-4)
     monkeypatch.setattr(noise, "GLANCE_S", 0.0)
+    monkeypatch.setattr(breakdown, "BUDGET_S", 0.0)
+    monkeypatch.setattr(workload, "SPLIT_S", 0.0)
 
 
 def network(model, seed=0):

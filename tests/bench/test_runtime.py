@@ -8,10 +8,9 @@ import pytest
 import torch
 
 import senet
-from bench import device, runtime
-from bench.errors import UserError
-from bench import parity
+from bench import device, parity, runtime
 from bench.candidate import settle_untrained
+from bench.errors import UserError
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None,
@@ -131,7 +130,6 @@ def test_many_models_and_shapes_are_compiled_and_none_runs_eager(images):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ["eager", "channels_last", "compile", "cudagraph"])
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("fp32", 1e-4), ("tf32", 1e-2), ("bf16", 0.1), ("fp16", 1e-2)]
@@ -145,7 +143,6 @@ def test_logits_on_a_gpu(name, precision, tolerance, model, images):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_cuda_graph_reads_each_new_input(model, images):
     """Two different inputs give two different logits from one recorded graph."""
     session = runtime.cudagraph(model, images, "cuda:0", "fp32")

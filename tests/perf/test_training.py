@@ -1,0 +1,210 @@
+"""The fast engine beside the plain loop, in one run: CIFAR-sized images, batches of 128.
+
+Steps are timed from one to the next while an epoch goes on, so that making the batches counts and
+starting the loader's workers does not, as in a long epoch. The first step of an epoch is left out.
+Where benchmarks are run as tests, a tiny model takes the steps and nothing is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+
+import senet
+from bench import baseline, data, train, trial
+from bench import device as devices
+from bench.data import Normalization, Split
+from bench.spec import Precision, Recipe
+from bench.step import Setting, memory_format, place
+from tests.conftest import build_tiny
+
+CIFAR = Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+STANDARD = Recipe(name="standard", epochs=1, batch_size=128, crop_padding=4, flip=True)
+STEPS_OF_A_LONG_RUN = 400  # of these models on a CPU: too few to be worth compiling
+OVERHEAD = 0.02  # of an epoch of ResNet-50
+
+
+@dataclass(frozen=True)
+class Work:
+    """A model to train for a few steps on images of noise."""
+
+    build: Callable[[], nn.Module]
+    images: Split
+    recipe: Recipe
+    device: str = "cpu"
+    precision: Precision = "fp32"
+
+
+def work(benchmark: BenchmarkFixture, name: str, stem: str, num_steps: int, **where: Any) -> Work:
+    batch_size = 4 if benchmark.disabled else STANDARD.batch_size
+    num_images = num_steps * batch_size
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (num_images, 3, 32, 32), dtype=torch.uint8, generator=random)
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return build_tiny(stem=stem, num_classes=10) if benchmark.disabled else named()
+
+    def named() -> nn.Module:
+        return senet.build(name, stem=stem, num_classes=10)  # type: ignore[arg-type]  # a literal
+
+    recipe = STANDARD.changed(batch_size=batch_size)
+    return Work(build, Split(pixels, torch.arange(num_images) % 10), recipe, **where)
+
+
+class Intervals:
+    """Seconds from step to step, the device waited for at each."""
+
+    def __init__(self, device: str) -> None:
+        self.synchronize = devices.synchronizer(device)
+        self.times: list[float] = []
+
+    def __call__(self) -> None:
+        self.synchronize()
+        self.times.append(perf_counter())
+
+    def median(self) -> float:
+        return median(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+
+
+def plain_step_s(work: Work) -> float:
+    training = baseline.start(work.build().to(work.device), work.recipe, work.device)
+    intervals = Intervals(work.device)
+    epochs = baseline.fit(
+        training, work.images, work.recipe, CIFAR, seed=0, device=work.device, on_step=intervals
+    )
+    assert [epoch.num_images for epoch in epochs] == [len(work.images)]
+    return intervals.median()
+
+
+def fast_step_s(work: Work, runtime: str) -> float:
+    setting = Setting(work.device, work.precision, runtime)
+    model = place(work.build(), work.device, runtime)
+    training = trial.start(model, work.recipe, setting)
+    split = data.place(work.images, work.device, work.recipe.crop_padding, memory_format(runtime))
+    intervals = Intervals(work.device)
+
+    def batches(epoch: int, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        plan = data.plan_epoch(len(split), work.recipe, 0, epoch)
+        return data.train_batches(split, plan, work.recipe, CIFAR, step)
+
+    with devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device):
+        epochs = train.fit(
+            training, batches, work.recipe, setting, num_images=len(split), on_step=intervals
+        )
+        assert [epoch.num_images for epoch in epochs] == [len(split)]
+    return intervals.median()
+
+
+def chosen_runtime(work: Work, num_steps: int) -> str:
+    given = trial.Work(
+        work.build().to(work.device),
+        work.recipe,
+        work.recipe.batch_size,
+        image_size=32,
+        num_classes=10,
+        device=work.device,
+        precision=work.precision,
+    )
+    with devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device):
+        return trial.choose(given, num_steps)[0]
+
+
+def compare(benchmark: BenchmarkFixture, work: Work, runtime: str) -> float:
+    """Return how many times as fast the engine is; both are named in the saved figures."""
+    devices.prepare(work.device)
+    plain = plain_step_s(work)
+    fast = benchmark.pedantic(fast_step_s, [work, runtime])
+    images = work.recipe.batch_size
+    benchmark.extra_info.update(
+        runtime=runtime,
+        fast_img_per_s=images / fast,
+        plain_img_per_s=images / plain,
+        ratio=plain / fast,
+    )
+    return plain / fast
+
+
+def test_se_resnet50_with_the_cifar_stem_trains_twice_as_fast(
+    benchmark: BenchmarkFixture,
+) -> None:
+    """Compiled, at batch 128 on the CPU, against the plain loop."""
+    given = work(benchmark, "se_resnet50", "cifar", num_steps=4)
+    ratio = compare(benchmark, given, "eager" if benchmark.disabled else "compile")
+    if not benchmark.disabled:
+        assert ratio >= 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("resnet50", "imagenet"), ("resnet101", "imagenet"), ("resnet50", "cifar")],
+)
+def test_no_other_model_trains_slower(benchmark: BenchmarkFixture, name: str, stem: str) -> None:
+    """In the runtime that ``auto`` chooses for a run too short to compile."""
+    given = work(benchmark, name, stem, num_steps=4 if stem == "cifar" else 12)
+    chosen = "eager" if benchmark.disabled else chosen_runtime(given, STEPS_OF_A_LONG_RUN)
+    ratio = compare(benchmark, given, chosen)
+    if not benchmark.disabled:
+        assert ratio >= 1.0
+
+
+class Trivial(nn.Module):
+    """Next to nothing to compute: (B, 3, 32, 32) -> (B, 10), with a BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.classify = nn.BatchNorm2d(3), nn.Linear(3, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classify(self.norm(images[:, :, ::8, ::8]).mean((2, 3)))
+        return logits
+
+
+def bare_step_s(work: Work, num_steps: int) -> float:
+    """Time forward, backward and update on one batch that is there already."""
+    model = work.build().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    images, labels = torch.randn(work.recipe.batch_size, 3, 32, 32), work.images.labels
+    intervals = Intervals(work.device)
+    for _ in range(num_steps):
+        nn.functional.cross_entropy(model(images), labels[: len(images)]).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        intervals()
+    return intervals.median()
+
+
+def test_the_engine_adds_little_to_the_bare_step(benchmark: BenchmarkFixture) -> None:
+    """What it adds to a trivial model's step is within 2 % of a step of ResNet-50."""
+    resnet50 = work(benchmark, "resnet50", "imagenet", num_steps=6)
+    many = work(benchmark, "resnet50", "imagenet", num_steps=100)
+    trivial = Work(Trivial, many.images, many.recipe)
+    devices.prepare("cpu")
+    added = benchmark.pedantic(fast_step_s, [trivial, "channels_last"]) - bare_step_s(trivial, 100)
+    share = added / bare_step_s(resnet50, 6)
+    benchmark.extra_info.update(added_ms=1e3 * added, share=share)
+    if not benchmark.disabled:
+        assert share <= OVERHEAD
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("se_resnet50", "cifar"), ("resnet50", "imagenet"), ("resnet101", "imagenet")],
+)
+def test_each_model_of_the_comparison_trains_three_times_as_fast_on_a_gpu(
+    benchmark: BenchmarkFixture, name: str, stem: str
+) -> None:
+    """In bf16, in the runtime that ``auto`` chooses for 100 epochs, against the plain loop."""
+    given = work(benchmark, name, stem, num_steps=40, device="cuda:0", precision="bf16")
+    ratio = compare(benchmark, given, chosen_runtime(given, 39_100))
+    if not benchmark.disabled:
+        assert ratio >= 3.0

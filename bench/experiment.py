@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -44,13 +44,15 @@ class ModelEntry(Frozen):
 
 
 class ProfileEntry(Frozen):
-    """What is profiled of each model."""
+    """What is profiled of each model; see `ProfileSpec` for the fields."""
 
     precisions: tuple[Precision, ...] = ("fp32",)
     runtimes: tuple[str, ...] = ("eager",)
-    batch_sizes: tuple[PositiveInt, ...] = (1, 64)
+    batch_sizes: tuple[PositiveInt | Literal["auto"], ...] = (1, 64)
     modes: tuple[Mode, ...] = ("infer",)
     timing: TimingSpec = TimingSpec()
+    memory: bool = True
+    breakdown: bool = True
 
 
 class Experiment(Frozen):

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Protocol
 
 import torch
+import torch._dynamo.exc
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -133,7 +134,7 @@ def ready_step(training: Training, recipe: Recipe, setting: Setting, example: Ba
         fast = eager
         if runtime.compiled:
             fast = whole(parts(training, recipe, setting, compiled(model)), training, setting.mark)
-            fast(*example)
+            _compile(fast, example, setting)
         if runtime.captured:
             fast = captured(fast, example, setting.device)
         devices.synchronizer(setting.device)()
@@ -144,6 +145,19 @@ def ready_step(training: Training, recipe: Recipe, setting: Setting, example: Ba
         (fast if images.shape == shape else eager)(images, labels, weight)
 
     return take_step
+
+
+def _compile(step: Step, example: Batch, setting: Setting) -> None:
+    """Take a step for the first time; UserError where Inductor cannot compile for the device."""
+    try:
+        step(*example)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        cause = getattr(error, "inner_exception", error)  # what Inductor raised, if it was that
+        reason = str(cause).strip().partition("\n")[0]
+        raise UserError(
+            f"runtime {setting.runtime} cannot compile for {setting.device}: {reason};"
+            " choose another runtime"
+        ) from error
 
 
 def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:

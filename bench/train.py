@@ -62,6 +62,7 @@ def fit(
     mean loss, or what is to be saved, is not finite.
     """
     num_steps = count_steps(num_images, recipe, setting.group.world_size)
+    training.model.train()
     take_step = ready_step(training, recipe, setting, _example(training, batches, setting))
     synchronize = devices.synchronizer(setting.device)
     while training.epoch < recipe.epochs:
@@ -96,7 +97,6 @@ def _example(training: Training, batches: Batches, setting: Setting) -> Batch | 
     runtime = RUNTIMES[setting.runtime]
     if not (runtime.compiled or runtime.captured):
         return None
-    training.model.train()
     return next(iter(batches(training.epoch, 0)))
 
 

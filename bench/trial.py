@@ -16,6 +16,7 @@ from torch import nn
 
 from bench import device as devices
 from bench import state, step
+from bench.errors import UserError
 from bench.record import RuntimeTrial
 from bench.spec import Precision, Recipe
 from bench.state import Training
@@ -109,7 +110,10 @@ def _tried(work: Work, runtime: str) -> tuple[str | None, float, float]:
     try:
         with torch.random.fork_rng(devices=[]):
             times = _measure(work, runtime)
-    except RuntimeError as error:  # no compiler, no memory: the other candidates remain
+    except (
+        RuntimeError,
+        UserError,
+    ) as error:  # no compiler, no memory: the other candidates remain
         lines = str(error).strip().splitlines()
         problem = lines[0] if lines else type(error).__name__
     devices.release_memory(work.device)

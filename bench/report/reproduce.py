@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from bench.report.escape import one_line
 from bench.report.study import Cell, CostRow
-from bench.spec import RECIPES, DataSpec, ModelSpec
+from bench.spec import RECIPES, DataSpec, ModelSpec, Recipe
 
 
 def train_command(cell: Cell) -> str:
@@ -17,17 +18,19 @@ def train_command(cell: Cell) -> str:
     options = [
         *_model(spec.model),
         *_data(spec.data, cell.dataset),
-        f"--recipe {_quoted(spec.recipe.name)}",
-        f"--epochs {spec.recipe.epochs}",
-        *_changed(cell),
+        *_recipe(spec.recipe),
         f"--device {_quoted(spec.device)}",
         *([f"--precision {spec.precision}"] if spec.precision != "fp32" else []),
         *([f"--runtime {_quoted(spec.runtime)}"] if spec.runtime != "eager" else []),
+        *([f"--engine {spec.engine}"] if spec.engine != "fast" else []),
+        *([f"--val-split {spec.val_split:g}"] if spec.val_split else []),
         *([f"--weights {_quoted(spec.weights)}"] if spec.weights else []),
         f"--seed {cell.seeds[0]}",
     ]
     others = ", ".join(str(seed) for seed in cell.seeds[1:])
-    command = f"senet-bench train {_quoted(spec.model.name)} {' '.join(options)}"
+    together = f"torchrun --nproc-per-node {spec.world_size} -m bench"
+    program = "senet-bench" if spec.world_size == 1 else together
+    command = f"{program} train {_quoted(spec.model.name)} {' '.join(options)}"
     return f"{command}  # and --seed {others}" if others else command
 
 
@@ -87,12 +90,16 @@ def _data(data: DataSpec, label: str) -> list[str]:
     return options
 
 
-def _changed(cell: Cell) -> list[str]:
-    """Return the options for what was changed in a named recipe."""
-    recipe, known = cell.recipe, RECIPES.get(cell.recipe.name)
-    options = []
-    if known is None or recipe.lr != known.lr:
-        options.append(f"--lr {recipe.lr:g}")
-    if known is None or recipe.batch_size != known.batch_size:
-        options.append(f"--batch-size {recipe.batch_size}")
-    return options
+def _recipe(recipe: Recipe) -> list[str]:
+    """Return the options for a recipe: the named one that it began as, and what was changed."""
+    base = next((name for name in RECIPES if recipe.name.split("-")[0] == name), "standard")
+    known = RECIPES[base].with_epochs(recipe.epochs).model_dump(exclude={"name"})
+    changed = {key: value for key, value in recipe if known.get(key, value) != value}
+    options = [f"--recipe {base}", f"--epochs {recipe.epochs}"]
+    return options + [
+        f"--set {_quoted(f'{key}={_set_value(value)}')}" for key, value in changed.items()
+    ]
+
+
+def _set_value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import pytest
@@ -101,6 +102,17 @@ def test_no_step_waits_for_the_gpu(runtime: str, precision: Any) -> None:
         take_step(*example)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_missing_compiler_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no working compiler found\nand much more")
+
+    broken = functools.partial(torch.compile, backend=backend)
+    monkeypatch.setattr(step, "compiled", broken)
+    expected = "runtime compile cannot compile for cpu: no working compiler found; choose"
+    with pytest.raises(UserError, match=expected):
+        step.ready_step(started(), RECIPE, Setting(runtime="compile"), batch())
 
 
 class Reads(TorchDispatchMode):

@@ -109,8 +109,7 @@ def _profile(
     subjects = {"models": tuple(run_ids), "device": device}
     spec = validated(ProfileSpec, experiment.profile.model_dump() | subjects)
     place = folder / spec.digest()
-    files = list(place.glob("*.json")) if place.is_dir() else []
-    found = [r for r in map(read_record, files) if isinstance(r, ProfileRecord)]
+    found = _profiles_in(place)
     if is_complete(spec, found):
         yield from found
         return
@@ -123,6 +122,19 @@ def _profile(
     ):
         write_record(place / f"{record.id}.json", record)
         yield record
+
+
+def _profiles_in(place: Path) -> list[ProfileRecord]:
+    """Return the profile records of a folder that can be read; the report names the others."""
+    found = []
+    for path in sorted(place.glob("*.json")) if place.is_dir() else []:
+        try:
+            record = read_record(path)
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, ProfileRecord):
+            found.append(record)
+    return found
 
 
 def as_event(progress: Progress) -> Event:

@@ -89,16 +89,22 @@ class Experiment(Frozen):
         label: str | None = None,
         epochs: int | None = None,
         seeds: tuple[int, ...] | None = None,
-        device: str | None = None,
+        **others: Any,
     ) -> Experiment:
-        """Return a validated copy with what is not None put in place."""
+        """Return a validated copy with what is not None put in place.
+
+        ``recipe`` names another one; ``lr`` and ``batch_size`` change it; the rest are fields.
+        """
+        name, lr = others.pop("recipe", None), others.pop("lr", None)
+        recipe = get_recipe(name) if name else self.recipe
+        batch_size = others.pop("batch_size", None)
         data = {"name": dataset, "data_dir": data_dir, "label": label}
         changes: dict[str, Any] = {
             "data": self.data.model_dump() | _given(data),
-            "recipe": self.recipe.changed(epochs=epochs),
+            "recipe": recipe.changed(epochs=epochs, lr=lr, batch_size=batch_size),
         }
         return validated(
-            Experiment, self.model_dump() | changes | _given({"seeds": seeds, "device": device})
+            Experiment, self.model_dump() | changes | _given({"seeds": seeds, **others})
         )
 
 

@@ -163,18 +163,22 @@ def _architecture(
     reduction: int | None,
     se_bias: bool | None,
 ) -> tuple[str, dict[str, Any]]:
-    """Return model and options as named, or else as the file says itself."""
-    options: dict[str, Any] = {
-        "stem": stem or "imagenet",
-        "reduction": reduction,
-        "se_bias": se_bias,
-    }
-    if model is not None:
-        return model, options
+    """Return model and options: as named, then as the file says itself, then the defaults.
+
+    UserError when the file says otherwise than what was named.
+    """
     own = None if run.is_pretrained_name(weights) else senet.read_architecture(weights)
-    if own is None:
+    if own is None and model is None:
         raise UserError(f"{weights} does not say which model it is for: give --model")
-    return own.name, {"stem": own.stem, "reduction": own.reduction, "se_bias": own.se_bias}
+    named = {"model": model, "stem": stem, "reduction": reduction, "se_bias": se_bias}
+    noted = {"model": own.name, **vars(own)} if own else {}
+    for option, value in named.items():
+        if own and value is not None and value != noted[option]:
+            flag = option.replace("_", "-")
+            raise UserError(f"{weights} holds {own}: --{flag} {value} does not fit it")
+    chosen = {key: noted.get(key) if value is None else value for key, value in named.items()}
+    name = str(chosen.pop("model"))
+    return name, chosen | {"stem": chosen["stem"] or "imagenet"}
 
 
 def _check_free(folder: Path) -> None:

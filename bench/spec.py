@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -54,10 +54,19 @@ def _known_keys(cls: type[BaseModel], error: ValidationError) -> str:
         return ""
     known: Any = cls
     for part in problem["loc"][:-1]:
+        if isinstance(part, int):  # an entry of a list: its type is known already
+            continue
         field = getattr(known, "model_fields", {}).get(part)
-        known = field.annotation if field is not None else None
+        known = _model_in(field.annotation) if field is not None else None
     names = getattr(known, "model_fields", {})
     return f"; known keys: {', '.join(names)}" if names else ""
+
+
+def _model_in(annotation: Any) -> Any:
+    """Return the model inside X | None and tuple[X, ...], or None when there is none."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def first_problem(error: ValidationError) -> str:

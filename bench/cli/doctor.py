@@ -13,7 +13,7 @@ EXTRAS = {
     "onnxruntime": ("runtime onnxruntime", "pip install 'senet-bench[onnx]'"),
     "openvino": ("runtime openvino", "pip install 'senet-bench[openvino]'"),
     "pyarrow": ("results.parquet", "pip install 'senet-bench[parquet]'"),
-    "pynvml": ("energy and clocks of NVIDIA GPUs", "pip install nvidia-ml-py"),
+    "pynvml": ("energy and clocks of NVIDIA GPUs", "pip install 'senet-bench[nvml]'"),
 }
 BUSY_SHARE = 0.2
 

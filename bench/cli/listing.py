@@ -60,14 +60,9 @@ def _row(model: ModelSpec) -> dict[str, Any]:
 
 def datasets(as_json: opt.AsJson = False) -> None:
     """List the data sets and what each of them needs."""
-    import inspect
+    from bench.data import DESCRIPTIONS
 
-    from bench.data import DATASETS
-
-    rows = [
-        {"dataset": name, "what": (inspect.getdoc(loader) or "").partition("\n")[0]}
-        for name, loader in DATASETS.items()
-    ]
+    rows = [{"dataset": name, "what": what} for name, what in DESCRIPTIONS.items()]
     if as_json:
         opt.print_json(rows)
     else:

@@ -23,7 +23,12 @@ def run(
     seeds: Annotated[
         str | None, typer.Option(help="Other seeds, e.g. 0,1,2; one run of each model for each.")
     ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Another recipe, at its own epochs.")] = None,
+    lr: opt.LearningRate = None,
+    batch_size: opt.BatchSize = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision of the training.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="Runtime of the training.")] = None,
     runs: Annotated[
         Path | None, typer.Option(help="Folder of the runs (default: runs/NAME).")
     ] = None,
@@ -43,7 +48,7 @@ def run(
 
       senet-bench run quickstart
 
-      senet-bench run matched --data-dir data --seeds 0,1,2
+      senet-bench run matched --seeds 0,1,2 --device cuda --precision bf16
 
       senet-bench run mine.toml --resume
     """
@@ -61,7 +66,12 @@ def run(
         label=data_label,
         epochs=epochs,
         seeds=opt.int_list("--seeds", seeds) if seeds else None,
+        recipe=recipe,
+        lr=lr,
+        batch_size=batch_size,
         device=device,
+        precision=precision,
+        runtime=runtime,
     )
     report = out or Path("reports") / experiment.name
     with screen() as emit:

@@ -28,6 +28,7 @@ from bench.spec import DataSpec
 
 __all__ = [
     "DATASETS",
+    "DESCRIPTIONS",
     "Dataset",
     "DeviceSplit",
     "EpochPlan",
@@ -45,6 +46,14 @@ __all__ = [
     "test_batches",
     "train_batches",
 ]
+
+# What a user is told of each; the keys are those of DATASETS.
+DESCRIPTIONS = {
+    "cifar10": "60,000 photographs of 10 classes, 32×32; downloaded once (170 MB), MD5 verified",
+    "cifar100": "60,000 photographs, 32×32; 100 classes, or 20 with --labels coarse; 169 MB",
+    "folder": "your images: train/<class>/* and test/<class>/* in --data-dir, any --image-size",
+    "shapes": "6,000 drawn images of 10 shapes, 32×32; embedded: nothing to fetch",
+}
 
 Loader = Callable[[DataSpec, Progress | None], Dataset]
 

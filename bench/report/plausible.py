@@ -6,7 +6,6 @@ import math
 
 from bench.record import Accuracy, ProfileRecord, RunRecord
 
-
 # No clock resolves less and no block lasts longer than a month.
 SHORTEST_S, LONGEST_S = 1e-12, 2.7e6
 

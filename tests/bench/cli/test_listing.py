@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import senet
 from bench.cli.app import app
+from bench.data import DATASETS
 from bench.spec import RECIPES
 
 
@@ -47,6 +48,7 @@ def test_recipes_lists_every_hyper_parameter() -> None:
 def test_datasets_says_what_each_is() -> None:
     rows = json.loads(output("datasets", "--json"))
     assert [row["dataset"] for row in rows] == ["cifar10", "cifar100", "folder", "shapes"]
+    assert [row["dataset"] for row in rows] == sorted(DATASETS)
     assert all(row["what"] for row in rows)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -72,7 +73,9 @@ def _model_in(annotation: Any) -> Any:
 def first_problem(error: ValidationError) -> str:
     """Return the first problem that pydantic found as one line: where, what, and the value."""
     problem = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    # pydantic also names the branch of a union, such as constrained-int, which no user wrote
+    loc = [str(part) for part in problem["loc"]]
+    where = ".".join(part for part in loc if not re.search(r"^(constrained-|literal\[)", part))
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where!r}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")

@@ -19,6 +19,7 @@ from bench.accuracy import Difference
 from bench.report.costs import Axis, cost_axes, log_error
 from bench.report.guard import accuracy_conditions
 from bench.report.pairs import family
+from bench.report.ratios import time_ratio
 from bench.report.study import Cell, Study, depth
 from bench.spec import Recipe
 from bench.stats import Interval
@@ -50,13 +51,18 @@ _FIRST = {"imagenet": 0, "none": 0}
 
 @dataclass(frozen=True)
 class Term:
-    """A contrast of cells (by place in a list) with weights that add up to zero."""
+    """A contrast of cells (by place in a list) with weights that add up to zero.
+
+    ``contexts`` of a main effect are the pairs of cells, before and after the change; an
+    interaction has none.
+    """
 
     name: str
     change: str
     cells: tuple[int, ...]
     weights: tuple[float, ...]
     num_contexts: int
+    contexts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,12 +211,14 @@ def _term(name: str, change: str, corners: list[Corner]) -> Term:
         for place, sign in corner.items():
             weights[place] += sign / len(corners)
     used = {place: weight for place, weight in sorted(weights.items()) if weight}
-    return Term(name, change, tuple(used), tuple(used.values()), len(corners))
+    pairs = [sorted(corner, key=lambda place: corner[place]) for corner in corners]
+    contexts = tuple((pair[0], pair[1]) for pair in pairs if len(pair) == 2)
+    return Term(name, change, tuple(used), tuple(used.values()), len(corners), contexts)
 
 
 def _effect(term: Term, cells: Sequence[Cell], axes: Sequence[Axis]) -> Effect:
     chosen = [cells[place] for place in term.cells]
-    costs = {axis.name: ratio for axis in axes if (ratio := _cost_ratio(term, chosen, axis))}
+    costs = {axis.name: ratio for axis in axes if (ratio := _cost_ratio(term, cells, axis))}
     return Effect(term, _contrast(chosen, term.weights), None, costs)
 
 
@@ -228,17 +236,37 @@ def _contrast(cells: Sequence[Cell], weights: Sequence[float]) -> Difference | N
 
 def _cost_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:
     """Return the factor on a cost: the geometric mean over contexts, errors added in squares."""
-    values = [axis.values.get(cell.key) for cell in cells]
+    if term.contexts and axis.rows:
+        return _timed_ratio(term, cells, axis)
+    values = [axis.values.get(cells[place].key) for place in term.cells]
     known = [value for value in values if value is not None and value.estimate > 0]
     if len(known) < len(values):
         return None
-    weighted = list(zip(known, term.weights, strict=True))
-    log = math.fsum(weight * math.log(value.estimate) for value, weight in weighted)
-    errors = [log_error(value) for value in known]
+    return _geometric(known, term.weights)
+
+
+def _timed_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:
+    """Return the factor on a time or a rate from rows that took turns, context by context."""
+    ratios = []
+    for before, after in term.contexts:
+        base, row = (axis.rows.get(cells[place].key) for place in (before, after))
+        ratio = time_ratio(row, base) if row and base else None
+        if ratio is None:
+            return None
+        ratios.append(ratio.interval)
+    sign = 1.0 if axis.less_is_better else -1.0  # a rate falls as the time of a call grows
+    return _geometric(ratios, [sign / len(ratios)] * len(ratios))
+
+
+def _geometric(values: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    """Return the product of values to the power of weights; open ends stay open."""
+    pairs = list(zip(values, weights, strict=True))
+    log = math.fsum(weight * math.log(value.estimate) for value, weight in pairs)
+    errors = [log_error(value) for value in values]
     if None in errors:
-        return Interval(math.exp(log), 0.0, math.inf, len(known))
-    half = 1.96 * math.hypot(*(w * (e or 0.0) for e, w in zip(errors, term.weights, strict=True)))
-    return Interval(math.exp(log), math.exp(log - half), math.exp(log + half), len(known))
+        return Interval(math.exp(log), 0.0, math.inf, len(values))
+    half = 1.96 * math.hypot(*(w * (e or 0.0) for e, w in zip(errors, weights, strict=True)))
+    return Interval(math.exp(log), math.exp(log - half), math.exp(log + half), len(values))
 
 
 def _with_family(effects: Sequence[Effect]) -> list[Effect]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.report import escape
 from bench.report.headline import Headline, Machine, headlines, machine_of
@@ -21,7 +21,8 @@ class Axis:
     """One kind of cost under one set of conditions, and what each cell (by key) costs.
 
     ``title`` names the conditions; ``name`` is safe in a file name. ``less_is_better`` is false
-    for throughput alone.
+    for throughput alone. ``rows`` are the timed rows behind the values, where there are such, so
+    that two of them can be compared as they were timed.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Axis:
     unit: str
     less_is_better: bool
     values: dict[str, Interval]
+    rows: dict[str, CostRow] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -54,11 +56,11 @@ def _speeds(lines: Sequence[Headline], price_per_hour: float | None) -> Iterator
         if rates:
             title = f"throughput, {_setting(next(iter(rates.values())))}"
             values = {key: throughput(row) for key, row in rates.items()}
-            yield Axis(f"throughput{suffix}", title, "img/s", False, values)
+            yield Axis(f"throughput{suffix}", title, "img/s", False, values, rates)
         if times:
             title = f"latency, {_setting(next(iter(times.values())))}"
             values = {key: latency_ms(row) for key, row in times.items()}
-            yield Axis(f"latency{suffix}", title, "ms", True, values)
+            yield Axis(f"latency{suffix}", title, "ms", True, values, times)
         yield from _resources(rates, suffix, price_per_hour)
 
 
@@ -106,11 +108,9 @@ def _setting(row: CostRow) -> str:
 
 
 def throughput(row: CostRow) -> Interval:
-    """Return a timed row's img/s; the median block's, so that its interval is the median's."""
+    """Return a timed row's img/s."""
     assert row.timing is not None
-    call, batch = row.timing.call_s, row.first.batch_size
-    high = batch / call.low if call.low > 0 else math.inf
-    return Interval(batch / call.estimate, batch / call.high, high, call.num_samples)
+    return row.timing.rate
 
 
 def latency_ms(row: CostRow) -> Interval:

@@ -7,10 +7,13 @@ or a path.
 from __future__ import annotations
 
 import hashlib
-import html
 import re
 
 _MARKUP = re.compile(r"([\\`*\[\]|~#!])")
+# Only what would be an entity, a tag or a quotation: "p < 0.001 & more" stays as it is.
+_ENTITY = re.compile(r"&(?=[A-Za-z])")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_QUOTE = re.compile(r"^>")
 _LOOSE_UNDERSCORE = re.compile(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 _FORMULA_STARTS = ("=", "+", "-", "@")
 _UNSAFE_IN_NAMES = re.compile(r"[^0-9A-Za-z.-]+")
@@ -29,8 +32,10 @@ def shortened(text: str, limit: int = 48) -> str:
 
 def markdown(text: str) -> str:
     """Return the text for a Markdown table cell or sentence, markup and HTML shown literally."""
-    escaped = html.escape(_MARKUP.sub(r"\\\1", one_line(text)), quote=False)
-    return _LOOSE_UNDERSCORE.sub(r"\\_", escaped)
+    escaped = _MARKUP.sub(r"\\\1", one_line(text))
+    for pattern, shown in ((_ENTITY, "&amp;"), (_TAG, "&lt;"), (_QUOTE, r"\\>")):
+        escaped = pattern.sub(shown, escaped)
+    return _LOOSE_UNDERSCORE.sub(r"\_", escaped)
 
 
 def csv_cell(text: str) -> str:

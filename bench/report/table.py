@@ -254,11 +254,11 @@ def _timing(row: CostRow) -> dict[str, Value]:
     if timing is None:
         return {}
     call = Measured.of(timing.call_s, timing.method)
-    batch = row.first.batch_size
+    rate = Measured.of(timing.rate, timing.method)
     return {
         "throughput": timing.throughput,
-        "throughput_low": batch / call.high if call.high else None,
-        "throughput_high": batch / call.low if call.low else None,
+        "throughput_low": rate.low,
+        "throughput_high": rate.high,
         "latency_ms": timing.p50_ms,
         "latency_p90_ms": timing.p90_ms,
         "latency_p99_ms": timing.p99_ms,

@@ -39,6 +39,14 @@ class Timing:
     flags: tuple[str, ...]
 
     @property
+    def rate(self) -> Interval:
+        """Return the throughput with an interval as wide, in proportion, as that of ``call_s``."""
+        call = self.call_s
+        low = self.throughput * call.estimate / call.high
+        high = self.throughput * call.estimate / call.low if call.low > 0 else math.inf
+        return Interval(self.throughput, low, high, call.num_samples)
+
+    @property
     def method(self) -> str:
         """Return how the interval was found."""
         processes = self.num_processes

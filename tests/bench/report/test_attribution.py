@@ -119,3 +119,17 @@ def test_nothing_is_attributed_across_data_sets(tmp_path):
     right = np.arange(N) < 0.9 * N
     make.write_run(tmp_path / "other", right, spec=make.model("se_resnet50"), data=data)
     assert findings(study(load([tmp_path]))).attributions == ()
+
+
+def test_costs_of_rows_that_took_turns_are_compared_round_by_round(tmp_path):
+    """A machine that slows down both rows alike leaves their ratio: 1.10, known to 0.1 %."""
+    drift = np.exp(np.linspace(0, 1, 20))
+    for name, call_s in (("resnet50", 0.1), ("se_resnet50", 0.11)):
+        write(tmp_path / "runs", name, "cifar", 0.8)
+        record = make.profile_record(make.model(name))
+        times = tuple(float(t) for t in call_s * drift)
+        timing = record.timing.model_copy(update={"block_s": times})
+        make.write_profile(tmp_path / "p", record.model_copy(update={"timing": timing}))
+    ratio = effects(attribution(tmp_path))["SE"].costs["throughput"]
+    assert ratio.estimate == pytest.approx(1 / 1.10)
+    assert ratio.high / ratio.low < 1.001

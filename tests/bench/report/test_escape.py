@@ -15,7 +15,11 @@ from bench.report import escape
     [
         ("a|b", r"a\|b"),
         ("two\nlines", "two lines"),
-        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("<!-- x --><?php", r"<\!-- x -->&lt;?php"),
+        ("&lt;b> &#60;b>", r"&amp;lt;b> &\#60;b>"),
+        ("> 99 %", r"\> 99 %"),
+        ("p < 0.001 & more", "p < 0.001 & more"),
         ("se_resnet50", "se_resnet50"),
         ("_loud_", r"\_loud\_"),
         ("[x](http://e)", r"\[x\](http://e)"),

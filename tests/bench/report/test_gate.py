@@ -81,7 +81,7 @@ def test_a_changed_count_is_reported_exactly(tmp_path):
     """One more MAC is a change, and growth a regression."""
     base = profiles(tmp_path / "base")
     cost = make.profile_record().cost
-    grown = cost.model_copy(update={"macs": cost.macs + 1})
+    grown = cost.model_copy(update={"macs": cost.macs + 1, "flops": cost.flops + 2})
     new = profiles(tmp_path / "new", seed=2, cost=grown)
     counted = [c for c in changes(base, new) if c.kind == "count"]
     assert [(c.what.split()[0], c.verdict, c.new - c.base) for c in counted] == [

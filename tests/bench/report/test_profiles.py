@@ -1,0 +1,225 @@
+"""Tables, charts and the SE tax of profile records."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+import record_factory as make
+from rich.console import Console
+
+from bench.record import (
+    BreakdownFacts,
+    CostFacts,
+    EnergyFacts,
+    MachineFacts,
+    MemoryFacts,
+    SplitFacts,
+)
+from bench.report import profile_console as tables
+from bench.report.charts import draw
+from bench.report.profile_charts import plans
+from bench.report.profile_summary import cost_rows, strict, summary
+from bench.report.se_tax import taxes, twins
+
+MACHINE = MachineFacts(matmul_flops={"fp32": 200e9}, copy_bytes_per_s=20e9)
+
+
+def cost(macs: int, scale: float = 1.0) -> CostFacts:
+    return CostFacts(
+        params=int(25e6 * scale),
+        macs=macs,
+        flops=2 * macs,
+        uncounted={"add": 16},
+        operators=int(100 * scale),
+        activations=int(1e6 * scale),
+        param_bytes=int(1e8 * scale),
+        weight_bytes=int(1e8 * scale),
+        activation_bytes=int(1e7 * scale),
+    )
+
+
+def profiled(name: str, call_s: float, scale: float = 1.0, **changes):
+    """Return a record of a model with everything in it; 64 images of 100 M MACs."""
+    facts = {
+        "cost": cost(100_000_000, scale),
+        "machine": MACHINE,
+        "memory": MemoryFacts(peak_bytes=int(2**28 * scale), total_bytes=2**29, method="peak"),
+        "sitting": "sitting-0",
+        "group": "infer-fp32-b64-offline",
+    }
+    return make.profile_record(make.model(name), call_s=call_s, **(facts | changes))
+
+
+def text(renderable: object, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(renderable)
+    return console.export_text()
+
+
+def pair():
+    return [profiled("resnet50", 0.10), profiled("se_resnet50", 0.12, scale=1.2, seed=0)]
+
+
+def test_use_of_the_machine_is_derived_from_raw_figures():
+    """64 images of 200 MFLOP in 0.1 s are 128 GFLOP/s, 64 % of 200; 12.8 GFLOP over 0.74 GB."""
+    (row,) = cost_rows([profiled("resnet50", 0.10, noise=0.0)])
+    line = summary(row, price_per_hour=3.6)
+    assert line["throughput"] == pytest.approx(640)
+    assert line["achieved_flops_per_s"] == pytest.approx(128e9)
+    assert line["utilisation"] == pytest.approx(0.64)
+    assert line["arithmetic_intensity"] == pytest.approx(64 * 200e6 / (1e8 + 64 * 1e7))
+    assert line["price_per_million_images"] == pytest.approx(1e6 * 3.6 / 3600 / 640)
+
+
+def test_a_training_step_is_three_forward_passes():
+    """The same times in training are three times the work."""
+    (row,) = cost_rows([profiled("resnet50", 0.10, noise=0.0, mode="train")])
+    assert summary(row)["utilisation"] == pytest.approx(3 * 0.64)
+
+
+def test_energy_split_and_reasons_are_told():
+    """150 J for 1,000 images are 0.15 J an image; parts are medians; a reason stands for none."""
+    facts = {
+        "energy": EnergyFacts(joules=150, window_s=3, num_images=1000, source="a counter"),
+        "split": SplitFacts(forward_s=(0.1, 0.3, 0.2), backward_s=(0.4,), update_s=(0.05,)),
+    }
+    line = summary(cost_rows([profiled("resnet50", 0.1, mode="train", **facts)])[0])
+    assert line["joules_per_image"] == pytest.approx(0.15)
+    assert (line["forward_ms"], line["backward_ms"]) == (pytest.approx(200), pytest.approx(400))
+    line = summary(cost_rows([profiled("resnet50", 0.1, energy=EnergyFacts(reason="none"))])[0])
+    assert (line["joules_per_image"], line["energy_reason"]) == (None, "none")
+
+
+def test_a_call_that_waits_for_its_launches_is_launch_bound():
+    """Calls of 100 ms whose work takes the device 60 ms are; with 95 ms they are not."""
+    record = profiled("resnet50", 0.1)
+
+    def bound(seconds: float) -> object:
+        timing = record.timing.model_copy(update={"device_s": (seconds,) * 5})
+        return summary(cost_rows([record.model_copy(update={"timing": timing})])[0])["launch_bound"]
+
+    assert bound(0.06) is True
+    assert bound(0.095) is False
+    assert summary(cost_rows([record])[0])["launch_bound"] is None
+
+
+def test_rows_keep_the_order_of_their_records():
+    """As they were asked for, not by name."""
+    records = [profiled("se_resnet50", 0.12), profiled("resnet101", 0.2), profiled("resnet50", 0.1)]
+    names = [row.model.name for row in cost_rows(records)]
+    assert names == ["se_resnet50", "resnet101", "resnet50"]
+
+
+def test_the_base_is_the_plain_model_or_the_plain_runtime():
+    """With one runtime models are compared with the plain one; with several each with its own."""
+    rows = cost_rows(pair())
+    bases = tables.base_rows(rows)
+    assert {bases[row.key].model.name for row in rows} == {"resnet50"}
+    several = [
+        *pair(),
+        *(profiled(n, 0.05, runtime="compile", id=n) for n in ("resnet50", "se_resnet50")),
+    ]
+    rows = cost_rows(several)
+    bases = tables.base_rows(rows)
+    assert all(bases[row.key].first.runtime == "eager" for row in rows)
+    assert all(bases[row.key].model == row.model for row in rows)
+
+
+def test_what_se_costs_is_ratios_with_intervals():
+    """20 % more time in turns: a ratio of 1.2 whose interval is narrow; counts are exact."""
+    rows = cost_rows(pair())
+    ((model, twin),) = twins(rows)
+    assert (model.name, twin.name) == ("se_resnet50", "resnet50")
+    found = {tax.quantity: tax for tax in taxes(rows, model, twin)}
+    assert set(found) == {
+        "parameters",
+        "MACs",
+        "operators launched",
+        "bytes moved",
+        "time of inference",
+        "peak memory",
+    }
+    time = found["time of inference"]
+    assert time.ratio.contains(1.2)
+    assert time.ratio.high / time.ratio.low < 1.05
+    assert time.differs
+    assert found["parameters"].ratio.estimate == pytest.approx(1.2)
+    assert found["parameters"].ratio.num_samples == 1
+
+
+def test_models_without_their_twin_have_no_tax():
+    """Another stem, another size or no plain model at all: nothing is compared."""
+    other = profiled("se_resnet50", 0.1)
+    assert twins(cost_rows([other, profiled("resnet101", 0.1)])) == []
+    resized = profiled("resnet50", 0.1)
+    resized = resized.model_copy(update={"model": make.model("resnet50", image_size=64)})
+    assert twins(cost_rows([other, resized])) == []
+
+
+def test_no_number_is_cut_off_in_a_terminal_of_80_columns():
+    """Names fold; numbers stand whole, and no line is longer."""
+    records = [
+        profiled(name, call_s, runtime=runtime, id=f"{name}-{runtime}", seed=0)
+        for name, call_s in (("resnet50", 0.1), ("se_resnet50", 0.12))
+        for runtime in ("eager", "compile_channels_last")
+    ]
+    rows = cost_rows(records)
+    shown = [tables.cost_table(rows), tables.timing_table(rows), tables.machine_table(rows, 2.0)]
+    for table in [*shown, *tables.tax_tables(rows)]:
+        out = text(table)
+        assert "…" not in out
+        assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"64\s+6\d\d\s+", text(shown[1]))
+
+
+def test_a_row_that_could_not_run_says_why():
+    """Its state stands in the table, its reason below."""
+    failed = profiled(
+        "resnet50",
+        0.1,
+        status="unsupported",
+        timing=None,
+        reason="needs a GPU",
+        runtime="cudagraph",
+    )
+    rows = cost_rows([profiled("resnet50", 0.1), failed])
+    assert "unsupported" in text(tables.timing_table(rows))
+    assert any("needs a GPU" in note for note in tables.footnotes(rows))
+
+
+def test_doubtful_rows_are_marked_and_explained():
+    """A letter in the row, its meaning in a footnote."""
+    record = profiled("resnet50", 0.1)
+    timing = record.timing.model_copy(update={"flags": ("unstable",)})
+    rows = cost_rows([record.model_copy(update={"timing": timing})])
+    notes = tables.footnotes(rows)
+    assert notes[0].startswith("a  unstable: the blocks' quartiles are more than 25 %")
+    assert re.search(r"\ba\s*$", text(tables.timing_table(rows)), re.MULTILINE)
+
+
+def test_charts_of_profiles():
+    """A roofline a precision, and where the time goes where it was broken down."""
+    parts = BreakdownFacts(
+        seconds={"stage1": {"conv": 0.08, "se_scale": 0.02}}, num_calls=3, call_s=0.1
+    )
+    records = [
+        profiled("resnet50", 0.1, breakdown=parts),
+        profiled("se_resnet50", 0.12, breakdown=parts),
+        profiled("resnet50", 0.05, precision="bf16", id="bf16", machine=MACHINE.model_copy(
+            update={"matmul_flops": {"bf16": 300e9}})),
+    ]  # fmt: skip
+    drawn = {chart.name: chart for chart in draw(plans(cost_rows(records)))}
+    assert len(drawn) == 3
+    assert "where-time-goes" in drawn
+    assert sum(name.startswith("roofline-") for name in drawn) == 2
+    assert all(chart.png.startswith(b"\x89PNG") for chart in drawn.values())
+
+
+def test_strict_json_has_no_infinity():
+    """Open ends of an interval become null."""
+    found = strict({"high": math.inf, "low": [0.0, -math.inf], "name": "x", "n": 3})
+    assert found == {"high": None, "low": [0.0, None], "name": "x", "n": 3}
+    json.dumps(found, allow_nan=False)

@@ -23,9 +23,12 @@ from bench.record import MemoryFacts
 from bench.spec import Frozen, Mode, ModelSpec, PositiveInt, Precision
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bench.workload import Workload
 
-NUM_CALLS = 2  # optimisers and libraries allocate in the first, and the second has all of it
+NUM_CALLS = 2  # more steps than the first, in which the optimiser's memory may not be there yet
+CAN_FORK = sys.platform == "linux"  # elsewhere a GPU cannot be used in a forked process
 
 
 class MemoryJob(Frozen):
@@ -47,7 +50,10 @@ def ran_out(answer: str) -> bool:
 
 
 class MemoryServer:
-    """Answer `MemoryJob`s, each from a fresh process; idle, and silent, in between."""
+    """Answer `MemoryJob`s, each from a fresh process; idle, and silent, in between.
+
+    It is best made early: importing what it needs takes seconds, which pass meanwhile.
+    """
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -57,6 +63,7 @@ class MemoryServer:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        self.is_ready = False
 
     def __enter__(self) -> MemoryServer:
         return self
@@ -70,10 +77,18 @@ class MemoryServer:
         self.process.kill()
         self.process.communicate()
 
+    def wait(self) -> None:
+        """Return when nothing is being imported any more and the machine is quiet again."""
+        if not self.is_ready:
+            assert self.process.stdout is not None
+            self.process.stdout.readline()
+            self.is_ready = True
+
     def ask(self, job: MemoryJob) -> MemoryFacts | str:
         """Return what the job needs, or in one line why that is not known."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.wait()
         try:
             self.process.stdin.write(job.model_dump_json() + "\n")
             self.process.stdin.flush()
@@ -87,39 +102,49 @@ class MemoryServer:
 
 def serve() -> None:
     """Answer one job a line until stdin ends; the answers go where stdout went at the start."""
-    # Imported before the first fork, so that no job waits for it.
-    for name in ("bench.run", "bench.workload"):
-        importlib.import_module(name)
-
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what exporters print is no answer
+    if CAN_FORK:  # imported before the first fork, so that no job waits for it
+        for name in ("bench.run", "bench.workload"):
+            importlib.import_module(name)
+    answers.write("ready\n")
+    answers.flush()
     for line in sys.stdin:
-        job = MemoryJob.model_validate_json(line)
-        answers.write(json.dumps(_in_child(job)) + "\n")
+        answers.write(json.dumps(_in_child(line) if CAN_FORK else _in_process(line)) + "\n")
         answers.flush()
 
 
-def _in_child(job: MemoryJob) -> dict[str, Any]:
+def _in_child(line: str) -> dict[str, Any]:
     """Fork, do the job in the child, and return its answer."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         with os.fdopen(writing, "w") as file:
-            json.dump(_answer(job), file)
+            json.dump(_answer(line), file)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as file:
         text = file.read()
     _, status = os.waitpid(child, 0)
-    if not text:
-        return {"error": f"the process was ended by signal {os.waitstatus_to_exitcode(status)}"}
-    return dict(json.loads(text))
+    return dict(json.loads(text)) if text else _ended(os.waitstatus_to_exitcode(status))
 
 
-def _answer(job: MemoryJob) -> dict[str, Any]:
+def _in_process(line: str) -> dict[str, Any]:
+    """Do the job in a new process, where a forked one cannot use the device."""
+    command = (sys.executable, "-m", "bench.memory", "once")
+    done = subprocess.run(command, input=line, capture_output=True, text=True, check=False)
+    answers = done.stdout.splitlines()
+    return dict(json.loads(answers[-1])) if answers else _ended(done.returncode)
+
+
+def _ended(status: int) -> dict[str, Any]:
+    return {"error": f"the process was ended by signal {status}"}
+
+
+def _answer(line: str) -> dict[str, Any]:
     try:
-        return measure(job).model_dump()
+        return measure(MemoryJob.model_validate_json(line)).model_dump()
     except Exception as error:
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"}
@@ -133,9 +158,10 @@ def measure(job: MemoryJob) -> MemoryFacts:
     if job.device == "cpu":
         _leave_room_for_others()
     devices.prepare(job.device)
+    network = _network(job.model)
     with watch_memory(job.device) as peak:
-        work = _workload(job).work
-        for _ in range(NUM_CALLS):
+        work = _workload(job, network).work
+        for _ in range(NUM_CALLS if job.mode == "train" else 0):
             work()
             devices.synchronizer(job.device)()
     peak_bytes, total_bytes, method = peak()
@@ -153,10 +179,24 @@ def _leave_room_for_others() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
-def _workload(job: MemoryJob) -> Workload:
+def _network(model: ModelSpec) -> nn.Module:
+    """Return the model with any weights: how much memory they take does not depend on them."""
     import torch
 
     from bench.run import build
+
+    with torch.device("meta"):
+        network = build(model)
+    network.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.fill_(1)  # memory that nothing was written to is not there yet
+    return network
+
+
+def _workload(job: MemoryJob, network: nn.Module) -> Workload:
+    import torch
+
     from bench.workload import Setting, infer, training
 
     model = job.model
@@ -170,10 +210,13 @@ def _workload(job: MemoryJob) -> Workload:
         seed=0,
     )
     if job.mode == "train":
-        return training(build(model), setting, check=False)
+        return training(network, setting, check=False)
     with torch.inference_mode():
-        return infer(build(model), setting, check=False)
+        return infer(network, setting, check=False)
 
 
 if __name__ == "__main__":
-    serve()
+    if sys.argv[1:] == ["once"]:
+        print(json.dumps(_answer(sys.stdin.readline())))  # noqa: T201  # the answer
+    else:
+        serve()

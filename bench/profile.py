@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +23,7 @@ from typing import Any, Literal
 import torch
 
 from bench import device as devices
-from bench import energy, noise, parity, roofline, runtime, timing, workload
+from bench import energy, noise, parity, roofline, runtime, stats, timing, workload
 from bench.breakdown import break_down
 from bench.candidate import Build, Candidate, Count, candidate
 from bench.environment import collect, utc_now
@@ -110,12 +111,14 @@ def profile(
     run_ids: Mapping[ModelSpec, str] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_warning: Callable[[str], None] = lambda warning: None,
+    server: MemoryServer | None = None,
 ) -> Iterator[ProfileRecord]:
     """Yield one record for each model, precision, runtime, mode, batch size and scenario.
 
     ``build`` returns a model on the CPU and ``count`` its cost of one image. Records come as soon
     as their group is timed; ending the iteration early loses nothing of what came before.
-    ``on_warning`` is told before anything is timed what makes the machine noisy.
+    ``on_warning`` is told before anything is timed what makes the machine noisy. A ``server``
+    that was started earlier saves the seconds in which it gets ready.
     """
     check(spec)
     num_groups = len(groups(spec))
@@ -124,12 +127,15 @@ def profile(
         on_progress(Progress(stage, str(row), fraction, number, num_groups))
 
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(MemoryServer()) if spec.memory else None
+        if spec.memory and server is None:
+            server = stack.enter_context(MemoryServer())
         devices.prepare(spec.device)
         candidates = {}
         for model in spec.models:
             tell("building", model.name, 0.0)
             candidates[model] = candidate(model, build, count, (run_ids or {}).get(model))
+        if server:
+            server.wait()
         for warning in noise.warnings(noise.glance(devices.gpu_uuid(spec.device))):
             on_warning(warning)
         tell("measuring", "the machine", 0.0)
@@ -386,8 +392,9 @@ def _extras(
     if wanted and group.mode == "infer" and row.runtime == "eager":
         how = (sitting.device, group.precision)
         images = workload.random_images(group.batch_size, row.model.image_size, seed=0)
+        call_s = 1 / (stats.calls_per_s(facts.block_s, facts.block_iters) or math.inf)
         network = runtime.ready(sitting.candidates[row.model].network, *how)
-        found["breakdown"] = break_down(network, runtime.adapter(*how)(images), clock)
+        found["breakdown"] = break_down(network, runtime.adapter(*how)(images), clock, call_s)
     return found
 
 

@@ -23,9 +23,9 @@ DTYPE = {
 }
 # Large enough for the best kernels to be at their best, small enough for a second in all.
 MATMUL_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192), "mps": (2048, 4096)}
-COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30, "mps": 1 << 28}
-BLOCK_S = 0.05
-NUM_BLOCKS = 5
+COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30, "mps": 1 << 28}
+BLOCK_S = 0.04
+NUM_BLOCKS = 4
 
 
 def measure(device: str, precisions: Iterable[Precision], clock: timing.Clock) -> MachineFacts:

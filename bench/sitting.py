@@ -19,6 +19,7 @@ from torch import nn
 
 from bench.cost import count
 from bench.errors import UserError
+from bench.memory import MemoryServer
 from bench.profile import Progress, profile
 from bench.record import ProfileRecord, read_record, write_record
 from bench.run import build
@@ -38,19 +39,29 @@ class SittingJob(Frozen):
     run_id: str | None = None
 
 
-def measure(job: SittingJob, tell: Tell, warn: Warn) -> Iterator[ProfileRecord]:
+def measure(
+    job: SittingJob, tell: Tell, warn: Warn, server: MemoryServer | None = None
+) -> Iterator[ProfileRecord]:
     """Measure in this process; each record is a file in ``job.out`` before it is yielded."""
-    for record, _ in _measure(job, tell, warn):
+    for record, _ in _measure(job, tell, warn, server):
         yield record
 
 
-def _measure(job: SittingJob, tell: Tell, warn: Warn) -> Iterator[tuple[ProfileRecord, Path]]:
+def _measure(
+    job: SittingJob, tell: Tell, warn: Warn, server: MemoryServer | None = None
+) -> Iterator[tuple[ProfileRecord, Path]]:
     def built(model: ModelSpec) -> nn.Module:
         return build(model, weights=job.weights)
 
     run_ids = dict.fromkeys(job.spec.models, job.run_id) if job.run_id else {}
     for record in profile(
-        job.spec, build=built, count=count, run_ids=run_ids, on_progress=tell, on_warning=warn
+        job.spec,
+        build=built,
+        count=count,
+        run_ids=run_ids,
+        on_progress=tell,
+        on_warning=warn,
+        server=server,
     ):
         path = Path(job.out) / f"{file_name(record)}.json"
         write_record(path, record)

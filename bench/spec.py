@@ -279,13 +279,13 @@ class TimingSpec(Frozen):
 
     min_blocks: PositiveInt = 10
     block_s: PositiveFloat = 0.2
-    max_s: PositiveFloat = 6.0
-    rel_precision: PositiveFloat = 0.005
+    max_s: PositiveFloat = 5.0
+    rel_precision: PositiveFloat = 0.01
     min_warmup_s: NonNegativeFloat = 0.2
     max_warmup_s: PositiveFloat = 5.0
     sync_share: PositiveFloat = 1e-3
     single_stream_samples: PositiveInt = 1000
-    single_stream_s: PositiveFloat = 4.0
+    single_stream_s: PositiveFloat = 3.0
 
 
 class ProfileSpec(Frozen):

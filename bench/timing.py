@@ -48,6 +48,7 @@ WINDOW = 4  # warm-up blocks that are compared with each other
 WARMUP_BLOCK_S = 0.02
 MAX_WARMUP_BLOCKS = 1000  # bounds the loop where the clock cannot
 MAX_ITERS = 1 << 20
+SETTLED_BY = 5  # calls a block from which on one more is made before it
 VISIT_SAMPLES = 10  # single-stream calls made each time a subject has its turn
 
 
@@ -191,13 +192,14 @@ class Plan:
 def plan_offline(call_s: float, overhead: float, spec: TimingSpec) -> Plan:
     """Plan blocks so long that clock and synchronise are ``spec.sync_share`` of them at most.
 
-    Where a block is many calls, one more call before it is not timed: it meets the caches and the
-    threads as the subject before it has left them.
+    Before a block of many short calls, one more call is not timed: it meets the caches and the
+    threads as the subject before it has left them. A long call hardly notices.
     """
     block_s = min(spec.block_s, spec.max_s / spec.min_blocks)
     wanted = max(block_s, overhead / spec.sync_share)
     iters = min(MAX_ITERS, math.ceil(wanted / call_s)) if call_s > 0 else 1
-    return Plan(iters, 1, int(iters > 1), spec.min_blocks, 100 * spec.min_blocks, spec.max_s)
+    settle_calls = int(call_s * SETTLED_BY < wanted)
+    return Plan(iters, 1, settle_calls, spec.min_blocks, 100 * spec.min_blocks, spec.max_s)
 
 
 def plan_single_stream(spec: TimingSpec) -> Plan:

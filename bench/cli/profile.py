@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ from bench.cli import options as opt
 from bench.cli.profile_screen import screen
 
 if TYPE_CHECKING:
+    from bench.memory import MemoryServer
     from bench.record import ProfileRecord
     from bench.report.study import CostRow
     from bench.sitting import SittingJob
@@ -61,10 +64,10 @@ def profile(
         int, typer.Option(min=1, help="Repeat in this many fresh processes, for the interval.")
     ] = 1,
     interval: Annotated[
-        float | None, typer.Option(help="Half-width of the ratio's interval to aim for (0.005).")
+        float | None, typer.Option(help="Half-width of the ratio's interval to aim for (0.01).")
     ] = None,
     max_s: Annotated[
-        float | None, typer.Option("--max-seconds", help="Most seconds of timing a row (6).")
+        float | None, typer.Option("--max-seconds", help="Most seconds of timing a row (5).")
     ] = None,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
     breakdown: Annotated[
@@ -101,36 +104,26 @@ def profile(
 
       senet-bench profile --run runs/se_resnet50-cifar-shapes-quick-e3-s0-1a2b3c4d --json
     """
-    from bench.device import resolve
-    from bench.folders import check_writable
-    from bench.profile import check
-    from bench.sitting import SittingJob
-    from bench.spec import ProfileSpec, TimingSpec, validated
-
-    aims = {"rel_precision": interval, "max_s": max_s}
-    options = {
-        "device": resolve(device),
-        "precisions": _names(precision),
-        "runtimes": _names(runtime),
-        "batch_sizes": _batch_sizes(batch_size),
-        "modes": _names(mode),
-        "seed": seed,
-        "memory": memory,
-        "breakdown": breakdown,
-        "timing": validated(TimingSpec, {k: v for k, v in aims.items() if v is not None}),
-    }
-    run_id = None
-    if run:
-        subjects, weights, run_id = _from_run(run, models, weights)
-    else:
-        shape = _shape(dataset, data_dir, labels, num_classes, image_size)
-        blocks = {"stem": stem, "reduction": reduction, "se_bias": se_bias}
-        subjects = _from_names(models, weights, **shape, **blocks)
-    spec = validated(ProfileSpec, {**options, "models": subjects})
-    check(spec)
-    check_writable(out)
-    job = SittingJob(spec=spec, out=str(out), weights=weights, run_id=run_id)
-    records, interrupted = _measure(job, repeat)
+    with _early_server(memory and repeat == 1) as server:
+        options = {
+            "device": device,
+            "precisions": _names(precision),
+            "runtimes": _names(runtime),
+            "batch_sizes": _batch_sizes(batch_size),
+            "modes": _names(mode),
+            "seed": seed,
+            "memory": memory,
+            "breakdown": breakdown,
+            "timing": {"rel_precision": interval, "max_s": max_s},
+        }
+        if run:
+            subjects, weights, run_id = _from_run(run, models, weights)
+        else:
+            shape = _shape(dataset, data_dir, labels, num_classes, image_size)
+            se = {"reduction": reduction, "se_bias": se_bias}
+            subjects, run_id = _from_names(models, weights, stem=stem, **shape, **se), None
+        job = _job(options, subjects, out, weights, run_id)
+        records, interrupted = _measure(job, repeat, server)
     _show(records, job, as_json, price_per_hour, reconcile, charts)
     if interrupted:
         typer.echo(f"interrupted; {len(records)} finished rows are kept in {out}", err=True)
@@ -138,6 +131,40 @@ def profile(
     if not any(record.status == "ok" for record in records):
         typer.echo("error: none of the rows could be measured", err=True)
         raise typer.Exit(EXIT_NOTHING)
+
+
+@contextlib.contextmanager
+def _early_server(wanted: bool) -> Iterator[MemoryServer | None]:
+    """Start what measures memory at once: it gets ready while this process imports torch too."""
+    from bench.memory import MemoryServer
+
+    if not wanted:
+        yield None
+        return
+    with MemoryServer() as server:
+        yield server
+
+
+def _job(
+    options: dict[str, Any],
+    subjects: tuple[ModelSpec, ...],
+    out: Path,
+    weights: str | None,
+    run_id: str | None,
+) -> SittingJob:
+    """Return what to measure; UserError for what cannot be, before anything is written."""
+    from bench.device import resolve
+    from bench.folders import check_writable
+    from bench.profile import check
+    from bench.sitting import SittingJob
+    from bench.spec import ProfileSpec, TimingSpec, validated
+
+    timing = validated(TimingSpec, opt.given(options["timing"]))
+    own = {"models": subjects, "timing": timing, "device": resolve(options["device"])}
+    spec = validated(ProfileSpec, options | own)
+    check(spec)
+    check_writable(out)
+    return SittingJob(spec=spec, out=str(out), weights=weights, run_id=run_id)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -221,14 +248,18 @@ def _from_run(
     return (record.spec.model,), str(run / WEIGHTS), record.id
 
 
-def _measure(job: SittingJob, times: int) -> tuple[list[ProfileRecord], bool]:
+def _measure(
+    job: SittingJob, times: int, server: MemoryServer | None
+) -> tuple[list[ProfileRecord], bool]:
     """Return the records, and whether Ctrl-C cut them short."""
     from bench.sitting import measure, repeat
 
     records: list[ProfileRecord] = []
     try:
         with screen() as (tell, warn):
-            found = repeat(job, times, tell, warn) if times > 1 else measure(job, tell, warn)
+            found = (
+                repeat(job, times, tell, warn) if times > 1 else measure(job, tell, warn, server)
+            )
             records.extend(found)
     except KeyboardInterrupt:
         return records, True

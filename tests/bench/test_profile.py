@@ -227,6 +227,9 @@ def test_the_batch_size_auto_is_halved_until_all_models_fit(monkeypatch):
         def __exit__(self, *error):
             return None
 
+        def wait(self):
+            return None
+
         def ask(self, job):
             too_large = job.model.name == "wide" and job.batch_size > 64
             return "OutOfMemoryError: out of memory" if too_large else "unknown model"
@@ -244,6 +247,9 @@ def test_a_batch_that_a_fresh_process_has_no_memory_for_is_not_tried_here(monkey
             return self
 
         def __exit__(self, *error):
+            return None
+
+        def wait(self):
             return None
 
         def ask(self, job):

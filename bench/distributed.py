@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -117,6 +118,8 @@ def parallel(model: nn.Module, device: str, group: Group) -> nn.Module:
     """Return the model with gradients that are averaged over the group, or itself when alone."""
     if group.is_alone:
         return model
+    # 1×1 convolutions have gradients whose strides differ without any consequence.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     ids = [torch.device(device)] if devices.kind(device) == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 

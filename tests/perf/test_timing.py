@@ -1,0 +1,157 @@
+"""The clock beside torch's, and the fastest runtime beside plain eager, as ratios of one run.
+
+``pytest tests/perf/test_timing.py --benchmark-enable`` prints them and holds them to their limits;
+without benchmarks small work shows that the same calls work.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from collections.abc import Callable
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import nn
+from torch.utils.benchmark import Timer
+
+from bench import roofline, stats, workload
+from bench.candidate import settle_untrained
+from bench.cost import count
+from bench.device import prepare
+from bench.run import build, identify
+from bench.spec import ModelSpec, TimingSpec
+from bench.timing import measure
+
+CLOCK = workload.clock_of("cpu")
+WITHIN = 0.03  # of torch's timer
+FASTER = 1.8  # times plain eager
+OF_PEAK = 0.70  # of the measured matrix-product peak
+QUICK = TimingSpec(max_s=0.02, min_blocks=2, min_warmup_s=0.0, max_warmup_s=0.02)
+
+
+@pytest.fixture(autouse=True)
+def prepared() -> None:
+    """Set the threads that all measurements use."""
+    prepare("cpu")
+
+
+def convolution() -> Callable[[], torch.Tensor]:
+    layer = nn.Conv2d(64, 64, 3, padding=1).eval().requires_grad_(False)
+    images = torch.randn(16, 64, 16, 16)
+    return lambda: layer(images)
+
+
+def matrix_product() -> Callable[[], torch.Tensor]:
+    a, b = torch.randn(512, 512), torch.randn(512, 512)
+    return lambda: torch.mm(a, b)
+
+
+def network() -> Callable[[], torch.Tensor]:
+    model = build(identify("resnet18")).eval().requires_grad_(False)
+    images = torch.randn(8, 3, 32, 32)
+    return lambda: model(images)
+
+
+WORKS = {"convolution": convolution, "matrix product": matrix_product, "resnet18": network}
+
+
+@pytest.mark.benchmark(group="calls by this project's clock", timer=CLOCK.read)
+@pytest.mark.parametrize("name", WORKS)
+def test_calls_by_the_clock(benchmark: BenchmarkFixture, name: str) -> None:
+    """pytest-benchmark reads the clock that profiles read."""
+    assert benchmark(WORKS[name]()) is not None
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_agrees_with_torchs_timer(benchmark: BenchmarkFixture, name: str) -> None:
+    """Within 3 % of ``Timer.blocked_autorange`` on the same callable, the two taking turns."""
+    work = WORKS[name]()
+    spec = QUICK if benchmark.disabled else TimingSpec(max_s=1.0)
+    ratios = []
+    for _ in range(1 if benchmark.disabled else 7):
+        theirs = torchs_seconds(work, 0.01 if benchmark.disabled else 1.0)
+        facts = measure({"work": work}, spec, CLOCK)["work"]
+        ours = statistics.median(stats.call_times(facts.block_s, facts.block_iters))
+        ratios.append(ours / theirs)
+    ratio = statistics.median(ratios)
+    benchmark.extra_info["seconds over torch's"] = ratio
+    benchmark.pedantic(work)
+    if not benchmark.disabled:
+        assert abs(ratio - 1) <= WITHIN, ratios
+
+
+def torchs_seconds(work: Callable[[], object], min_run_time: float) -> float:
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=min_run_time).median
+
+
+def speeds(
+    model: ModelSpec, runtimes: list[str], batch_size: int, spec: TimingSpec
+) -> dict[str, float]:
+    """Return the img/s of each runtime, timed in turns."""
+    candidate = build(model).eval()
+    settle_untrained(candidate, model.image_size)
+    with torch.inference_mode():
+        works = {
+            name: workload.infer(
+                candidate,
+                workload.Setting("cpu", "fp32", name, batch_size, model.image_size, 10, 0),
+            ).work
+            for name in runtimes
+        }
+        timed = measure(works, spec, CLOCK)
+    return {
+        name: batch_size * (stats.calls_per_s(facts.block_s, facts.block_iters) or 0.0)
+        for name, facts in timed.items()
+    }
+
+
+def fast_runtimes() -> list[str]:
+    openvino = importlib.util.find_spec("openvino") is not None
+    return ["compile_frozen", *(["openvino"] if openvino else [])]
+
+
+def test_the_best_runtime_over_eager(benchmark: BenchmarkFixture) -> None:
+    """On SE-ResNet-50, CIFAR stem, batch 64: 1.8 times eager fp32, 70 % of the peak."""
+    small = benchmark.disabled
+    model = identify("se_resnet18" if small else "se_resnet50", stem="cifar")
+    spec = QUICK if small else TimingSpec(max_s=20.0, min_blocks=6)
+    runtimes = ["eager", *(["channels_last"] if small else fast_runtimes())]
+    found = speeds(model, runtimes, 2 if small else 64, spec)
+    peak = roofline.matmul_flops("cpu", "fp32", CLOCK)
+    best = max(found.values())
+    ratio = best / found["eager"]
+    share = count(build(model), 32).flops * best / peak
+    benchmark.extra_info.update({"img/s": found, "over eager": ratio, "of the peak": share})
+    benchmark.pedantic(lambda: None)
+    if not small:
+        assert ratio >= FASTER, found
+        assert share >= OF_PEAK, (found, peak)
+
+
+def test_a_ratio_reproduces_itself(benchmark: BenchmarkFixture) -> None:
+    """Two sittings put SE over plain within 3 % of each other."""
+    small = benchmark.disabled
+    models = [identify(name) for name in ("se_resnet50", "resnet50")]
+    spec = QUICK if small else TimingSpec()
+
+    def ratio() -> float:
+        works = {}
+        with torch.inference_mode():
+            for model in models:
+                batch_size = 1 if small else 64
+                setting = workload.Setting("cpu", "fp32", "eager", batch_size, 32, 10, 0)
+                works[model.name] = workload.infer(build(model).eval(), setting, check=False).work
+            timed = measure(works, spec, CLOCK)
+        se, plain = (
+            stats.by_round(f.block_s, f.block_iters, f.block_round) for f in timed.values()
+        )
+        return stats.paired_ratio(se, plain).estimate
+
+    found = [ratio() for _ in range(2)]
+    benchmark.extra_info["SE over plain"] = found
+    benchmark.pedantic(lambda: None)
+    if not small:
+        assert max(found) / min(found) <= 1.03, found

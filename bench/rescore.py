@@ -135,6 +135,8 @@ def rescore_file(
         },
     )
     run.check_runnable(spec)
+    if out is not None:
+        check_writable(out)
     dataset, data_s = run.load_data(data_spec, emit)
     spec = _changed(spec, model=run.identify(model, dataset, **options))
     folder = out / spec.folder_name() if out else None

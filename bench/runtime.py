@@ -73,6 +73,7 @@ def ready(
 ) -> nn.Module:
     """Return a copy of the model in eval mode on the device, its weights in the precision."""
     placed = copy.deepcopy(model).eval().requires_grad_(False)
+    # torch's annotations of Module.to do not know memory_format
     return placed.to(device=device, dtype=DTYPE[precision], memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
 

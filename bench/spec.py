@@ -164,7 +164,10 @@ class Recipe(Frozen):
         """Return a validated copy with other epochs (milestones scale) and fields.
 
         The name of the copy tells the fields that differ; values that are None change nothing.
+        UserError for another name: it would hide what differs.
         """
+        if changes.pop("name", None) is not None:
+            raise UserError("name: a recipe is named after its base and the fields that differ")
         if epochs is not None and epochs != self.epochs:
             return self.with_epochs(epochs).changed(**changes)
         given = {key: value for key, value in changes.items() if value is not None}

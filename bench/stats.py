@@ -128,16 +128,20 @@ def noise_floor(subjects: Sequence[Blocks]) -> float | None:
     """Return the A/A noise floor: how far from 1 a ratio of equal work may come out here.
 
     Each round times every subject twice. The first time against the second is a comparison of a
-    subject with itself; the floor is the largest end of those ratios' 95 % intervals, minus 1.
-    None when no subject has two rounds of two.
+    subject with itself, with half the samples that a comparison of two subjects has; those of all
+    subjects together have as many, and so as wide an interval. The floor is its farther end,
+    minus 1. None when there are less than two such comparisons.
     """
-    floors = []
-    for rounds in subjects:
-        pairs = [halves(times) for _, times in sorted(rounds.items()) if len(times) >= 2]
-        if len(pairs) >= 2:
-            interval = geometric_interval([first / second for first, second in pairs])
-            floors.append(max(interval.high, 1 / interval.low) - 1)
-    return max(floors, default=None)
+    pairs = [
+        halves(times)
+        for rounds in subjects
+        for _, times in sorted(rounds.items())
+        if len(times) >= 2
+    ]
+    if len(pairs) < 2:
+        return None
+    interval = geometric_interval([first / second for first, second in pairs])
+    return max(interval.high, 1 / interval.low) - 1
 
 
 def halves(times: Sequence[float]) -> tuple[float, float]:

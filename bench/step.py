@@ -114,6 +114,7 @@ def memory_format(runtime: str) -> torch.memory_format:
 def place(model: nn.Module, device: str, runtime: str) -> nn.Module:
     """Move a model to its device and into the memory format of the runtime."""
     layout = memory_format(runtime)
+    # torch's annotations of Module.to do not know memory_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 

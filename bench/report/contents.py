@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.report import details, sections
 from bench.report.blocks import Block, Bullets, Heading, Image, Paragraph, place, table
 from bench.report.findings import Findings
-from bench.report.formats import MISSING, millions, number, percent
+from bench.report.formats import MISSING, count, millions, number, percent
 from bench.report.headline import Headline, headlines
 from bench.report.study import Cell, CostRow, Study, has_se
 
@@ -65,7 +65,9 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
 def _counts(found: Findings) -> str:
     study = found.study
     where = ", ".join(study.looked_in)
-    counted = f"{study.num_runs} runs and {study.num_profiles} profiles from {where}."
+    counted = (
+        f"{count(study.num_runs, 'run')} and {count(study.num_profiles, 'profile')} from {where}."
+    )
     aside = len(found.set_aside)
     return counted + (f" {aside} set aside; see “Set aside” for which and why." if aside else "")
 

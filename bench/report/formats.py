@@ -17,6 +17,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def count(number: int, thing: str) -> str:
+    """Return a number of things: ``1 run``, ``2,000 runs``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def millions(count: int | None) -> str:
     """Return a count in millions with as many digits as tell models apart."""
     return MISSING if count is None else f"{count / 1e6:,.2f}"

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.folders import check_writable
 from bench.record import write_whole
 from bench.report import html, markdown, table
 from bench.report.blocks import Image
@@ -41,6 +42,7 @@ def render(
     """
     from bench.report.charts import charts  # matplotlib takes longer to import than to draw
 
+    check_writable(out)
     shown = study(load(folders), price_per_hour)
     found = findings(shown, force)
     drawn = charts(found)

@@ -70,6 +70,12 @@ def test_a_bad_hyper_parameter_is_named_with_its_value(
     assert "\n" not in str(caught.value)
 
 
+def test_a_changed_recipe_cannot_be_renamed() -> None:
+    """Another name would hide in reports that a field differs."""
+    with pytest.raises(UserError, match="name: a recipe is named after its base"):
+        get_recipe("standard").changed(name="reference", lr=0.5)
+
+
 def test_an_unknown_recipe_fails_by_listing_the_known_ones() -> None:
     with pytest.raises(UserError, match="unknown recipe 'fast'; choose from: reference, standard"):
         get_recipe("fast")

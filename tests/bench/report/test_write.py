@@ -9,6 +9,7 @@ import record_factory as make
 
 from bench.errors import UserError
 from bench.report.contents import MAIN_COLUMNS
+from bench.report.formats import count
 from bench.report.table import COLUMNS
 from bench.report.write import render
 
@@ -150,3 +151,19 @@ def test_parquet_holds_the_same_table(example, rendered, tmp_path):
     assert list(table.columns) == list(COLUMNS)
     assert table["macs"].tolist() == [int(row["macs"]) for row in read_csv(rendered)]
     assert table["top1"].dtype == "Float64"
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(example, tmp_path):
+    """The message names the folder."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write to .*file/report"):
+        render([example], tmp_path / "file" / "report")
+
+
+def test_one_run_is_not_counted_in_the_plural():
+    """The report's first lines read as a person would write them."""
+    assert (count(1, "run"), count(0, "run"), count(2000, "run")) == (
+        "1 run",
+        "0 runs",
+        "2,000 runs",
+    )

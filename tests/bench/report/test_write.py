@@ -156,7 +156,7 @@ def test_parquet_holds_the_same_table(example, rendered, tmp_path):
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(example, tmp_path):
     """The message names the folder."""
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot write to .*file/report"):
+    with pytest.raises(UserError, match=r"cannot write to .*file/report"):
         render([example], tmp_path / "file" / "report")
 
 

@@ -371,19 +371,33 @@ def _cuda_driver() -> str | None:
 
 
 def flags(device: str) -> dict[str, str]:
-    """Return the settings of torch that change speed or numbers on this device."""
+    """Return the settings of torch that change speed or numbers on this device, as they are now."""
     common = {
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
+        "flush_denormal": str(_flushes_denormals()),
     }
-    if kind(device) != "cuda":
-        return common
+    return common | _cuda_flags(device) if kind(device) == "cuda" else common
+
+
+def _flushes_denormals() -> bool:
+    """Compute a number too small to be normal: torch sets the mode and does not tell it."""
+    return (torch.tensor(2e-38) * 0.1).item() == 0.0
+
+
+def _cuda_flags(device: str) -> dict[str, str]:
     major, minor = torch.cuda.get_device_capability(device)
-    return common | {
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return {
         "capability": f"{major}.{minor}",
         "cuda": str(torch.version.cuda),
-        "cudnn": str(torch.backends.cudnn.version()),
-        "cudnn_benchmark": str(torch.backends.cudnn.benchmark),
+        "cudnn": str(cudnn.version()),
+        "cudnn_benchmark": str(cudnn.benchmark),
+        "cudnn_deterministic": str(cudnn.deterministic),
+        "cudnn_allow_tf32": str(cudnn.allow_tf32),
+        "matmul_allow_tf32": str(matmul.allow_tf32),
+        "matmul_reduced_bf16": str(matmul.allow_bf16_reduced_precision_reduction),
+        "matmul_reduced_fp16": str(matmul.allow_fp16_reduced_precision_reduction),
     }
 
 

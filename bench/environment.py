@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import os
@@ -17,6 +18,7 @@ import torch
 
 from bench import device as devices
 from bench.record import Environment
+from bench.spec import Precision
 
 PACKAGES = (
     "senet-bench",
@@ -34,11 +36,23 @@ PREFIXES = ("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "MKL_", "KMP_", "CUD
 GIT_TIMEOUT_S = 2.0
 
 
+def collect_computing(
+    device: str, precision: Precision, *, fixed_shapes: bool = False
+) -> Environment:
+    """Return `collect` with the flags that are in force while ``device`` computes in ``precision``.
+
+    ``fixed_shapes`` says that this happens inside `device.fixed_shapes`, as training does.
+    """
+    tuning = devices.fixed_shapes(device) if fixed_shapes else contextlib.nullcontext()
+    with devices.computing_in(device, precision), tuning:
+        return collect(device)
+
+
 def collect(device: str) -> Environment:
     """Return what a record must say about this machine and ``device`` for its numbers to count.
 
-    ``commit`` and ``dirty`` are those of the checkout this package runs from, None when it was
-    installed from elsewhere or git is missing.
+    ``flags`` are those in force now. ``commit`` and ``dirty`` are those of the checkout this
+    package runs from, None when it was installed from elsewhere or git is missing.
     """
     commit, dirty = checkout_state()
     return Environment(

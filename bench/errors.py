@@ -12,6 +12,17 @@ class UserError(ValueError):
     """
 
 
+class FieldError(UserError):
+    """Say what is wrong with the value of one field, such as ``precisions.0``.
+
+    The command line names the option that the value came from in the field's place.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.field, self.problem = field, problem
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not in a table, listing the names that are."""
     return UserError(f"unknown {kind} {name!r}; choose from: {', '.join(known)}")

@@ -154,12 +154,13 @@ def measure(job: MemoryJob) -> MemoryFacts:
     """Do the job in this process, which should be a fresh one, and return what it needed."""
     from bench import device as devices
     from bench.peak import watch_memory
+    from bench.workload import computing
 
     if job.device == "cpu":
         _leave_room_for_others()
     devices.prepare(job.device)
     network = _network(job.model)
-    with watch_memory(job.device) as peak:
+    with computing(job.device, job.precision, job.mode), watch_memory(job.device) as peak:
         work = _workload(job, network).work
         for _ in range(NUM_CALLS if job.mode == "train" else 0):
             work()
@@ -195,8 +196,6 @@ def _network(model: ModelSpec) -> nn.Module:
 
 
 def _workload(job: MemoryJob, network: nn.Module) -> Workload:
-    import torch
-
     from bench.workload import Setting, infer, training
 
     model = job.model
@@ -209,10 +208,8 @@ def _workload(job: MemoryJob, network: nn.Module) -> Workload:
         num_classes=model.num_classes,
         seed=0,
     )
-    if job.mode == "train":
-        return training(network, setting, check=False)
-    with torch.inference_mode():
-        return infer(network, setting, check=False)
+    make = training if job.mode == "train" else infer
+    return make(network, setting, check=False)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-
 from bench import device as devices
 from bench import energy, noise, parity, roofline, runtime, stats, timing, workload
 from bench.breakdown import break_down
@@ -191,7 +189,10 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
     if group.wanted == "auto":
         sitting.tell("finding the batch size", "", 0.0, number)
         group = replace(group, batch_size=fitting_batch_size(sitting, group))
-    with _computing(sitting.device, group):
+    with workload.computing(sitting.device, group.precision, group.mode):
+        flags = devices.flags(sitting.device)
+        environment = sitting.environment.model_copy(update={"flags": flags})
+        sitting = replace(sitting, environment=environment)
         prepared = {}
         for row in rows(sitting.spec):
             sitting.tell("preparing", row, 0.0, number)
@@ -219,14 +220,6 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
                     warnings=noise.warnings(seen),
                     **extras,
                 )
-
-
-@contextlib.contextmanager
-def _computing(device: str, group: Group) -> Iterator[None]:
-    """Set TF32 for the group, and inference mode where nothing is trained."""
-    tf32 = devices.computing_in(device, "tf32" if group.precision == "tf32" else "fp32")
-    with tf32, torch.inference_mode(group.mode == "infer"):
-        yield
 
 
 def rows(spec: ProfileSpec) -> list[Row]:

@@ -11,7 +11,7 @@ from typing import Any
 import senet
 from bench import data, evaluate, run, step
 from bench import device as devices
-from bench.environment import collect, utc_now
+from bench.environment import collect_computing, utc_now
 from bench.errors import UserError
 from bench.events import Event
 from bench.folders import check_writable, sha256
@@ -219,7 +219,7 @@ def _keep(
         created_at=utc_now(),
         spec=spec,
         dataset=data.facts(dataset),
-        environment=collect(spec.device),
+        environment=collect_computing(spec.device, spec.precision),
         params=run.num_params(run.build(spec.model)),
         epochs=(),
         test=accuracy,

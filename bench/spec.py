@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.errors import UserError, unknown
+from bench.errors import FieldError, unknown
 
 Stem = Literal["cifar", "imagenet"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -41,11 +41,12 @@ T = TypeVar("T", bound=Frozen)
 
 
 def validated(cls: type[T], data: dict[str, Any]) -> T:
-    """Return ``cls`` made of ``data``; UserError names the first thing that is wrong in it."""
+    """Return ``cls`` made of ``data``; FieldError names the first thing that is wrong in it."""
     try:
         return cls.model_validate(data)
     except ValidationError as error:
-        raise UserError(first_problem(error) + _known_keys(cls, error)) from None
+        field, problem = _first_problem(error)
+        raise FieldError(field, problem + _known_keys(cls, error)) from None
 
 
 def _known_keys(cls: type[BaseModel], error: ValidationError) -> str:
@@ -72,16 +73,31 @@ def _model_in(annotation: Any) -> Any:
 
 def first_problem(error: ValidationError) -> str:
     """Return the first problem that pydantic found as one line: where, what, and the value."""
+    return str(FieldError(*_first_problem(error)))
+
+
+def _first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return where the first problem is, nothing for the whole, and what it is."""
     problem = error.errors(include_url=False, include_context=False)[0]
     # pydantic also names the branch of a union, such as constrained-int, which no user wrote
     loc = [str(part) for part in problem["loc"]]
     where = ".".join(part for part in loc if not re.search(r"^(constrained-|literal\[)", part))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {where!r}"
+        return "", f"unknown key {where!r}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = _PLAIN_WORDS.get(problem["type"], message)
     given = problem["input"]
     shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"{where}: {message}{shown}" if where else f"{message}{shown}"
+    return where, message + shown
+
+
+# In the words of files and command lines, not of Python's types.
+_PLAIN_WORDS = {
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "dict_type": "should be a table",
+    "model_type": "should be a table",
+}
 
 
 class ModelSpec(Frozen):

@@ -6,9 +6,10 @@ training:  weights, optimiser ──► first step ──► gradient against ea
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from bench import device as devices
 from bench import parity, runtime, step, timing
 from bench.record import ParityFacts, SplitFacts
-from bench.spec import RECIPES, Precision
+from bench.spec import RECIPES, Mode, Precision
 from bench.state import start
 
 NUM_BUFFERS = 4
@@ -54,6 +55,14 @@ class Setting:
     image_size: int
     num_classes: int
     seed: int
+
+
+@contextlib.contextmanager
+def computing(device: str, precision: Precision, mode: Mode) -> Iterator[None]:
+    """Set torch as a row needs it: TF32, cuDNN's search for its shapes, inference mode."""
+    settings = devices.computing_in(device, precision), devices.fixed_shapes(device)
+    with settings[0], settings[1], torch.inference_mode(mode == "infer"):
+        yield
 
 
 def clock_of(device: str) -> timing.Clock:

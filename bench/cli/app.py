@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from bench import __version__
 from bench.cli.compare import compare
@@ -17,11 +20,43 @@ from bench.cli.profile import profile
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.train import train
-from bench.errors import UserError
+from bench.errors import FieldError, UserError
 from bench.signals import EXIT_PREEMPTED, Preempted
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+# What the fields of a specification are called on the command line, where that is not their name.
+PARAMETERS = {
+    "precisions": "precision",
+    "runtimes": "runtime",
+    "batch_sizes": "batch_size",
+    "modes": "mode",
+    "rel_precision": "interval",
+    "target_top1": "target",
+}
+
+
+class Command(TyperCommand):
+    """Name the option, not the field of a specification, when its value is wrong."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except FieldError as error:
+            option = self._option(ctx, error.field)
+            raise UserError(f"{option}: {error.problem}") if option else error from None
+
+    def _option(self, ctx: Any, field: str) -> str | None:
+        """Return the option that gave a field its value; None when it came from elsewhere."""
+        root = field.partition(".")[0]
+        name = PARAMETERS.get(root, root)
+        source = ctx.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            return None
+        return next((p.opts[0] for p in self.params if p.name == name and p.opts), None)
 
 
 class Commands(TyperGroup):
@@ -52,6 +87,11 @@ def _leave(message: str, code: int) -> None:
     raise typer.Exit(code)
 
 
+def _flowing(command: Callable[..., None]) -> str:
+    """Return a command's help, each paragraph on one line, so that it fills any screen's width."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
+
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -60,7 +100,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (run, train, evaluate, profile, report, compare, models, datasets, recipes, doctor):
-    app.command()(_command)
+    app.command(cls=Command, help=_flowing(_command))(_command)
 
 
 def _version(wanted: bool) -> None:

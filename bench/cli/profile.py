@@ -98,11 +98,11 @@ def profile(
 
       senet-bench profile se_resnet50 resnet50 --stem cifar --mode infer,train
 
-      senet-bench profile resnet50 --runtime eager,compile --batch-size 1,64,auto --device cuda
+      senet-bench profile resnet50 --runtime eager,compile --batch-size 1,auto
 
       senet-bench profile se_resnet50 resnet50 --repeat 5 --price-per-hour 1.20
 
-      senet-bench profile --run runs/se_resnet50-cifar-shapes-quick-e3-s0-1a2b3c4d --json
+      senet-bench profile --run runs/resnet18-cifar-shapes-quick-e3-s0-1a2b3c4d
     """
     with _early_server(memory and repeat == 1) as server:
         options = {

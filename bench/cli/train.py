@@ -60,9 +60,9 @@ def train(
 
       senet-bench train resnet18 --dataset shapes --recipe quick
 
-      senet-bench train se_resnet50 resnet50 resnet101 --dataset cifar10 --recipe reference
+      senet-bench train se_resnet50 resnet50 --dataset cifar10 --recipe reference
 
-      senet-bench train resnet50 --dataset folder --data-dir data --recipe standard --epochs 3
+      senet-bench train resnet50 --dataset folder --data-dir data --epochs 3
 
       torchrun --nproc-per-node 4 -m bench train resnet50 --runtime compile
     """

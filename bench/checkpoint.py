@@ -1,7 +1,8 @@
 """Save the state of a training so that a damaged or half-written file is never taken for one.
 
 A checkpoint is one line of header with the SHA-256 of what follows, then torch's own format,
-which is read with ``weights_only`` so that no file can run code. Names sort by progress.
+which is read with ``weights_only`` so that no file can run code. Names sort by progress; the one
+that was best on the held-out images is kept beside the newest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import hashlib
 import io
 import pickle
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,36 @@ from bench.record import write_whole
 
 MAGIC = b"senet-bench-checkpoint 1 "
 KEPT = 2
-_NAME = re.compile(r"checkpoint-(\d{6})-(\d{8})\.ckpt")
+BEST = "-best"
+_NAME = re.compile(r"checkpoint-(\d{6})-(\d{8})(-best)?\.ckpt")
 
 
 class Damaged(ValueError):
     """The file is not a whole checkpoint."""
 
 
-def save(folder: Path, state: dict[str, Any], *, keep: int = KEPT) -> Path:
+def save(folder: Path, state: dict[str, Any], *, keep: int = KEPT, best: bool = False) -> Path:
     """Write a checkpoint of ``state`` (with its ``epoch`` and ``step``) and drop older ones.
 
-    The newest ``keep`` stay. Raises UserError when the folder cannot be written to.
+    The newest ``keep`` stay, and the newest that was the ``best``. Raises UserError when the
+    folder cannot be written to; what was saved before is then as it was.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     body = buffer.getbuffer()
     digest = hashlib.sha256(body).hexdigest().encode()
-    path = folder / f"checkpoint-{state['epoch']:06d}-{state['step']:08d}.ckpt"
-    write_whole(path, b"".join((MAGIC, digest, b"\n", body)))
-    for old in checkpoints(folder)[keep:]:
+    kind = BEST if best else ""
+    path = folder / f"checkpoint-{state['epoch']:06d}-{state['step']:08d}{kind}.ckpt"
+    write_whole(path, MAGIC, digest, b"\n", body)
+    alike = [old for old in checkpoints(folder) if is_best(old) == best]
+    for old in alike[1 if best else keep :]:
         old.unlink(missing_ok=True)
     return path
+
+
+def is_best(path: Path) -> bool:
+    """Say whether a checkpoint is the one that was best on the held-out images."""
+    return path.stem.endswith(BEST)
 
 
 def load(path: Path, device: str) -> dict[str, Any]:
@@ -64,7 +73,8 @@ def checkpoints(folder: Path) -> list[Path]:
     """Return a folder's checkpoints, the furthest first."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+    found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    return sorted(found, key=lambda path: (path.stem.removesuffix(BEST), path.stem), reverse=True)
 
 
 def load_newest(folder: Path, device: str) -> tuple[dict[str, Any] | None, list[str]]:
@@ -79,10 +89,6 @@ def load_newest(folder: Path, device: str) -> tuple[dict[str, Any] | None, list[
 
 
 def remove_all(folder: Path) -> None:
-    """Delete all checkpoints and orphaned temporary files of a folder."""
-    for path in (*checkpoints(folder), *_orphans(folder)):
+    """Delete all checkpoints of a folder."""
+    for path in checkpoints(folder):
         path.unlink(missing_ok=True)
-
-
-def _orphans(folder: Path) -> Iterator[Path]:
-    return folder.glob(".checkpoint-*.tmp")

@@ -1,22 +1,29 @@
-"""Carry out a whole experiment: train every run, profile every model, render the report."""
+"""Carry out a whole experiment: train every run, profile every model, render the report.
+
+Each run, and the sitting that profiles the models, is a cell: it is done in a process of its own,
+and what goes wrong in one is recorded beside it and keeps no other from being done.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 
 from bench import run
-from bench.cost import count
+from bench.cell import ProfileJob, TrainJob, profiles_in
 from bench.data import Dataset
 from bench.device import resolve
-from bench.events import Event, Profiling
+from bench.environment import utc_now
+from bench.errors import UserError
+from bench.events import CellFailed, Event, RunDone
 from bench.experiment import Experiment
+from bench.failure import Failure, failures, overcome, write_failure
 from bench.folders import check_writable
-from bench.profile import Progress, is_complete, profile
-from bench.record import ProfileRecord, RunRecord, read_record, write_record
+from bench.isolation import carry_out
+from bench.profile import is_complete
+from bench.record import ProfileRecord, RunRecord
 from bench.report.write import Rendered, render
 from bench.runtime import check as check_runtimes
 from bench.spec import ModelSpec, ProfileSpec, RunSpec, validated
@@ -27,11 +34,12 @@ SHARED = {"data", "recipe", "precision", "runtime", "engine", "val_split", "targ
 
 @dataclass(frozen=True)
 class Conducted:
-    """What an experiment left: its records and its report."""
+    """What an experiment left: its records, its report if there is one, what failed this time."""
 
     runs: tuple[RunRecord, ...]
     profiles: tuple[ProfileRecord, ...]
-    rendered: Rendered
+    rendered: Rendered | None
+    failed: tuple[CellFailed, ...]
 
 
 def conduct(
@@ -41,27 +49,38 @@ def conduct(
     *,
     emit: Callable[[Event], None],
     existing: run.Existing = "refuse",
+    timeout_s: float | None = None,
 ) -> Conducted:
     """Train, test and profile all of an experiment, then render its report into ``out``.
 
-    Runs and profiles lie in ``runs``; what is there already is not done again. Everything that
-    can be refused is refused (UserError) before the first run starts.
+    Runs and profiles lie in ``runs``; what is there already is not done again, and what failed
+    before is continued. Everything that can be refused is refused (UserError) before the first
+    run starts. A cell that fails, or takes longer than ``timeout_s`` seconds, is recorded as a
+    `Failure`, and the others are done. Raises `Preempted` when a signal asked for an end.
     """
     device = resolve(experiment.device)
     check(experiment, device)
     check_writable(runs)
     check_writable(out)
-    dataset, data_s = run.load_data(experiment.data, emit)
+    dataset, _ = run.load_data(experiment.data, emit)
     specs = [
         _run_spec(experiment, device, model, seed)
         for model, seed in product(models(experiment, dataset), experiment.seeds)
     ]
-    for spec in specs:
-        run.check_batch_size(spec, len(dataset.train))
-    train_run = partial(run.train_run, emit=emit, existing=existing, data_s=data_s)
-    records = [train_run(spec, dataset, runs) for spec in specs]
-    profiles = tuple(_profile(experiment, device, records, runs / PROFILES, emit))
-    return Conducted(tuple(records), profiles, render([runs], out))
+    jobs = [_train_job(spec, runs, existing) for spec in specs]
+    for job in jobs:
+        run.check_batch_size(job.spec, len(dataset.train))
+        run.check_unfinished(job.folder, job.existing)
+    failed = [_trained(job, dataset, emit, timeout_s) for job in jobs]
+    sitting = _profile_job(experiment, device, specs, runs / PROFILES)
+    if sitting is not None:
+        failed.append(_profiled(sitting, emit, timeout_s))
+    records = [run.load_run(job.folder) for job in jobs if (job.folder / run.RECORD).exists()]
+    profiles = profiles_in(sitting.folder) if sitting else []
+    rendered = render([runs], out) if records or profiles else None
+    return Conducted(
+        tuple(records), tuple(profiles), rendered, tuple(cell for cell in failed if cell)
+    )
 
 
 def check(experiment: Experiment, device: str) -> None:
@@ -91,53 +110,70 @@ def _run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) 
     return validated(RunSpec, shared | {"model": model, "seed": seed, "device": device})
 
 
-def _profile(
-    experiment: Experiment,
-    device: str,
-    records: list[RunRecord],
-    folder: Path,
-    emit: Callable[[Event], None],
-) -> Iterator[ProfileRecord]:
-    """Profile the models of all runs in one sitting, keeping each record at once.
+def _train_job(spec: RunSpec, runs: Path, existing: run.Existing) -> TrainJob:
+    """Return the job for a run; one that failed before is continued without being asked."""
+    job = TrainJob(spec=spec, out=str(runs), existing=existing)
+    if existing == "refuse" and failures(job.folder):
+        return job.model_copy(update={"existing": "resume"})
+    return job
 
-    A sitting that was finished before is not repeated; one that was cut short is, as a whole,
-    because rows of different sittings have not taken turns.
-    """
+
+def _trained(
+    job: TrainJob, dataset: Dataset, emit: Callable[[Event], None], timeout_s: float | None
+) -> CellFailed | None:
+    """Train a run, or find it finished; return why it has no record."""
+    if not (job.folder / run.RECORD).exists():
+        return _done(job, emit, timeout_s)
+    try:
+        found = run.load_finished(job.folder, dataset)
+    except UserError as error:
+        failed = CellFailed(job.name, str(error), str(job.folder / run.RECORD))
+        emit(failed)
+        return failed
+    emit(RunDone(found, str(job.folder), reused=True))
+    return None
+
+
+def _profile_job(
+    experiment: Experiment, device: str, specs: Iterable[RunSpec], folder: Path
+) -> ProfileJob | None:
+    """Return the job that profiles the models of all runs in one sitting."""
     if experiment.profile is None:
-        return
-    run_ids = {record.spec.model: record.id for record in records}
+        return None
+    run_ids = {spec.model: spec.folder_name() for spec in specs}
     subjects = {"models": tuple(run_ids), "device": device}
     spec = validated(ProfileSpec, experiment.profile.model_dump() | subjects)
-    place = folder / spec.digest()
-    found = _profiles_in(place)
-    if is_complete(spec, found):
-        yield from found
-        return
-    for record in profile(
-        spec,
-        build=run.build,
-        count=count,
-        run_ids=run_ids,
-        on_progress=lambda progress: emit(as_event(progress)),
-    ):
-        write_record(place / f"{record.id}.json", record)
-        yield record
+    return ProfileJob(spec=spec, out=str(folder), run_ids=tuple(run_ids.items()))
 
 
-def _profiles_in(place: Path) -> list[ProfileRecord]:
-    """Return the profile records of a folder that can be read; the report names the others."""
-    found = []
-    for path in sorted(place.glob("*.json")) if place.is_dir() else []:
-        try:
-            record = read_record(path)
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, ProfileRecord):
-            found.append(record)
-    return found
+def _profiled(
+    job: ProfileJob, emit: Callable[[Event], None], timeout_s: float | None
+) -> CellFailed | None:
+    """Do a sitting unless it was finished before; return why it is not.
+
+    One that was cut short is repeated as a whole, because rows of different sittings have not
+    taken turns.
+    """
+    if is_complete(job.spec, profiles_in(job.folder)):
+        return None
+    return _done(job, emit, timeout_s)
 
 
-def as_event(progress: Progress) -> Event:
-    """Return a profile's progress as an event."""
-    done = (progress.group + progress.fraction) / max(1, progress.num_groups)
-    return Profiling(progress.stage, progress.row, min(1.0, done))
+def _done(
+    job: TrainJob | ProfileJob, emit: Callable[[Event], None], timeout_s: float | None
+) -> CellFailed | None:
+    """Do a cell's job; when it fails, record that, tell it, and return it."""
+    ended = carry_out(job, emit, timeout_s)
+    if ended.reason is None:
+        overcome(job.folder)
+        return None
+    failure = Failure(
+        id=job.name,
+        reason=ended.reason,
+        created_at=utc_now(),
+        wall_s=ended.wall_s,
+        last_lines=ended.last_lines,
+    )
+    failed = CellFailed(job.name, ended.reason, str(write_failure(job.folder, failure)))
+    emit(failed)
+    return failed

@@ -101,6 +101,7 @@ def fit(job: Job, training: Training) -> str | None:
     """
     try:
         for facts in ENGINES[job.spec.engine](job, training):
+            job.saver.note_epoch(training)
             job.emit(EpochDone(facts))
     except train.Diverged as problem:
         return str(problem)

@@ -69,4 +69,15 @@ class Profiling:
     fraction: float
 
 
-Event = Preparing | RunStarted | StepDone | EpochDone | Evaluating | RunDone | Profiling
+@dataclass(frozen=True)
+class CellFailed:
+    """A run or a sitting of an experiment failed; ``record`` is the file that says more."""
+
+    name: str
+    reason: str
+    record: str
+
+
+Event = (
+    Preparing | RunStarted | StepDone | EpochDone | Evaluating | RunDone | Profiling | CellFailed
+)

@@ -32,3 +32,9 @@ def sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def remove_orphans(folder: Path) -> None:
+    """Delete the temporary files of writers that were killed; nobody may be writing there."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)

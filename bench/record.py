@@ -6,6 +6,7 @@ Format history:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -407,10 +408,11 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number that JSON allows")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, *parts: bytes | memoryview, exclusive: bool = False) -> None:
     """Write a file so that a reader sees all of it or none: temporary file, fsync, rename.
 
-    Raises UserError when the folder cannot be written to or the disk is full.
+    Raises UserError when the folder cannot be written to or the disk is full, and, if
+    ``exclusive``, when there is a file of that name by then.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -419,25 +421,51 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that nobody else may read
-        os.replace(name, path)
-    except BaseException as error:
+        _put_in_place(name, path, exclusive)
+    except FileExistsError:
+        raise UserError(f"{path} is there already; records are never overwritten") from None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    finally:
         Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _put_in_place(name: str, path: Path, exclusive: bool) -> None:
+    """Give a finished temporary file its name, durably."""
+    if exclusive:
+        _link(name, path)
+    else:
+        os.replace(name, path)
+    with contextlib.suppress(OSError):  # not every system opens folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _link(name: str, path: Path) -> None:
+    """Rename without replacing; FileExistsError when the name is taken."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
         raise
+    except OSError:  # a file system without hard links: two writers at once are not told apart
+        if path.exists():
+            raise FileExistsError from None
+        os.replace(name, path)
 
 
 def write_record(path: Path, record: RunRecord | ProfileRecord) -> None:
     """Write a record whole; one that is already there is never overwritten (UserError)."""
-    if path.exists():
-        raise UserError(f"{path} is there already; records are never overwritten")
-    write_whole(path, to_json(record).encode())
+    write_whole(path, to_json(record).encode(), exclusive=True)
 
 
 def read_record(path: Path) -> RunRecord | ProfileRecord:

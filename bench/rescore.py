@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import senet
-from bench import data, evaluate, run, step
+from bench import data, evaluate, lock, run, step
 from bench import device as devices
 from bench.environment import collect_computing, utc_now
 from bench.errors import UserError
@@ -145,7 +145,9 @@ def rescore_file(
     predictions, build_s, eval_s = _predict(spec, weights, dataset, emit)
     accuracy = evaluate.score(predictions, len(dataset.classes))
     if folder is not None:
-        _keep(spec, dataset, predictions, accuracy, folder, (data_s, build_s, eval_s))
+        with lock.held(folder):
+            _check_free(folder)  # another process may have been quicker
+            _keep(spec, dataset, predictions, accuracy, folder, (data_s, build_s, eval_s))
     return Rescored(
         source=weights,
         model=model,

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 import senet
-from bench import baseline, checkpoint, data, distributed, engine, evaluate, step
+from bench import baseline, checkpoint, data, distributed, engine, evaluate, lock, step
 from bench import device as devices
 from bench.distributed import Group
 from bench.environment import collect, utc_now
 from bench.errors import UserError, unknown
 from bench.events import Evaluating, Event, Preparing, RunDone, RunStarted
-from bench.folders import check_writable, sha256
+from bench.folders import check_writable, remove_orphans, sha256
 from bench.holdout import hold_out, num_held_out
 from bench.record import (
     FileFacts,
@@ -183,22 +183,31 @@ def train_run(
     check_runnable(spec)
     check_batch_size(spec, len(dataset.train))
     folder = out / spec.folder_name()
-    found = distributed.on_first(group, lambda: _find(folder, dataset, existing))
-    if found is not None:
-        emit(RunDone(found, str(folder), reused=True))
-        return found
-    made = _train(spec, dataset, folder, emit, data_s, group, trace)
-    record = distributed.on_first(group, lambda: _written(folder, made))
-    emit(RunDone(record, str(folder), reused=False))
-    return record
+    found = distributed.on_first(group, lambda: _find(folder, dataset))
+    if found is None:
+        with lock.held(folder, group):
+            # Another process may have finished it just before this one became the writer.
+            found = distributed.on_first(group, lambda: _find(folder, dataset))
+            if found is None:
+                distributed.on_first(group, lambda: _take_over(folder, existing))
+                made = _train(spec, dataset, folder, emit, data_s, group, trace)
+                record = distributed.on_first(group, lambda: _written(folder, made))
+                emit(RunDone(record, str(folder), reused=False))
+                return record
+    emit(RunDone(found, str(folder), reused=True))
+    return found
 
 
-def _find(folder: Path, dataset: data.Dataset, existing: Existing) -> RunRecord | None:
-    """Return the record of a finished run; for an unfinished one do as ``existing`` says."""
-    check_writable(folder)
+def _find(folder: Path, dataset: data.Dataset) -> RunRecord | None:
+    """Return the record of a finished run, None when there is none."""
     if not (folder / RECORD).exists():
-        _check_unfinished(folder, existing)
+        check_writable(folder)
         return None
+    return load_finished(folder, dataset)
+
+
+def load_finished(folder: Path, dataset: data.Dataset) -> RunRecord:
+    """Return the record of a run on ``dataset``; UserError for one on other images."""
     record = load_run(folder)
     if record.dataset.digest != dataset.digest:
         raise UserError(f"{folder} was trained on other images; choose another --out")
@@ -211,11 +220,19 @@ def _written(folder: Path, record: RunRecord | None) -> RunRecord:
     return record
 
 
-def _check_unfinished(folder: Path, existing: Existing) -> None:
+def check_unfinished(folder: Path, existing: Existing) -> None:
+    """Raise UserError for an unfinished run that is neither to be continued nor thrown away."""
+    finished = (folder / RECORD).exists()
+    if existing == "refuse" and not finished and checkpoint.checkpoints(folder):
+        raise UserError(f"{folder} holds an unfinished run; give --resume or --restart")
+
+
+def _take_over(folder: Path, existing: Existing) -> None:
+    """Do with what an unfinished run left as ``existing`` says; the folder is this process'."""
+    check_unfinished(folder, existing)
+    remove_orphans(folder)
     if existing == "restart":
         checkpoint.remove_all(folder)
-    elif existing == "refuse" and checkpoint.checkpoints(folder):
-        raise UserError(f"{folder} holds an unfinished run; give --resume or --restart")
 
 
 def load_run(folder: Path) -> RunRecord:

@@ -6,6 +6,8 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
+from torch import Tensor
+
 from bench import checkpoint, distributed, state
 from bench.distributed import Group
 from bench.errors import UserError
@@ -13,10 +15,11 @@ from bench.spec import RunSpec
 from bench.state import Training
 
 CHECKPOINT_EVERY_S = 60.0
+MAX_SHARE = 0.01  # of the time, for saving: where that takes long, it is done more rarely
 
 
 class Saver:
-    """Saves a training, so that at most a minute and one step can be lost.
+    """Saves a training every minute, or as often as takes no more than 1 % of the time.
 
     Of several processes only the first writes and reads, so that no folder needs to be shared.
     ``facts`` are kept beside the training's state; ``spent_s`` are the seconds that saving took.
@@ -27,7 +30,8 @@ class Saver:
         self.folder, self.group = folder, group
         self.facts: dict[str, Any] = {}
         self.problems: list[str] = []
-        self.spent_s, self.saved_at = 0.0, monotonic()
+        self.spent_s, self.last_s, self.saved_at = 0.0, 0.0, monotonic()
+        self.best: dict[str, Any] | None = None
 
     def load(self) -> dict[str, Any] | None:
         """Return what the newest whole checkpoint holds, if any; note which were damaged.
@@ -47,16 +51,54 @@ class Saver:
             state.restore(training, saved)
             if not self.group.is_first:
                 training.totals.zero_()  # they are in the first one's
+            if training.step == 0:
+                self.note_epoch(training)
 
     def due(self) -> bool:
         """Say whether a checkpoint should be written after this step."""
-        return monotonic() - self.saved_at >= CHECKPOINT_EVERY_S
+        every_s = max(CHECKPOINT_EVERY_S, self.last_s / MAX_SHARE)
+        return monotonic() - self.saved_at >= every_s
+
+    def note_epoch(self, training: Training) -> None:
+        """Set aside the state after an epoch that is the best on the held-out images so far.
+
+        It is copied, which is quick, and written with the next checkpoint: a training that is
+        killed before comes by this epoch again.
+        """
+        if not self.group.is_first or not _is_best(training):
+            return
+        begin = perf_counter()
+        self.best = self._content(copied(state.state(training)))
+        self.spent_s += perf_counter() - begin
 
     def save(self, training: Training, keep: int = checkpoint.KEPT) -> None:
         """Write a checkpoint now, and keep that many of the newest."""
         begin = perf_counter()
         if self.group.is_first:
-            content = state.state(training) | self.facts | {"identity": self.identity}
-            checkpoint.save(self.folder, content, keep=keep)
-        self.spent_s += perf_counter() - begin
+            if self.best is not None:
+                checkpoint.save(self.folder, self.best, best=True)
+                self.best = None
+            checkpoint.save(self.folder, self._content(state.state(training)), keep=keep)
+        self.last_s = perf_counter() - begin
+        self.spent_s += self.last_s
         self.saved_at = monotonic()
+
+    def _content(self, of_training: dict[str, Any]) -> dict[str, Any]:
+        return of_training | self.facts | {"identity": self.identity}
+
+
+def _is_best(training: Training) -> bool:
+    """Say whether no earlier epoch was as good on the held-out images as the last."""
+    reached = [facts.val_top1 for facts in training.history if facts.val_top1 is not None]
+    return bool(reached) and reached[-1] > max(reached[:-1], default=-1.0)
+
+
+def copied(value: Any) -> Any:
+    """Return a state whose tensors are copies in host memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return type(value)((key, copied(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return type(value)(copied(item) for item in value)
+    return value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -32,10 +34,44 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
         received.append(signal.Signals(number).name)
         signal.signal(number, signal.SIG_DFL)
 
-    numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
-    former = {number: signal.signal(number, note) for number in numbers}
-    try:
+    with _handling(note):
         yield lambda: received[0] if received else None
+
+
+@contextlib.contextmanager
+def forwarded(process: subprocess.Popen[str]) -> Iterator[Callable[[], str | None]]:
+    """Inside the block, pass signals that ask for an end on to a process.
+
+    A second one ends the process, which should lead a session of its own, and this one at once.
+    Yields a function that returns the name of the first signal, or None. Outside the main thread
+    nothing is passed on.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            process.send_signal(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    with _handling(pass_on):
+        yield lambda: signal.Signals(received[0]).name if received else None
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the signals that ask for an end inside the block."""
+    numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
+    former = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        for number, before in former.items():
+            signal.signal(number, before)

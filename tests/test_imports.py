@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = {"train", "evaluate", "cost", "timing"}
-WIRING = {"run", "rescore", "conduct", "profile", "workload"}
+WIRING = {"run", "rescore", "cell", "profile", "workload"}
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "scipy", "pydantic", "numpy", "senet")
 
 

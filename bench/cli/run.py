@@ -9,6 +9,8 @@ import typer
 
 from bench.cli import options as opt
 
+EXIT_FAILED = 1
+
 
 def run(
     source: Annotated[
@@ -39,10 +41,16 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw unfinished runs away and begin anew.")
     ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds that each run, and the profile, may take."),
+    ] = None,
 ) -> None:
     """Carry out a whole comparison: train, test and profile every model, write the report.
 
-    Runs that are finished already are not trained again, so the command can be repeated.
+    Runs that are finished already are not trained again, so the command can be repeated. Each run
+    has a process of its own: one that fails is recorded and the others are done, the exit code is
+    then 1, and repeating the command repeats only what failed.
 
     [bold]Examples[/bold]
 
@@ -81,6 +89,13 @@ def run(
             report,
             emit=emit,
             existing=existing(resume=resume, restart=restart),
+            timeout_s=timeout,
         )
-    Console().print(summary(done.rendered.study))
-    typer.echo(f"\nReport: {report / 'report.md'}   Table: {report / 'results.csv'}")
+    if done.rendered is not None:
+        Console().print(summary(done.rendered.study))
+        typer.echo(f"\nReport: {report / 'report.md'}   Table: {report / 'results.csv'}")
+    for cell in done.failed:
+        typer.echo(f"failed: {cell.name}: {cell.reason} ({cell.record})", err=True)
+    if done.failed:
+        typer.echo("Repeat the command to do only what failed.", err=True)
+        raise typer.Exit(EXIT_FAILED)

@@ -23,18 +23,27 @@ PLAIN_EVERY_S = 30.0
 
 @dataclass
 class _Pace:
-    """How fast a run goes, by this process' own steps: what the time left is told from."""
+    """How fast a run goes since it was started: what the time left is told from.
+
+    Not every step need be told; the first that is begins the count.
+    """
 
     run: RunStarted
     began: float = field(default_factory=time.monotonic)
-    steps: int = 0
+    first: int | None = None
     epoch: int = 1
     step: int = 0
     last: EpochFacts | None = None
     printed: float = field(default_factory=time.monotonic)
 
     def advance(self, epoch: int, step: int) -> None:
-        self.epoch, self.step, self.steps = epoch, step, self.steps + 1
+        self.epoch, self.step = epoch, step
+        if self.first is None:
+            self.first = self.done - 1
+
+    @property
+    def steps(self) -> int:
+        return 0 if self.first is None else self.done - self.first
 
     @property
     def done(self) -> int:
@@ -147,6 +156,8 @@ def _other(event: Event) -> str | None:
             return what
         case ev.RunDone(record, folder, reused):
             return f"  {_result(record)}{' (found finished)' if reused else ''}  {folder}"
+        case ev.CellFailed():
+            return f"  {event.name}: failed: {event.reason}  {event.record}"
         case _:
             return None
 
@@ -224,6 +235,9 @@ def _live_emit(progress: Progress, console: Console) -> Callable[[Event], None]:
             case ev.RunDone():
                 drop_bars()
                 console.print(_other(event) or "", style="green" if event.record.test else "red")
+            case ev.CellFailed():
+                drop_bars()
+                console.print(_other(event) or "", style="red", markup=False)
 
     return emit
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.failure import is_failure, read_failure
 from bench.record import ProfileRecord, RunRecord, read_record
 from bench.report.plausible import contradiction
 from bench.report.predictions import Predictions, read_predictions
@@ -100,6 +101,9 @@ def _read_one(
 ) -> None:
     """Read one file into one of the three lists."""
     where = path.as_posix()
+    if is_failure(path):
+        aside.append(SetAside(where, _failed(path)))
+        return
     try:
         if path.stat().st_size > MAX_RECORD_BYTES:
             raise ValueError(f"larger than {MAX_RECORD_BYTES >> 20} MiB, so not a record")
@@ -116,6 +120,14 @@ def _read_one(
         aside.append(SetAside(where, f"diverged: {record.reason or 'no reason recorded'}"))
     else:
         runs.append(LoadedRun(record, where, _predictions(path, record, aside)))
+
+
+def _failed(path: Path) -> str:
+    """Return in one line why a cell of an experiment has no record."""
+    try:
+        return f"failed: {read_failure(path).reason}"
+    except (OSError, ValueError) as error:
+        return _one_line(error)
 
 
 def _predictions(path: Path, record: RunRecord, aside: list[SetAside]) -> Predictions | None:

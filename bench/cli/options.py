@@ -136,6 +136,18 @@ def int_list(option: str, text: str) -> tuple[int, ...]:
         raise UserError(f"{option} takes whole numbers separated by commas, not {text!r}") from None
 
 
+def seed_list(text: str) -> tuple[int, ...]:
+    """Return the seeds in a text: ``5`` is five of them from 0 on, ``0,1,7`` are these three."""
+    from bench.errors import UserError
+
+    seeds = int_list("--seeds", text)
+    if len(seeds) > 1:
+        return seeds
+    if seeds[0] < 1:
+        raise UserError(f"--seeds takes how many (5) or which (0,1,2), not {text!r}")
+    return tuple(range(seeds[0]))
+
+
 def print_json(value: Any) -> None:
     """Print ``value`` as strict JSON, alone, on stdout."""
     typer.echo(json.dumps(value, allow_nan=False, indent=2, ensure_ascii=False))

@@ -23,7 +23,8 @@ def run(
     data_label: opt.DataLabel = None,
     epochs: opt.Epochs = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Other seeds, e.g. 0,1,2; one run of each model for each.")
+        str | None,
+        typer.Option(help="How many seeds (5), or which (0,1,7); one run of each model for each."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Another recipe, at its own epochs.")] = None,
     lr: opt.LearningRate = None,
@@ -73,7 +74,7 @@ def run(
         data_dir=str(data_dir) if data_dir else None,
         label=data_label,
         epochs=epochs,
-        seeds=opt.int_list("--seeds", seeds) if seeds else None,
+        seeds=opt.seed_list(seeds) if seeds else None,
         recipe=recipe,
         lr=lr,
         batch_size=batch_size,

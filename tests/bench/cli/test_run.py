@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli.app import app
+from bench.cli.options import seed_list
+from bench.errors import UserError
 
 EXPERIMENT = """
 name = "mine"
@@ -54,7 +56,7 @@ def test_an_experiment_is_trained_profiled_and_reported(tiny_model: str, here: P
     assert all(float(row["throughput"]) > 0 for row in rows if row["scenario"] == "offline")
     assert {row["seeds"] for row in rows} == {"2"}
     assert list((here / "reports" / "mine").glob("*.svg"))
-    again = CliRunner().invoke(app, ["run", "mine.toml", "--seeds", "0,1"])
+    again = CliRunner().invoke(app, ["run", "mine.toml", "--seeds", "2"])
     assert again.exit_code == 0, again.output
     assert again.stdout.count("(found finished)") == 4
     assert set((here / "runs" / "mine" / "profiles").glob("*/*.json")) == profiles
@@ -75,3 +77,16 @@ def test_what_is_wrong_with_an_experiment_is_found_before_anything_runs(
         assert result.exit_code == 2, result.output
         assert word in result.stderr
         assert [path.name for path in here.iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("5", (0, 1, 2, 3, 4)), ("1", (0,)), ("0,1,7", (0, 1, 7))]
+)
+def test_seeds_are_told_as_a_number_or_one_by_one(text: str, seeds: tuple[int, ...]) -> None:
+    assert seed_list(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "", "two", "1;2"])
+def test_seeds_that_are_no_seeds_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--seeds takes"):
+        seed_list(text)

@@ -57,9 +57,9 @@ def _benchmark(entry: Mapping[str, Any], conditions: dict[str, object]) -> Bench
     if data:
         seconds = median_interval([float(value) for value in data])
     else:
-        # The notch of a box plot: 1.57 · IQR / √n (McGill, Tukey, Larsen 1978).
+        # A normal's median has a standard error of 0.929 · IQR / √n, times 1.96.
         middle, rounds = float(stats["median"]), int(stats["rounds"])
-        half = 1.57 * float(stats["iqr"]) / math.sqrt(rounds)
+        half = 1.82 * float(stats["iqr"]) / math.sqrt(rounds)
         seconds = Interval(middle, middle - half, middle + half, rounds)
     if not (math.isfinite(seconds.estimate) and seconds.estimate > 0):
         raise ValueError(f"{entry['fullname']} took {seconds.estimate} s")

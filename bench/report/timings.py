@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from bench.record import ProfileRecord, TimingFacts
 from bench.stats import (
+    CONFIDENCE,
     Interval,
     call_times,
     geometric_interval,
     iqr,
     quantile,
+    t_quantile,
 )
 
 # A 99th percentile of fewer samples is one of the few slowest calls, not a percentile.
@@ -24,11 +27,11 @@ class Timing:
     """What one cost row took.
 
     ``call_s`` is the time of one call: the median over blocks, its geometric mean over processes
-    where there are several. ``throughput`` is Σ images / Σ seconds in img/s.
+    where there are several. ``rate`` is Σ images / Σ seconds in img/s.
     """
 
     call_s: Interval
-    throughput: float
+    rate: Interval
     p50_ms: float
     p90_ms: float
     p99_ms: float | None
@@ -39,12 +42,8 @@ class Timing:
     flags: tuple[str, ...]
 
     @property
-    def rate(self) -> Interval:
-        """Return the throughput with an interval as wide, in proportion, as that of ``call_s``."""
-        call = self.call_s
-        low = self.throughput * call.estimate / call.high
-        high = self.throughput * call.estimate / call.low if call.low > 0 else math.inf
-        return Interval(self.throughput, low, high, call.num_samples)
+    def throughput(self) -> float:
+        return self.rate.estimate
 
     @property
     def method(self) -> str:
@@ -60,16 +59,9 @@ def timing_of(records: Sequence[ProfileRecord]) -> Timing | None:
     if not timed or not all(calls):
         return None
     everything = [seconds for process in calls for seconds in process]
-    seconds = math.fsum(s for timing, _ in timed for s in timing.block_s if s > 0)
-    images = sum(
-        n * batch
-        for timing, batch in timed
-        for s, n in zip(timing.block_s, timing.block_iters, strict=True)
-        if s > 0
-    )
     return Timing(
         call_s=_call_interval(calls),
-        throughput=images / seconds,
+        rate=_rate([_images(timing, batch) for timing, batch in timed]),
         p50_ms=1e3 * quantile(everything, 0.5),
         p90_ms=1e3 * quantile(everything, 0.9),
         p99_ms=1e3 * quantile(everything, 0.99) if len(everything) >= MIN_SAMPLES_P99 else None,
@@ -92,16 +84,72 @@ def _call_interval(calls: list[list[float]]) -> Interval:
     return median_interval(calls[0])
 
 
+Blocks = list[tuple[float, int]]
+"""The seconds and the images of each block."""
+
+
+def _images(timing: TimingFacts, batch_size: int) -> Blocks:
+    pairs = zip(timing.block_s, timing.block_iters, strict=True)
+    return [(seconds, iters * batch_size) for seconds, iters in pairs if seconds > 0]
+
+
+def _rate(processes: Sequence[Blocks]) -> Interval:
+    """Return Σ images / Σ seconds with its interval, over processes where there are several."""
+    every = [block for process in processes for block in process]
+    rate = sum(n for _, n in every) / math.fsum(s for s, _ in every)
+    if len(processes) == 1:
+        return rate_interval(every)
+    over = geometric_interval([rate_interval(process).estimate for process in processes])
+    return Interval(
+        rate, rate * over.low / over.estimate, rate * over.high / over.estimate, over.num_samples
+    )
+
+
+def rate_interval(blocks: Blocks) -> Interval:
+    """Return Σ images / Σ seconds of one process; unbounded with a single block.
+
+    The seconds an image are a ratio of two means, so their variance is that of the residuals of
+    the seconds from what the images explain (Cochran, Sampling Techniques, section 2.11), with
+    Student's t on the logarithm.
+    """
+    count, images = len(blocks), sum(n for _, n in blocks)
+    each = math.fsum(s for s, _ in blocks) / images
+    if count < 2:
+        return Interval(1 / each, 0.0, math.inf, count)
+    squares = math.fsum((s - each * n) ** 2 for s, n in blocks)
+    error = math.sqrt(squares / (count - 1) / count) / (images / count)
+    factor = math.exp(t_quantile(CONFIDENCE, count - 1) * error / each)
+    return Interval(1 / each, 1 / each / factor, factor / each, count)
+
+
 def median_interval(values: Sequence[float]) -> Interval:
     """Return the median with its distribution-free 95 % interval; unbounded below six values.
 
-    The ends are order statistics, their ranks by the normal approximation to the binomial
-    (Conover, Practical Nonparametric Statistics, section 3.2).
+    The ends lie between two order statistics, so that the coverage is near 95 % for every number
+    of values, and not only where a pair of them happens to have it (Hettmansperger and Sheather
+    1986).
     """
     n, middle = len(values), quantile(values, 0.5)
     if n < 6:
         return Interval(middle, 0.0, math.inf, n)
-    half = 1.96 * math.sqrt(n) / 2
+    rank, outer, inner = _ranks(n)
+    share = (outer - CONFIDENCE) / (outer - inner)
+    inward = (n - rank) * share / (rank + (n - 2 * rank) * share)
     ordered = sorted(values)
-    low, high = max(0, math.floor(n / 2 - half)), min(n - 1, math.ceil(n / 2 + half))
-    return Interval(middle, ordered[low], ordered[high], n)
+    low = ordered[rank - 1] + inward * (ordered[rank] - ordered[rank - 1])
+    high = ordered[n - rank] - inward * (ordered[n - rank] - ordered[n - rank - 1])
+    return Interval(middle, low, high, n)
+
+
+@cache
+def _ranks(n: int) -> tuple[int, float, float]:
+    """Return the largest rank k from both ends whose order statistics cover the median with 95 %.
+
+    With it the coverage of the ranks k and k + 1: 1 − 2 · P(B < k), B binomial in n fair coins.
+    """
+    from scipy.special import bdtr
+
+    rank = 1
+    while 1 - 2 * bdtr(rank, n, 0.5) >= CONFIDENCE:
+        rank += 1
+    return rank, float(1 - 2 * bdtr(rank - 1, n, 0.5)), float(1 - 2 * bdtr(rank, n, 0.5))

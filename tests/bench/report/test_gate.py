@@ -119,12 +119,12 @@ def benchmark_file(path, seconds, node="ci", **stats):
 
 
 def test_pytest_benchmark_files_are_compared(tmp_path):
-    """1.0 against 1.2 ms with 2 % spread is slower; the interval is that of two notches."""
+    """1.0 against 1.2 ms with 2 % spread is slower; the interval is that of two medians."""
     base = benchmark_file(tmp_path / "a.json", 0.001)
     (change,) = changes(base, benchmark_file(tmp_path / "b.json", 0.0012))
     assert (change.what, change.verdict) == ("tests/perf/test_x.py::test_x", "slower")
-    # Each half notch is 1.57 · 0.02 / 5 = 0.628 %, together √2 of that.
-    assert change.interval.high / change.interval.estimate == pytest.approx(1.00888, abs=2e-4)
+    # Each half is 1.82 · 0.02 / 5 = 0.728 %, together √2 of that.
+    assert change.interval.high / change.interval.estimate == pytest.approx(1.01035, abs=2e-4)
     (other,) = changes(base, benchmark_file(tmp_path / "c.json", 0.001, node="laptop"))
     assert other.verdict == "not comparable"
 

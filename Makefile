@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart test lint benchmark clean
+.PHONY: help setup quickstart test lint benchmark readme-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ lint: setup ## Check style and types
 
 benchmark: setup ## Run the performance tests of tests/perf and keep their figures in .benchmarks
 	$(BIN)/python -m pytest tests/perf --benchmark-enable --benchmark-only --benchmark-autosave
+
+# Every published record is in the table, whichever report it was published with.
+REPORT ?= reports/cpu
+readme-table: setup ## Render reports/*/records into REPORT (reports/cpu) and README's result table
+	$(BIN)/senet-bench report reports/*/records --out $(REPORT) --readme README.md
 
 clean: ## Remove what the other targets made, except runs and reports
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

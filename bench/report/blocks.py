@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.record import Environment
 from bench.report.study import CostRow
 
 
@@ -66,6 +67,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def place(row: CostRow) -> str:
     """Return device, precision and runtime in one cell."""
-    env = row.environment
+    return f"{device(row.environment)}, {row.first.precision}, {row.first.runtime}"
+
+
+def device(env: Environment) -> str:
+    """Return a device with its name, where that says more."""
     name = f" ({env.device_name})" if env.device_name.lower() != env.device else ""
-    return f"{env.device}{name}, {row.first.precision}, {row.first.runtime}"
+    return f"{env.device}{name}"

@@ -40,7 +40,7 @@ def scatter(
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _scale(axes, x)
+        scale(axes, x)
         axes.vlines(x, *y_ends, colors=tints, linewidth=1.1)
         axes.hlines(y, *x_ends, colors=tints, linewidth=1.1)
         order = np.argsort(x[front])
@@ -110,7 +110,7 @@ def _marks(axes: Axes, cells: Sequence[Cell], x: Floats, y: Floats, tints: Seque
         )
 
 
-def _scale(axes: Axes, values: Floats) -> None:
+def scale(axes: Axes, values: Floats) -> None:
     """Make the x axis logarithmic where the values span a wide range."""
     if values.min() <= 0 or values.max() / values.min() < LOG_RATIO:
         return

@@ -14,7 +14,14 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bench.report import chart_confusion, chart_curves, chart_forest, chart_scatter, escape
+from bench.report import (
+    chart_confusion,
+    chart_curves,
+    chart_forest,
+    chart_scatter,
+    chart_time_to,
+    escape,
+)
 from bench.report.costs import cost_axes
 from bench.report.findings import Findings
 from bench.report.palette import colours
@@ -115,6 +122,12 @@ def _of_data_set(found: Findings, cells: Sequence[Cell], suffix: str) -> Iterato
         title = f"{label}: learning curves"
         draw = chart_curves.curves(title, trained, found.labels, palette)
         yield Plan(title, f"learning-curves{suffix}", draw)
+    here = {cell.key for cell in cells}
+    race = next((r for r in found.races if r.cells[0].key in here), None)
+    if race is not None:
+        title = f"{label}: time to accuracy on {race.device}"
+        draw = chart_time_to.race_curves(title, race, found.labels, palette)
+        yield Plan(title, f"time-to-accuracy{suffix}", draw)
     told = [cell for cell in scored if cell.hits is not None]
     if told and told[0].model.num_classes <= chart_confusion.MAX_CLASSES:
         best = max(told, key=lambda cell: (cell.top1.value if cell.top1 else 0.0, cell.key))

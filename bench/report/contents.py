@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report import details, sections
-from bench.report.blocks import Block, Bullets, Heading, Image, Paragraph, place, table
+from bench.report.blocks import Block, Bullets, Heading, Image, Paragraph, device, place, table
 from bench.report.findings import Findings
 from bench.report.formats import MISSING, count, millions, number, percent
 from bench.report.headline import Headline, headlines
 from bench.report.study import Cell, CostRow, Study, has_se
 
+TITLE = "senet-bench report"
 MAX_MAIN_ROWS = 300
 
 MAIN_COLUMNS: dict[str, str] = {
     "model": "name of the model",
     "stem": "cifar: 3×3, stride 1; imagenet: 7×7, stride 2, then max-pool",
     "SE": "the SE block's reduction ratio, or – without SE blocks",
-    "data": "data set that the model was trained and tested on",
+    "data": "data set, with the number of images trained and tested on",
     "recipe": "training recipe",
     "epochs": "epochs trained",
+    "trained on": "device and precision of the training",
     "seeds": "runs that differ in the seed alone; values are their means",
     "top-1 % (95 % CI)": (
         "test images whose first prediction is right, after the last epoch; "
@@ -40,7 +42,7 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
     """Return the blocks of a report; ``charts`` are the images beside it."""
     study = found.study
     return [
-        Heading("senet-bench report", 1),
+        Heading(TITLE, 1),
         Paragraph(_counts(found)),
         *sections.verdict(found),
         Heading("Results"),
@@ -49,6 +51,7 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
         *sections.differences(found),
         *sections.attribution(found),
         *sections.fronts(found),
+        *details.time_to_accuracy(found),
         *sections.speeds(found),
         *details.costs(study),
         *details.by_class(found),
@@ -104,12 +107,14 @@ def _main_line(line: Headline) -> list[str]:
 
 def _training(cell: Cell | None) -> list[str]:
     if cell is None:
-        return [MISSING] * 6
-    seeds = len(cell.runs)
+        return [MISSING] * 7
+    seeds, record = len(cell.runs), cell.runs[0].record
+    facts = record.dataset
     return [
-        cell.dataset,
+        f"{cell.dataset} ({facts.num_train:,} + {facts.num_test:,})",
         cell.recipe.name,
-        str(cell.recipe.epochs) if cell.runs[0].record.epochs else MISSING,
+        str(cell.recipe.epochs) if record.epochs else MISSING,
+        f"{device(cell.environment)}, {record.spec.precision}",
         "1 (exploratory)" if seeds == 1 else str(seeds),
         percent(cell.top1),
         percent(cell.top5, ends=False),

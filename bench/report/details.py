@@ -15,6 +15,7 @@ from bench.report.predictions import class_counts
 from bench.report.published import Beside, beside
 from bench.report.reproduce import profile_commands, train_command
 from bench.report.study import Cell, CostRow, Study
+from bench.report.time_to import Race, Reach
 
 MAX_COST_ROWS = 200
 MAX_CLASSES = 20
@@ -22,6 +23,7 @@ MAX_CLASS_CELLS = 8
 MAX_COMMANDS = 60
 MAX_WITHHELD = 40
 MAX_CALIBRATED = 100
+MAX_RACES = 6
 
 COST_COLUMNS = (
     "model",
@@ -76,6 +78,50 @@ def _cost_line(row: CostRow) -> list[str]:
         *times,
         "; ".join(note for note in notes if note) or MISSING,
     ]
+
+
+def time_to_accuracy(found: Findings) -> list[Block]:
+    """Return how soon each model reached round accuracies, those that never did as censored."""
+    parts: list[Block] = []
+    for race in found.races[:MAX_RACES]:
+        if race.targets:
+            title = f"{race.dataset}: top-1 on {race.what}, {race.device}"
+            parts += [Heading(title, 3), _race_table(race, found)]
+    if not parts:
+        return []
+    note = (
+        "Seconds of training alone until an accuracy was first reached: the median over seeds "
+        "after Kaplan and Meier, with the first and the last that got there. Runs whose training "
+        "ended before are censored: > 120 means not within 120 s. The test set is seen only once, "
+        "at the end, so this is not the accuracy of the main table."
+    )
+    more = _more(len(found.races), MAX_RACES, "groups", "left out")
+    return [Heading("Time to accuracy"), Paragraph(note), *parts, *more]
+
+
+def _race_table(race: Race, found: Findings) -> Table:
+    columns = ["model", "seeds", *(f"s to {100 * top1:.0f} %" for top1 in race.targets)]
+    lines = [
+        [
+            found.labels[cell.key],
+            str(len(cell.runs)),
+            *(_reach(race.reach(cell, top1)) for top1 in race.targets),
+        ]
+        for cell in race.cells
+    ]
+    return table(columns, lines)
+
+
+def _reach(reach: Reach) -> str:
+    """Return a median with its range, or what is known of one that was not reached."""
+    some = f" ({reach.num_reached} of {reach.num_runs})" if reach.num_runs > 1 else ""
+    if reach.median_s is None:
+        return f"> {number(reach.given_up_s)}{some}"
+    if reach.given_up_s is not None:
+        return f"{number(reach.median_s)}{some}"
+    if reach.low_s == reach.high_s:
+        return number(reach.median_s)
+    return f"{number(reach.median_s)} ({number(reach.low_s)}–{number(reach.high_s)})"
 
 
 def by_class(found: Findings) -> list[Block]:

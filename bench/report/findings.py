@@ -16,6 +16,7 @@ from bench.report.pairs import Pairs, compare, lone_cells, seed_sd
 from bench.report.pareto import Front, accuracy_draws, front
 from bench.report.ratios import Ratio, time_ratio
 from bench.report.study import Cell, CostRow, Study, depth, has_se
+from bench.report.time_to import Race, races
 from bench.spec import ModelSpec
 
 # More rows in one front, or more speed ratios, are nothing that anybody reads.
@@ -47,6 +48,7 @@ class Findings:
     attributions: tuple[Attribution, ...]
     fronts: tuple[tuple[str, Front], ...]
     speeds: tuple[Speed, ...]
+    races: tuple[Race, ...]
     set_aside: tuple[SetAside, ...]
 
     def best(self) -> list[Cell]:
@@ -71,6 +73,7 @@ def findings(study: Study, force: bool = False) -> Findings:
         attributions=tuple(attributions(study)),
         fronts=tuple(_fronts(study)),
         speeds=tuple(_speeds(study)),
+        races=tuple(races(study)),
         set_aside=(*study.set_aside, *_strangers(study)),
     )
 

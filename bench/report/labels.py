@@ -26,6 +26,8 @@ _CELL_FACETS: tuple[Callable[[Cell], object], ...] = (
     lambda c: f"{c.recipe.epochs} epochs",
     lambda c: f"batch {c.recipe.batch_size}",
     lambda c: f"lr {c.recipe.lr:g}",
+    lambda c: f"{c.runs[0].record.spec.val_split:.0%} held out",
+    lambda c: f"{c.runs[0].record.spec.engine} loop",
     lambda c: c.runs[0].record.spec.precision,
     lambda c: c.runs[0].record.spec.runtime,
     lambda c: c.environment.device,

@@ -71,8 +71,9 @@ for (const table of document.querySelectorAll("table")) {
 
 // ---- The chart ----
 
-const WIDTH = 920, HEIGHT = 520, LEFT = 70, RIGHT = 24, TOP = 18, BOTTOM = 52;
+const HEIGHT = 520, LEFT = 70, RIGHT = 24, TOP = 18, BOTTOM = 52;
 const LOG_RATIO = 8;
+let WIDTH = 920; // the chart's own units are as wide as pixels, down to a small phone
 const chart = document.getElementById("chart");
 const tip = document.getElementById("tip");
 
@@ -133,6 +134,8 @@ function drawChart() {
       words.every((word) => p.label.toLowerCase().includes(word)));
   chart.replaceChildren();
   hideTip();
+  WIDTH = Math.min(920, Math.max(320, chart.clientWidth));
+  chart.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   document.getElementById("chart-note").textContent = points.length
     ? `${points.length} models. Circle: CIFAR stem, square: ImageNet stem; filled: with SE. ` +
       "The dashed line is the Pareto front. Arrow keys go from point to point."
@@ -162,7 +165,8 @@ function placedPoint(p, x, y, vx, vy) {
 }
 
 function drawAxes(x, y, xAxis, yAxis) {
-  for (const tick of x.ticks) {
+  const every = Math.ceil(x.ticks.length / ((WIDTH - LEFT - RIGHT) / 52));
+  for (const tick of x.ticks.filter((_, i) => i % every === 0)) {
     svg("line", { class: "grid", x1: x.at(tick), x2: x.at(tick), y1: TOP, y2: HEIGHT - BOTTOM }, chart);
     svg("text", { x: x.at(tick), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, chart)
       .textContent = short(tick);
@@ -173,8 +177,11 @@ function drawAxes(x, y, xAxis, yAxis) {
       .textContent = short(tick);
   }
   svg("path", { class: "axis", fill: "none", d: `M${LEFT} ${TOP}V${HEIGHT - BOTTOM}H${WIDTH - RIGHT}` }, chart);
-  svg("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 10, "text-anchor": "middle" }, chart)
-    .textContent = xAxis.label + (x.log ? ", logarithmic" : "");
+  const title = svg("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 10, "text-anchor": "middle" }, chart);
+  title.textContent = xAxis.label + (x.log ? ", logarithmic" : "");
+  if (title.getComputedTextLength() > WIDTH - 12)
+    for (const [name, value] of [["textLength", WIDTH - 12], ["lengthAdjust", "spacingAndGlyphs"], ["x", WIDTH / 2]])
+      title.setAttribute(name, value);
   svg("text", { transform: `translate(16 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }, chart)
     .textContent = yAxis.label + (y.log ? ", logarithmic" : "");
 }
@@ -291,5 +298,10 @@ if (chart) {
   for (const id of ["x-axis", "y-axis", "data-set"])
     document.getElementById(id).addEventListener("change", drawChart);
   document.getElementById("models").addEventListener("input", drawChart);
+  let width = chart.clientWidth;
+  window.addEventListener("resize", () => {
+    if (chart.clientWidth !== width) drawChart();
+    width = chart.clientWidth;
+  });
   drawChart();
 }

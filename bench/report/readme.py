@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -24,11 +25,20 @@ def fill(readme: Path, folders: list[Path], link: Path | None = None) -> None:
     """
     results = render(main_table(study(load(folders)))).rstrip()
     if link is not None:
-        results += f"\n\nFrom [{link.as_posix()}]({link.as_posix()}), which has the rest."
-    text = replace(readme.read_text(encoding="utf-8"), "results", results, readme)
+        place = Path(os.path.relpath(link, readme.parent)).as_posix()
+        results += f"\n\nFrom [{place}](<{place}>), which has the rest."
+    text = replace(_read(readme), "results", results, readme)
     text = replace(text, "main-columns", definitions(MAIN_COLUMNS), readme)
     text = replace(text, "columns", definitions(COLUMNS), readme)
     write_whole(readme, text.encode())
+
+
+def _read(readme: Path) -> str:
+    try:
+        return readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"cannot read {readme}: {reason}") from None
 
 
 def replace(text: str, name: str, content: str, readme: Path) -> str:

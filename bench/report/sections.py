@@ -20,7 +20,7 @@ from bench.report.formats import (
 from bench.report.headline import machine_of
 from bench.report.pairs import Pair, seeds_wanted
 from bench.report.pareto import Front, Place
-from bench.report.wording import choice_sentence, gap_sentence
+from bench.report.wording import choice_sentence, effect_sentence, gap_sentence
 from bench.report.wording import verdict as pair_verdict
 
 MAX_VERDICTS = 12
@@ -34,7 +34,13 @@ Item = tuple[str, str]
 
 def verdict(found: Findings) -> list[Block]:
     """Return the verdict in words: the best, what SE does, the gap explained, which to take."""
-    items = [*_best(found), *_se_verdicts(found), *_gap_sentences(found), *_choices(found)]
+    items = [
+        *_best(found),
+        *_se_on_average(found),
+        *_se_verdicts(found),
+        *_gap_sentences(found),
+        *_choices(found),
+    ]
     if not items:
         return []
     withheld = len(found.pairs.withheld)
@@ -54,6 +60,18 @@ def _best(found: Findings) -> list[Item]:
         text = f"{found.labels[cell.key]}, {percent(cell.top1)} % ({seeds}){among}."
         items.append((f"Highest top-1 on {cell.dataset}:", text))
     return items
+
+
+def _se_on_average(found: Findings) -> list[Item]:
+    """Return what SE does over all pairs of a data set that it alone tells apart."""
+    items = []
+    for one in found.attributions:
+        tested = [effect for effect in one.effects if effect.top1]
+        for effect in tested:
+            if effect.term.name == "SE" and effect.term.num_contexts > 1:
+                lead = f"SE, all else equal, {effect.term.change}, on {one.dataset}:"
+                items.append((lead, effect_sentence(effect, len(tested))))
+    return items[:MAX_VERDICTS]
 
 
 def _se_verdicts(found: Findings) -> list[Item]:
@@ -87,6 +105,8 @@ def _choices(found: Findings) -> list[Item]:
     for dataset, front in found.fronts[:MAX_FRONTS]:
         if front.axis.name.startswith(TAKEN_FOR) and len(front.choices) > 1:
             told = "; ".join(choice_sentence(front, c, found.labels) for c in front.choices)
+            if any(len(place.cell.runs) == 1 for place in front.places):
+                told += "; one seed: the luck of training is not in these chances"
             items.append((f"Which to take, {dataset}, by {front.axis.title}:", f"{told}."))
     return items
 
@@ -191,7 +211,8 @@ def fronts(found: Findings) -> list[Block]:
     note = (
         "A model is on the Pareto front when none is both as accurate and as cheap. The "
         "probability is the share of bootstrap draws of images, seeds and costs in which it is; "
-        "models that are hardly ever on it are left out."
+        "models that are hardly ever on it are left out. The luck of training is drawn only for "
+        "models with several seeds."
     )
     rest = len(found.fronts) - MAX_FRONTS
     more = [Paragraph(f"{rest} more fronts are left out.")] if rest > 0 else []

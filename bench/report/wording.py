@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.report.attribution import Gap
+from bench.report.attribution import Effect, Gap
 from bench.report.formats import chance, number, p_value, points
-from bench.report.pairs import Pair, seeds_wanted
+from bench.report.pairs import LEVEL, Pair, seeds_wanted
 from bench.report.pareto import Choice, Front
 
 
@@ -38,6 +38,8 @@ def _caveats(pair: Pair, known_sd: float | None) -> list[str]:
             (f"p {p}" if p.startswith("<") else f"p = {p}")
             + (corrected if pair.family_size > 1 else "")
         )
+    if not pair.resolved and pair.p_family is not None and not found.interval.contains(0.0):
+        notes.append("this interval alone leaves 0 out, the corrected test does not")
     if pair.mismatches:
         notes.append(f"NOT COMPARABLE, {'; '.join(map(str, pair.mismatches))}")
     if len(pair.factors) > 1:
@@ -49,6 +51,20 @@ def _caveats(pair: Pair, known_sd: float | None) -> list[str]:
     elif not pair.resolved and need:
         notes.append(need)
     return notes
+
+
+def effect_sentence(effect: Effect, num_effects: int) -> str:
+    """Return what a factor does on average over the contexts in which it alone was changed."""
+    found, p = effect.top1, p_value(effect.p_family)
+    assert found is not None
+    resolved = (effect.p_family or 0.0) < LEVEL and not found.interval.contains(0.0)
+    told = p if p.startswith("<") else f"= {p}"
+    text = "" if resolved else "not resolved, "
+    text += f"{points(found.interval.estimate, sign=True)} points of top-1"
+    text += f" ({points(found.interval.low)} to {points(found.interval.high)})"
+    text += f", the mean over {effect.term.num_contexts} pairs that differ in it alone"
+    text += f"; p {told} after correction for {num_effects} effects"
+    return f"{text}{'; exploratory, one seed' if found.exploratory else ''}."
 
 
 def gap_sentence(gap: Gap, labels: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from bench.folders import check_writable
 from bench.record import write_whole
 from bench.report import html, markdown, table
 from bench.report.blocks import Image
-from bench.report.contents import contents
+from bench.report.contents import TITLE, contents
 from bench.report.findings import Findings, findings
 from bench.report.load import SetAside, load
 from bench.report.study import Study, study
@@ -36,6 +37,7 @@ def render(
     """Write the report of all records in ``folders`` into ``out``: Markdown, HTML, CSV, charts.
 
     The same records give the same bytes; results.parquet comes with the extra ``parquet``.
+    Charts of a former report in ``out`` that this one has no more are removed, no other file is.
     ``force`` shows differences between rows that may not be compared, marked as such, and
     ``price_per_hour`` adds what a million images cost. Raises UserError when there are no records
     or ``out`` cannot be written to.
@@ -55,9 +57,27 @@ def render(
         files["results.parquet"] = table.to_parquet(shown)
     files["report.html"] = _page(found, drawn).encode()
     files["report.md"] = markdown.render(blocks).encode()
+    former = _former_charts(out / "report.md")
     for name, content in files.items():
         write_whole(out / name, content)
+    for name in former - files.keys():
+        (out / name).unlink(missing_ok=True)
     return Rendered(shown, tuple(out / name for name in files), found.set_aside)
+
+
+# An image of a report of ours; its name holds no folder.
+_IMAGE = re.compile(r"^!\[.*\]\(([0-9A-Za-z][0-9A-Za-z.-]*)\.png\)$", re.MULTILINE)
+
+
+def _former_charts(report: Path) -> set[str]:
+    """Return the files of the charts that the report there shows; nothing if it is not ours."""
+    try:
+        text = report.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return set()
+    if not text.startswith(f"# {TITLE}\n"):
+        return set()
+    return {f"{name}.{ending}" for name in _IMAGE.findall(text) for ending in ("png", "svg")}
 
 
 def _page(found: Findings, drawn: Sequence[Chart]) -> str:

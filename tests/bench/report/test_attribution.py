@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import record_factory as make
 
+from bench.report.blocks import Bullets
 from bench.report.findings import findings
 from bench.report.load import load
+from bench.report.sections import verdict
 from bench.report.study import study
 from bench.report.wording import gap_sentence
 from bench.spec import Recipe
@@ -133,3 +135,38 @@ def test_costs_of_rows_that_took_turns_are_compared_round_by_round(tmp_path):
     ratio = effects(attribution(tmp_path))["SE"].costs["throughput"]
     assert ratio.estimate == pytest.approx(1 / 1.10)
     assert ratio.high / ratio.low < 1.001
+
+
+def verdict_items(folder):
+    return {
+        lead: text
+        for block in verdict(findings(study(load([folder]))))
+        if isinstance(block, Bullets)
+        for lead, text in block.items
+    }
+
+
+def test_the_verdict_says_what_se_does_on_average(tmp_path):
+    """Over both stems +1.25 points, told before the single pairs; with one pair it is left out."""
+    for stem, plain, se in (("imagenet", 0.80, 0.81), ("cifar", 0.88, 0.895)):
+        write(tmp_path, "resnet50", stem, plain, seeds=3)
+        write(tmp_path, "se_resnet50", stem, se, seeds=3)
+    items = verdict_items(tmp_path)
+    text = items["SE, all else equal, none → r=16, on Shapes:"]
+    assert text.startswith("+1.2 points of top-1 (")
+    assert ", the mean over 2 pairs that differ in it alone; p < 0.001 after correction" in text
+    assert list(items).index("SE, all else equal, none → r=16, on Shapes:") == 1
+    write(tmp_path / "one", "resnet50", "cifar", 0.80)
+    write(tmp_path / "one", "se_resnet50", "cifar", 0.81)
+    assert not any(lead.startswith("SE, all") for lead in verdict_items(tmp_path / "one"))
+
+
+def test_one_seed_is_marked_where_the_verdict_says_what_to_take(tmp_path):
+    """The chances of a choice know nothing of the luck of training, and say so."""
+    make.write_example(tmp_path / "one", num_test=200)
+    make.write_example(tmp_path / "three", num_test=200, seeds=3)
+    note = "one seed: the luck of training is not in these chances"
+    for folder, marked in (("one", True), ("three", False)):
+        taken = [t for lead, t in verdict_items(tmp_path / folder).items() if "to take" in lead]
+        assert taken
+        assert all((note in text) is marked for text in taken)

@@ -50,6 +50,7 @@ NAMES = (
     "accuracy-params",
     "accuracy-training-time",
     "learning-curves",
+    "time-to-accuracy",
     "confusion",
     "differences",
     "attribution",

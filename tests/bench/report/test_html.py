@@ -96,7 +96,7 @@ def first_cells(page, column):
 def test_tables_sort_by_number_and_back(page, report):
     """One click sorts MACs upwards, two downwards, three restores the report's order."""
     page.open(report)
-    macs = 10
+    macs = 11
     before = first_cells(page, macs)
     button = f"document.querySelectorAll('#table-1 th button')[{macs}]"
     head = f"document.querySelectorAll('#table-1 th')[{macs}].getAttribute('aria-sort')"
@@ -178,6 +178,27 @@ def test_everything_works_by_keyboard_alone(page, report):
     page.press("Enter")
     order = "document.querySelector('#table-1 th').getAttribute('aria-sort')"
     assert page.evaluate(order) == "ascending"
+
+
+def test_the_page_fits_a_phone(page, report):
+    """At 360 pixels nothing but tables scrolls sideways, and the chart's text keeps its size."""
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.call("Emulation.setDeviceMetricsOverride", **size)
+    page.open(report)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    heights = page.evaluate(
+        "[...document.querySelectorAll('#chart text')]"
+        ".map((n) => n.getBoundingClientRect()).map((b) => Math.min(b.width, b.height))"
+    )
+    assert min(heights) >= 5
+    inside = page.evaluate(
+        "(() => { const c = document.getElementById('chart').getBoundingClientRect();"
+        " return [...document.querySelectorAll('#chart text')]"
+        ".map((n) => n.getBoundingClientRect()).every((b) => b.left >= c.left - 1"
+        " && b.right <= c.right + 1 && b.top >= c.top - 1 && b.bottom <= c.bottom + 1); })()"
+    )
+    page.call("Emulation.clearDeviceMetricsOverride")
+    assert inside
 
 
 @pytest.mark.parametrize("dark", [False, True])

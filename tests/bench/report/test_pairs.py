@@ -1,5 +1,7 @@
 """Which models are compared, how the verdict reads, and what is withheld."""
 
+import json
+
 import numpy as np
 import pytest
 import record_factory as make
@@ -161,3 +163,31 @@ def test_many_models_are_compared_in_a_readable_number_of_pairs(tmp_path):
     pairs = found(tmp_path).pairs
     assert len(pairs.pairs) == 60
     assert pairs.num_left_out == 130
+
+
+def test_runs_that_hold_images_out_are_not_compared_with_those_that_do_not(tmp_path):
+    """A tenth of the training images held out is named as what differs; so is another loop."""
+    plain, apart = make.model("resnet50"), make.model("se_resnet50")
+    make.write_run(tmp_path / "a", hits(0.8), spec=plain)
+    path = make.write_run(tmp_path / "b", hits(0.8, 80, 180), spec=apart)
+    spec = json.loads(path.read_text())["spec"] | {"val_split": 0.1, "engine": "plain"}
+    make.damage(path, spec=spec)
+    (pair,) = found(tmp_path).pairs.withheld
+    assert pair.mismatches == (
+        Mismatch("held-out share", "0.0", "0.1"),
+        Mismatch("training loop", "fast", "plain"),
+    )
+
+
+def test_an_interval_without_zero_that_correction_undoes_is_explained(tmp_path):
+    """p = 0.033 alone is 0.07 in a family of three: not resolved, and the verdict says why."""
+    make.write_run(tmp_path / "a", hits(0.8), spec=make.model("resnet50"))
+    make.write_run(tmp_path / "b", hits(0.8, 30, 50), spec=make.model("se_resnet50"))
+    make.write_run(tmp_path / "c", hits(0.8, 29, 29), spec=make.model("resnet101"))
+    result = found(tmp_path)
+    pair = next(p for p in result.pairs.pairs if p.factors == ("SE",))
+    assert pair.difference.p == pytest.approx(0.033, abs=1e-3)
+    assert pair.difference.interval.low > 0
+    text = verdict(pair, result.labels)
+    assert "not resolved, +1.0 points (" in text
+    assert "this interval alone leaves 0 out, the corrected test does not" in text

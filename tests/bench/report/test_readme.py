@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import record_factory as make
 
 from bench.errors import UserError
 from bench.report.contents import MAIN_COLUMNS
-from bench.report.readme import definitions, replace
+from bench.report.readme import definitions, fill, replace
 from bench.report.table import COLUMNS
 
 README = Path(__file__).parents[3] / "README.md"
@@ -37,3 +38,25 @@ def test_the_readme_names_only_commands_that_exist() -> None:
     known = {str(command.callback.__name__) for command in app.registered_commands}  # type: ignore[union-attr]
     named = set(re.findall(r"senet-bench ([a-z]+)", README.read_text(encoding="utf-8")))
     assert named - {"trains"} <= known
+
+
+def test_the_table_is_filled_in_and_linked_from_where_the_readme_lies(tmp_path: Path) -> None:
+    """Each row names data, recipe, epochs, device, seeds and interval; the link is relative."""
+    make.write_example(tmp_path / "records", num_test=100, seeds=2)
+    readme = tmp_path / "README.md"
+    names = ("results", "main-columns", "columns")
+    readme.write_text("".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in names))
+    fill(readme, [tmp_path / "records"], tmp_path / "reports" / "cpu" / "report.md")
+    text = readme.read_text()
+    assert "From [reports/cpu/report.md](<reports/cpu/report.md>), which has the rest." in text
+    rows = [line for line in text.splitlines() if line.startswith("| se_resnet50 | cifar")]
+    assert len(rows) == 1
+    assert "| Shapes (5,000 + 100) | quick | 3 | cpu, fp32 | 2 | " in rows[0]
+    fill(readme, [tmp_path / "records"], tmp_path / "reports" / "cpu" / "report.md")
+    assert readme.read_text() == text
+
+
+def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
+    make.write_run(tmp_path / "records")
+    with pytest.raises(UserError, match=r"cannot read .*missing.md: No such file"):
+        fill(tmp_path / "missing.md", [tmp_path / "records"])

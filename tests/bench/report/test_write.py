@@ -63,7 +63,7 @@ def test_main_table_has_the_columns_of_the_readme(rendered):
     assert "| " + " | ".join(MAIN_COLUMNS) + " |" in text
     line = next(x for x in text.splitlines() if x.startswith("| se_resnet50 | cifar | r=16 "))
     assert len(line.split(" | ")) == len(MAIN_COLUMNS)
-    assert "1 (exploratory)" in line
+    assert "| Shapes (5,000 + 400) | quick | 3 | cpu, fp32 | 1 (exploratory) |" in line
     assert "1,300.34 | 2,600.69" in line
 
 
@@ -167,3 +167,42 @@ def test_one_run_is_not_counted_in_the_plural():
         "0 runs",
         "2,000 runs",
     )
+
+
+def test_charts_of_a_former_report_go_and_foreign_files_stay(tmp_path):
+    """The second report has no profile: its charts of speed are gone, a picture of ours is not."""
+    make.write_example(tmp_path / "records", num_test=100)
+    out = tmp_path / "out"
+    before = {file.name for file in render([tmp_path / "records"], out).files}
+    (out / "mine.png").write_bytes(b"mine")
+    (out / "accuracy-latency.txt").write_text("mine")
+    after = {file.name for file in render([tmp_path / "records" / "runs"], out).files}
+    gone = {
+        f"accuracy-{cost}.{kind}"
+        for cost in ("latency", "throughput", "macs")
+        for kind in ("png", "svg")
+    }
+    assert before - after == gone
+    assert {path.name for path in out.iterdir()} == after | {"mine.png", "accuracy-latency.txt"}
+
+
+@pytest.mark.parametrize(
+    "former",
+    [
+        "# Another report\n\n![mine](mine.png)\n",
+        "# senet-bench report\n\nSee ![mine](mine.png)\n",
+        "# senet-bench report\n\n![out](../mine.png)\n![dots](..png)\n",
+        "\udc80",
+    ],
+)
+def test_only_what_a_report_of_ours_shows_is_removed(tmp_path, former):
+    """Images of another report.md, in running text or in another folder are left alone."""
+    make.write_run(tmp_path / "records" / "a")
+    out = tmp_path / "out"
+    out.mkdir()
+    kept = (out / "mine.png", tmp_path / "mine.png")
+    for path in kept:
+        path.write_bytes(b"mine")
+    (out / "report.md").write_text(former, errors="surrogateescape")
+    render([tmp_path / "records"], out)
+    assert all(path.exists() for path in kept)

@@ -64,7 +64,7 @@ def conduct(
     check_writable(out)
     dataset, _ = run.load_data(experiment.data, emit)
     specs = [
-        _run_spec(experiment, device, model, seed)
+        run_spec(experiment, device, model, seed)
         for model, seed in product(models(experiment, dataset), experiment.seeds)
     ]
     jobs = [_train_job(spec, runs, existing) for spec in specs]
@@ -86,7 +86,7 @@ def conduct(
 def check(experiment: Experiment, device: str) -> None:
     """Raise UserError for models, runtimes or precisions that cannot be, before data is read."""
     for model in models(experiment, None):
-        run.check_runnable(_run_spec(experiment, device, model, experiment.seeds[0]))
+        run.check_runnable(run_spec(experiment, device, model, experiment.seeds[0]))
     if experiment.profile is not None:
         check_runtimes(experiment.profile.runtimes)
 
@@ -105,7 +105,8 @@ def models(experiment: Experiment, dataset: Dataset | None) -> list[ModelSpec]:
     ]
 
 
-def _run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) -> RunSpec:
+def run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) -> RunSpec:
+    """Return one run of an experiment."""
     shared = experiment.model_dump(include=SHARED)
     return validated(RunSpec, shared | {"model": model, "seed": seed, "device": device})
 

@@ -286,6 +286,27 @@ def prepare(device: str, num_processes: int = 1) -> None:
         torch.cuda.set_device(device)
 
 
+def generators(device: str) -> dict[str, Tensor]:
+    """Return the states of torch's generators that a model on ``device`` may draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    match kind(device):
+        case "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(device)
+        case "mps":
+            states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_generators(states: dict[str, Tensor], device: str) -> None:
+    """Put torch's generators into the states that `generators` gave."""
+    torch.set_rng_state(states["cpu"])
+    match kind(device):
+        case "cuda":
+            torch.cuda.set_rng_state(states["cuda"], device)
+        case "mps":
+            torch.mps.set_rng_state(states["mps"])
+
+
 def allocated_bytes(device: str) -> int | None:
     """Return the bytes that tensors hold on an accelerator now; None on the CPU."""
     match kind(device):

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from bench import baseline, data, distributed, train, trial
@@ -86,7 +87,11 @@ def with_runtime(job: Job, runtime: str) -> Job:
 
 
 def start(job: Job, model: nn.Module) -> Training:
-    """Return the training of a model before its first step; the model is put on the device."""
+    """Return the training of a model before its first step; the model is put on the device.
+
+    What the model itself draws, for dropout say, follows from the seed and the process' rank.
+    """
+    torch.manual_seed(job.spec.seed * job.group.world_size + job.group.rank)
     placed = place(model, job.spec.device, job.spec.runtime)
     if job.spec.engine == "plain":
         return baseline.start(placed, job.spec.recipe, job.spec.device)

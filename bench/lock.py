@@ -129,11 +129,14 @@ def _is_alive(owner: Owner, touched: float) -> bool:
     if owner.host != socket.gethostname():
         return time.time() - touched < STALE_AFTER_S
     try:
-        started = psutil.Process(owner.pid).create_time()
+        process = psutil.Process(owner.pid)
+        started, status = process.create_time(), process.status()
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
+    if status == psutil.STATUS_ZOMBIE:  # ended, but whoever started it has not asked how
+        return False
     return abs(started - owner.started) < SAME_START_S  # else its number was given to another
 
 
@@ -148,6 +151,6 @@ def _release(folder: Path) -> None:
     with contextlib.suppress(OSError):
         with _alone_with(folder / LOCK) as file:
             owner = _read(file)
-            if owner is not None and owner.pid == os.getpid() and _is_alive(owner, time.time()):
+            if owner is not None and (owner.pid, owner.host) == (os.getpid(), socket.gethostname()):
                 (folder / LOCK).unlink()
         folder.rmdir()

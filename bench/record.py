@@ -73,7 +73,8 @@ class EpochFacts(Frozen):
 
     ``top1`` is that of the augmented training images while they are learnt, ``val_top1`` that of
     the held-out images after the epoch. ``skipped_steps`` are those whose fp16 gradients
-    overflowed, after which the loss scale is halved.
+    overflowed, after which the loss scale is halved; ``overflow_streak`` is how many of them came
+    in a row at most.
     """
 
     epoch: int
@@ -84,6 +85,7 @@ class EpochFacts(Frozen):
     epoch_wall_s: float
     throughput: float
     skipped_steps: int = 0
+    overflow_streak: int = 0
     val_top1: float | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from bench import checkpoint, distributed, state
+from bench import device as devices
 from bench.distributed import Group
 from bench.errors import UserError
 from bench.spec import RunSpec
@@ -51,6 +52,8 @@ class Saver:
             state.restore(training, saved)
             if not self.group.is_first:
                 training.totals.zero_()  # they are in the first one's
+            device = str(training.totals.device)
+            devices.restore_generators(saved["generators"][self.group.rank], device)
             if training.step == 0:
                 self.note_epoch(training)
 
@@ -65,26 +68,31 @@ class Saver:
         It is copied, which is quick, and written with the next checkpoint: a training that is
         killed before comes by this epoch again.
         """
-        if not self.group.is_first or not _is_best(training):
+        if not _is_best(training):
             return
         begin = perf_counter()
-        self.best = self._content(copied(state.state(training)))
+        content = self._content(training)
+        self.best = copied(content) if self.group.is_first else None
         self.spent_s += perf_counter() - begin
 
     def save(self, training: Training, keep: int = checkpoint.KEPT) -> None:
         """Write a checkpoint now, and keep that many of the newest."""
         begin = perf_counter()
+        content = self._content(training)
         if self.group.is_first:
             if self.best is not None:
                 checkpoint.save(self.folder, self.best, best=True)
                 self.best = None
-            checkpoint.save(self.folder, self._content(state.state(training)), keep=keep)
+            checkpoint.save(self.folder, content, keep=keep)
         self.last_s = perf_counter() - begin
         self.spent_s += self.last_s
         self.saved_at = monotonic()
 
-    def _content(self, of_training: dict[str, Any]) -> dict[str, Any]:
-        return of_training | self.facts | {"identity": self.identity}
+    def _content(self, training: Training) -> dict[str, Any]:
+        """Return what a checkpoint holds; all processes of the group have to call this."""
+        own = devices.generators(str(training.totals.device))
+        shared = {"identity": self.identity, "generators": distributed.collect(self.group, own)}
+        return state.state(training) | self.facts | shared
 
 
 def _is_best(training: Training) -> bool:

@@ -17,6 +17,7 @@ from bench.record import EpochFacts
 from bench.spec import Precision, Recipe
 
 LOSS, HITS, SKIPPED = range(3)
+STREAK, LONGEST = range(2)
 
 
 @dataclass
@@ -25,7 +26,8 @@ class Training:
 
     ``epoch`` counts the finished epochs and ``step`` the finished steps of the next. Of that epoch
     so far, ``totals`` (3,) holds on the device the summed loss, the hits and the skipped steps,
-    ``num_images`` the images seen (by all processes) and ``wall_s`` the seconds spent.
+    ``num_images`` the images seen (by all processes) and ``wall_s`` the seconds spent;
+    ``overflows`` (2,) holds how many steps in a row were skipped up to now, and at most.
     ``compile_s`` and ``val_s`` are the seconds of all epochs for compiling and validation.
     """
 
@@ -34,6 +36,7 @@ class Training:
     scaler: torch.amp.GradScaler
     totals: Tensor
     average: Average | None = None
+    overflows: Tensor = field(default_factory=lambda: torch.zeros(2))
     epoch: int = 0
     step: int = 0
     num_images: int = 0
@@ -77,6 +80,7 @@ def start(
         scaler=torch.amp.GradScaler(devices.kind(device), enabled=precision == "fp16"),
         totals=torch.zeros(3, device=device),
         average=averaging.start(model, device) if recipe.ema_decay else None,
+        overflows=torch.zeros(2, device=device),
     )
 
 
@@ -100,6 +104,7 @@ def state(training: Training) -> dict[str, Any]:
         "optimizer": training.optimizer.state_dict(),
         "scaler": training.scaler.state_dict(),
         "totals": training.totals,
+        "overflows": training.overflows,
         "epoch": training.epoch,
         "step": training.step,
         "num_images": training.num_images,
@@ -118,6 +123,7 @@ def restore(training: Training, saved: dict[str, Any]) -> None:
     _restore_optimizer(training.optimizer, saved["optimizer"])
     training.scaler.load_state_dict(saved["scaler"])
     training.totals.copy_(saved["totals"])
+    training.overflows.copy_(saved["overflows"])
     training.epoch, training.step = saved["epoch"], saved["step"]
     training.num_images, training.wall_s = saved["num_images"], saved["wall_s"]
     training.compile_s, training.val_s = saved["compile_s"], saved["val_s"]
@@ -152,4 +158,5 @@ def _tensors(training: Training) -> list[Tensor]:
         *(tensor.detach() for module in modules for tensor in module.state_dict().values()),
         *(momentum for momentum in momenta if isinstance(momentum, Tensor)),
         training.totals,
+        training.overflows,
     ]

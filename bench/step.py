@@ -22,7 +22,7 @@ from bench.distributed import ALONE, Group
 from bench.errors import UserError, unknown
 from bench.runtime import prepare_compiler
 from bench.spec import Precision, Recipe
-from bench.state import HITS, LOSS, SKIPPED, Training, unchanged
+from bench.state import HITS, LONGEST, LOSS, SKIPPED, STREAK, Training, unchanged
 
 Batch = tuple[Tensor, Tensor]
 """Images (B, C, H, W), and labels (B,) or, with Mixup, shares of the classes (B, K)."""
@@ -195,7 +195,7 @@ def parts(
         before = scaler.scale(one) if scaler.is_enabled() else None
         scaler.update()
         if before is not None:  # the scale falls after a step that was skipped, and only then
-            training.totals[SKIPPED] += scaler.scale(one) < before
+            _count_overflow(training, scaler.scale(one) < before)
         optimizer.zero_grad(set_to_none=True)
         if average:
             averaging.follow(average, training.model)
@@ -216,6 +216,14 @@ def whole(parts: Parts, training: Training, mark: Mark = no_mark) -> Step:
             _count(training.totals, loss, logits, labels)
 
     return take_step
+
+
+def _count_overflow(training: Training, is_skipped: Tensor) -> None:
+    """Count a step that was skipped or not, without waiting for the device."""
+    streak, longest = training.overflows[STREAK], training.overflows[LONGEST]
+    training.totals[SKIPPED] += is_skipped
+    streak.add_(1).mul_(is_skipped)
+    torch.maximum(longest, streak, out=longest)
 
 
 @torch.no_grad()

@@ -20,13 +20,17 @@ from bench import device as devices
 from bench.distributed import Group
 from bench.record import EpochFacts
 from bench.spec import Recipe
-from bench.state import Training
+from bench.state import LONGEST, Training
 from bench.step import RUNTIMES, Batch, Mark, Setting, ready_step
 
 Batches = Callable[[int, int], Iterable[Batch]]
 """From (epoch, first step) to the batches that are left of that epoch."""
 
 FEWEST_IMAGES = 2  # of a process in a step: BatchNorm has no variance of a single image
+
+
+MAX_OVERFLOWS = 50  # in a row; a loss scale that may be halved so often was not the problem
+CHECK_OVERFLOWS_EVERY = 100  # steps: to look waits for the device
 
 
 class Diverged(Exception):
@@ -59,7 +63,7 @@ def fit(
     the device. When ``save_due()``, the device is waited for and ``save`` called; what it raises
     ends the training between two steps. ``validate`` returns the top-1 of a model after an epoch.
     Compiling, saving and validation are not in an epoch's time. Raises `Diverged` when an epoch's
-    mean loss, or what is to be saved, is not finite.
+    mean loss, or what is to be saved, is not finite, and when fp16 gradients overflow without end.
     """
     num_steps = count_steps(num_images, recipe, setting.group.world_size)
     training.model.train()
@@ -77,6 +81,8 @@ def fit(
             training.step += 1
             training.num_images += together
             on_step()
+            if training.scaler.is_enabled() and training.step % CHECK_OVERFLOWS_EVERY == 0:
+                _check_overflows(training)
             if save_due():
                 synchronize()
                 training.wall_s = clock() - begin
@@ -128,14 +134,26 @@ def _check_finite(training: Training, group: Group) -> None:
         training.totals.zero_()
 
 
+def _check_overflows(training: Training) -> int:
+    """Return the most steps in a row that overflowed in this epoch; `Diverged` for too many."""
+    longest = round(float(training.overflows[LONGEST]))
+    if longest >= MAX_OVERFLOWS:
+        raise Diverged(
+            f"fp16 gradients overflowed in {longest} steps in a row in epoch {training.epoch + 1}"
+        )
+    return longest
+
+
 def _close_epoch(training: Training, recipe: Recipe, group: Group, num_steps: int) -> EpochFacts:
     """Turn the totals into facts (the epoch's one look at the device) and begin a new epoch."""
     loss_sum, correct, skipped = distributed.add_up(group, training.totals).tolist()
     epoch, images, wall_s = training.epoch + 1, training.num_images, training.wall_s
     if not math.isfinite(loss_sum):
         raise Diverged(f"the training loss is {loss_sum} in epoch {epoch}")
+    longest = _check_overflows(training)
     _share_statistics(training, group)
     training.totals.zero_()
+    training.overflows[LONGEST] = 0
     training.epoch, training.step, training.num_images, training.wall_s = epoch, 0, 0, 0.0
     return EpochFacts(
         epoch=epoch,
@@ -146,6 +164,7 @@ def _close_epoch(training: Training, recipe: Recipe, group: Group, num_steps: in
         epoch_wall_s=wall_s,
         throughput=images / wall_s if wall_s > 0 else 0.0,
         skipped_steps=round(skipped / group.world_size),
+        overflow_streak=longest,
     )
 
 

@@ -147,7 +147,9 @@ def test_a_run_of_two_processes_is_one_run_and_goes_on_exactly(tmp_path: Path) -
     # 70 images, 7 of them held out: 3 batches of 16 and one of 15, in shares of 7 and 8
     assert [epoch.num_images for epoch in record.epochs] == [63, 63]
     assert record.spec.world_size == 2
-    assert len({path.name for path in folder.iterdir()}) == 4  # one checkpoint is left
+    names = {path.name for path in folder.iterdir()}
+    assert len(names) == 5  # record, weights, predictions, the last checkpoint and the best
+    assert {name for name in names if name.endswith("-best.ckpt")} < names
     predictions = load_predictions(folder / "predictions.npz")
     assert predictions.labels.tolist() == data.load(DATA).test.labels.tolist()
 

@@ -15,6 +15,7 @@ from torch import nn
 
 import senet
 from bench import checkpoint, data, run, trial
+from bench import device as devices
 from bench.errors import UserError
 from bench.evaluate import load_predictions, score
 from bench.events import EpochDone, Event, RunDone, RunStarted, StepDone
@@ -140,6 +141,32 @@ def test_a_preempted_run_goes_on_as_if_nothing_had_happened(
     assert record.predictions == whole.predictions
     assert [e.loss for e in record.epochs] == [e.loss for e in whole.epochs]
     assert sum(isinstance(e, StepDone) for e in events) == 8 - step
+
+
+def drawing(*, stem: str, num_classes: int) -> nn.Module:
+    """Return a tiny model that draws from torch's generator in training."""
+    return nn.Sequential(nn.Dropout(0.3), build_tiny(stem=stem, num_classes=num_classes))
+
+
+@pytest.mark.parametrize("is_restored", [True, False])
+@pytest.mark.parametrize("step", [1, 6])
+def test_what_a_model_draws_goes_on_too(
+    step: int,
+    is_restored: bool,
+    dataset: data.Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the generator's state, the control of this test, the weights are others."""
+    monkeypatch.setitem(senet.MODELS, "drawing", drawing)
+    chosen = spec("drawing", dataset)
+    whole, _ = train(chosen, dataset, tmp_path / "whole")
+    interrupted_at(step, chosen, dataset, tmp_path / "pieces")
+    torch.manual_seed(99)
+    if not is_restored:
+        monkeypatch.setattr(devices, "restore_generators", lambda *_: None)
+    record, _ = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    assert (record.weights == whole.weights) == is_restored
 
 
 def test_an_unfinished_run_is_neither_continued_nor_thrown_away_unasked(

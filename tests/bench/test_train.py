@@ -317,3 +317,33 @@ def test_compiling_is_not_in_the_epochs_time(monkeypatch: pytest.MonkeyPatch) ->
     epochs = run(new_training(), setting=Setting(runtime="compile"), clock=lambda: now[0])
     assert [e.epoch_wall_s for e in epochs] == [3.0, 3.0, 3.0]  # the odd last batch runs eager
     assert calls == [1 + 3 * 3]
+
+
+def overflowing(scale: float, epochs: int) -> tuple[Training, Recipe]:
+    """Return an fp16 training whose gradients overflow until its loss scale is small enough."""
+    recipe = RECIPE.changed(epochs=epochs, milestones=())
+    training = state.start(tiny(), recipe, device="cpu", precision="fp16")
+    training.scaler.load_state_dict(training.scaler.state_dict() | {"scale": scale})
+    return training, recipe
+
+
+def test_overflows_in_a_row_are_counted_across_epochs() -> None:
+    """A scale of 2^40 is halved in every step until the gradients of half precision are finite."""
+    training, recipe = overflowing(2.0**40, epochs=20)
+    epochs = run(training, recipe, Setting(precision="fp16"))
+    skipped = sum(epoch.skipped_steps for epoch in epochs)
+    streaks = [epoch.overflow_streak for epoch in epochs]
+    assert 10 <= skipped <= 40
+    assert streaks[:3] == [4, 8, 12]
+    assert max(streaks) == skipped
+    assert streaks[-1] == 0
+
+
+def test_overflows_without_end_are_a_divergence() -> None:
+    """A scale of 2^120 would be halved over a hundred times."""
+    training, recipe = overflowing(2.0**120, epochs=40)
+    before = [p.detach().clone() for p in training.model.parameters()]
+    with pytest.raises(train.Diverged, match="overflowed in 52 steps in a row in epoch 13"):
+        run(training, recipe, Setting(precision="fp16"))
+    assert all(torch.equal(*pair) for pair in zip(before, training.model.parameters(), strict=True))
+    assert training.epoch == 12

@@ -145,6 +145,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(k in text for k in known)
 
 
+def is_lost(error: BaseException) -> bool:
+    """Tell whether an error means that the device itself failed or is no longer there."""
+    text = str(error).lower()
+    known = ("unspecified launch failure", "device is lost", "ecc error", "no cuda-capable device")
+    known += ("cuda error: unknown error", "gpu is lost", "device unavailable", "busy or unavail")
+    return isinstance(error, RuntimeError) and any(words in text for words in known)
+
+
 def release_memory(device: str) -> None:
     """Give cached memory that no tensor uses back to the device."""
     match kind(device):

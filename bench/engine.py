@@ -102,7 +102,7 @@ def fit(job: Job, training: Training) -> str | None:
     """Train to the end; return None, or why there is nothing to test.
 
     Raises UserError with the batch size that fits when the device has not enough memory: another
-    batch size is another recipe, so it is never changed unasked.
+    batch size is another recipe, so it is never changed unasked. A device that fails is said too.
     """
     try:
         for facts in ENGINES[job.spec.engine](job, training):
@@ -111,6 +111,9 @@ def fit(job: Job, training: Training) -> str | None:
     except train.Diverged as problem:
         return str(problem)
     except (RuntimeError, MemoryError) as error:
+        if devices.is_lost(error):
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{job.spec.device} failed: {reason}; --resume goes on") from error
         if not devices.is_out_of_memory(error):
             raise
     else:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.errors import FieldError, unknown
+from bench.errors import FieldError, UserError, unknown
 
 Stem = Literal["cifar", "imagenet"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import record_factory as make
 
 from bench import record
 from bench.errors import UserError
@@ -76,3 +80,62 @@ def test_strict_json_has_no_nan_and_ends_in_a_newline() -> None:
             epoch_wall_s=1.0,
             throughput=1.0,
         )
+
+
+FORK = multiprocessing.get_context("fork")
+NUM_WRITERS, NUM_RECORDS = 8, 25
+
+
+def _write_all(folder: Path, writer: int, start: Any, told: Any) -> None:
+    """Write records under names of one's own and under names that all want; tell which."""
+    example = make.run_record(seed=writer)
+    start.wait()
+    won = []
+    for number in range(NUM_RECORDS):
+        record.write_record(folder / f"own-{writer}-{number}.json", example)
+        with contextlib.suppress(UserError):
+            record.write_record(folder / f"common-{number}.json", example)
+            won.append(number)
+    told.put((writer, won))
+
+
+def test_eight_processes_writing_into_one_folder_lose_and_tear_nothing(tmp_path: Path) -> None:
+    """Of those that want one name exactly one gets it, and the file is that one's."""
+    start, told = FORK.Event(), FORK.Queue()
+    writers = [
+        FORK.Process(target=_write_all, args=(tmp_path, writer, start, told))
+        for writer in range(NUM_WRITERS)
+    ]
+    for process in writers:
+        process.start()
+    start.set()
+    winners = dict(told.get(timeout=60) for _ in writers)
+    for process in writers:
+        process.join()
+    for number in range(NUM_RECORDS):
+        (winner,) = [writer for writer, won in winners.items() if number in won]
+        kept = record.read_record(tmp_path / f"common-{number}.json")
+        assert kept == make.run_record(seed=winner)
+        for writer in range(NUM_WRITERS):
+            own = record.read_record(tmp_path / f"own-{writer}-{number}.json")
+            assert own == make.run_record(seed=writer)
+    assert len(list(tmp_path.iterdir())) == NUM_RECORDS * (NUM_WRITERS + 1)
+
+
+def test_a_record_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    record.write_record(path, make.run_record(seed=0))
+    with pytest.raises(UserError, match=r"run\.json is there already; records are never over"):
+        record.write_record(path, make.run_record(seed=1))
+    assert record.read_record(path) == make.run_record(seed=0)
+    assert [found.name for found in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_without_hard_links_a_record_is_not_overwritten_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    test_a_record_is_never_overwritten(tmp_path)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import senet
-from bench import checkpoint, data, run, trial
+from bench import checkpoint, data, run, saver, trial
 from bench import device as devices
 from bench.errors import UserError
 from bench.evaluate import load_predictions, score
@@ -436,3 +436,24 @@ def test_batches_that_cannot_be_shared_out_are_refused(
         check(1)
     with pytest.raises(UserError, match="batch size 91 is larger than the training set of 90"):
         check(91, val_split=0.1)
+
+
+def test_a_gpu_that_vanishes_is_said_in_one_line_and_the_run_goes_on_later(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fifth step fails as CUDA's do when the GPU is gone; the checkpoint before it is used."""
+    monkeypatch.setattr(saver, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(saver, "MAX_SHARE", 1e9)
+    chosen, steps = spec(tiny_model, dataset), [0]
+    whole, _ = train(chosen, dataset, tmp_path / "whole")
+
+    def fail(event: Event) -> None:
+        steps[0] += isinstance(event, StepDone)
+        if steps[0] == 5:
+            raise RuntimeError("CUDA error: unspecified launch failure\nCompile with ...")
+
+    with pytest.raises(UserError, match=r"^cpu failed: CUDA error: .* failure; --resume goes on$"):
+        train(chosen, dataset, tmp_path / "pieces", emit=fail)
+    record, events = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    assert record.weights == whole.weights
+    assert sum(isinstance(event, StepDone) for event in events) == 4

@@ -115,13 +115,15 @@ def rescore_file(
     emit: Emit,
     reduction: int | None = None,
     se_bias: bool | None = None,
+    se_divisor: int | None = None,
 ) -> Rescored:
     """Test a weights file; with ``out`` a record of it goes there, so that reports have it.
 
     A file that this project wrote knows its model. Raises UserError (or senet's ModelError) when
     the file is not of the model that is named.
     """
-    model, options = _architecture(weights, model, stem, reduction, se_bias)
+    se = {"reduction": reduction, "se_bias": se_bias, "se_divisor": se_divisor}
+    model, options = _architecture(weights, {"model": model, "stem": stem, **se})
     spec = validated(
         RunSpec,
         {
@@ -160,21 +162,14 @@ def rescore_file(
     )
 
 
-def _architecture(
-    weights: str,
-    model: str | None,
-    stem: str | None,
-    reduction: int | None,
-    se_bias: bool | None,
-) -> tuple[str, dict[str, Any]]:
+def _architecture(weights: str, named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return model and options: as named, then as the file says itself, then the defaults.
 
     UserError when the file says otherwise than what was named.
     """
     own = None if run.is_pretrained_name(weights) else senet.read_architecture(weights)
-    if own is None and model is None:
+    if own is None and named["model"] is None:
         raise UserError(f"{weights} does not say which model it is for: give --model")
-    named = {"model": model, "stem": stem, "reduction": reduction, "se_bias": se_bias}
     noted = {"model": own.name, **vars(own)} if own else {}
     for option, value in named.items():
         if own and value is not None and value != noted[option]:

@@ -66,20 +66,27 @@ def identify(
     image_size: int = 32,
     reduction: int | None = None,
     se_bias: bool | None = None,
+    se_divisor: int | None = None,
+    beside: Iterable[str] = (),
 ) -> ModelSpec:
     """Return the identity of a model, sized for ``dataset`` where one is given.
 
     An SE model gets its defaults written out (reduction 16, FC with bias); an unknown name fails
-    by listing the known ones.
+    by listing the known ones. ``beside`` names the models that the options are given for: where
+    one of them has SE blocks the SE options are meant for it, and a plain model does without.
     """
     if name not in senet.MODELS:
         raise unknown("model", name, senet.MODELS)
     if dataset is not None:
         num_classes, image_size = len(dataset.classes), dataset.train.images.shape[-1]
     if senet.is_se(name):
-        reduction, se_bias = reduction or 16, True if se_bias is None else se_bias
-    elif reduction is not None or se_bias is not None:
-        raise UserError(f"{name} has no SE block: --reduction and --se-bias do not apply")
+        reduction = 16 if reduction is None else reduction
+        se_bias = True if se_bias is None else se_bias
+        se_divisor = None if se_divisor == 1 else se_divisor
+    elif any(map(senet.is_se, beside)):
+        reduction = se_bias = se_divisor = None
+    elif (reduction, se_bias, se_divisor) != (None, None, None):
+        raise UserError(f"{name} has no SE block: --reduction and other SE options do not apply")
     return validated(
         ModelSpec,
         {
@@ -89,6 +96,7 @@ def identify(
             "image_size": image_size,
             "reduction": reduction,
             "se_bias": se_bias,
+            "se_divisor": se_divisor,
         },
     )
 
@@ -103,6 +111,7 @@ def build(model: ModelSpec, *, seed: int = 0, weights: str | None = None) -> nn.
             num_classes=model.num_classes,
             reduction=model.reduction,
             se_bias=model.se_bias,
+            se_divisor=model.se_divisor,
         )
     if weights is not None:
         senet.load_weights(network, weights)

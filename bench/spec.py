@@ -104,7 +104,8 @@ class ModelSpec(Frozen):
     """Identify a model up to its weights; runs and profiles are joined on this.
 
     ``reduction`` and ``se_bias`` are those of the SE block (Hu et al., section 3) and stay ``None``
-    for models without one.
+    for models without one. ``se_divisor``, of which the block's hidden width is a multiple, is 8
+    in timm's models and stays ``None`` where nothing is rounded, as in the paper.
     """
 
     name: str
@@ -113,6 +114,7 @@ class ModelSpec(Frozen):
     image_size: PositiveInt = 32
     reduction: PositiveInt | None = None
     se_bias: bool | None = None
+    se_divisor: PositiveInt | None = None
 
 
 class DataSpec(Frozen):
@@ -270,6 +272,8 @@ class RunSpec(Frozen):
         """
         left_out: Any = {"data": {"data_dir", "label"}, "weights": True, "target_top1": True}
         facts = self.model_dump(mode="json", exclude=left_out)
+        if self.model.se_divisor is None:  # as before there was one: runs keep their folders
+            del facts["model"]["se_divisor"]
         return _digest(facts)
 
     def folder_name(self) -> str:

@@ -83,15 +83,16 @@ def canonical_value(key: str, value: Tensor) -> Tensor:
 
 
 def hints(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> list[str]:
-    """Return what to change in the model so that it fits the file, as far as the file tells.
+    """Return how the model would have to be built to fit the file, as far as the file tells.
 
-    Both mappings have canonical keys.
+    Both mappings have canonical keys. What is named is an option of `senet.build`, as the command
+    line spells it.
     """
     found = (
-        _classes_hint(model, file),
-        _stem_hint(model, file),
-        _se_hint(model, file),
         _depth_hint(model, file),
+        _stem_hint(model, file),
+        _classes_hint(model, file),
+        _se_hint(model, file),
     )
     return [hint for hint in found if hint]
 
@@ -100,7 +101,7 @@ def _classes_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> st
     ours, theirs = model.get("fc.weight"), file.get("fc.weight")
     if ours is None or theirs is None or theirs.ndim != 2 or len(ours) == len(theirs):
         return None
-    return f"the file has {len(theirs)} classes: build the model with num_classes={len(theirs)}"
+    return f"the file has {len(theirs)} classes, the model {len(ours)}"
 
 
 def _stem_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
@@ -108,7 +109,7 @@ def _stem_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str |
     if ours is None or theirs is None or theirs.ndim != 4 or ours.shape == theirs.shape:
         return None
     stem = {3: "cifar", 7: "imagenet"}.get(theirs.shape[-1])
-    return stem and f"the file has the {stem} stem: build the model with stem={stem!r}"
+    return stem and f"the file has the {stem} stem: --stem {stem}"
 
 
 def _se_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
@@ -120,7 +121,10 @@ def _se_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | N
     if any(channels == c and hidden != h for channels, hidden in ours for c, h in theirs):
         return _reduction_hint(theirs)
     biases = [any(".se.fc1.bias" in key for key in state) for state in (model, file)]
-    return None if biases[0] == biases[1] else f"build the model with se_bias={biases[1]}"
+    if biases[0] == biases[1]:
+        return None
+    option, has = ("--se-bias", "have a") if biases[1] else ("--no-se-bias", "have no")
+    return f"the file's SE blocks {has} bias: {option}"
 
 
 def _hidden_widths(state: Mapping[str, Tensor]) -> set[tuple[int, int]]:
@@ -133,8 +137,8 @@ def _reduction_hint(widths: set[tuple[int, int]]) -> str | None:
     for divisor, reduction in product((1, 8), (1, 2, 4, 8, 16, 32, 64)):
         wide_enough = all(channels >= reduction for channels, _ in widths)
         if wide_enough and all(hidden_channels(c, reduction, divisor) == h for c, h in widths):
-            rounding = f", se_divisor={divisor}" if divisor > 1 else ""
-            return f"build the model with reduction={reduction}{rounding}"
+            rounding = f" --se-divisor {divisor}" if divisor > 1 else ""
+            return f"the file's SE blocks are of other widths: --reduction {reduction}{rounding}"
     return None
 
 

@@ -239,13 +239,12 @@ def _download(model: nn.Module, name: str) -> State:
     wanted = Architecture(architecture.name, "imagenet", len(weights.meta["categories"]))
     if architecture != wanted:  # said before a hundred megabytes are fetched
         advice = (
-            f"num_classes={wanted.num_classes}"
+            f"build it with {wanted.num_classes} classes"
             if architecture.num_classes != wanted.num_classes
-            else f"stem={wanted.stem!r}"
+            else f"build it with --stem {wanted.stem}"
         )
         raise ModelError(
-            f"{PRETRAINED_PREFIX}{name} is of {wanted}, the model is {architecture}; "
-            f"build the model with {advice}"
+            f"{PRETRAINED_PREFIX}{name} is of {wanted}, the model is {architecture}: {advice}"
         )
     try:
         # torch announces downloads on standard output, which belongs to the caller.
@@ -289,7 +288,8 @@ def _match(
         if architecture:
             advice.insert(0, f"the file holds {architecture}")
         named = describe(model) or type(unwrap(model)).__name__
-        raise ModelError("; ".join([f"{source} does not fit {named}", *problems, *advice]))
+        first, *more = [*advice, *problems]
+        raise ModelError("; ".join([f"{source} does not fit {named}: {first}", *more]))
     if any(target[ours[name]].is_meta for name in both):
         raise ModelError("a model on the meta device cannot take weights")
     return [(target[ours[name]], values[name]) for name in both]
@@ -312,7 +312,7 @@ def _form(value: Tensor) -> str:
     return f"{tuple(value.shape)}{kind}"
 
 
-def _shorten(keys: Iterable[str], limit: int = 4) -> str:
+def _shorten(keys: Iterable[str], limit: int = 2) -> str:
     keys = list(keys)
     more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
     return ", ".join(keys[:limit]) + more

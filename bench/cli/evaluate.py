@@ -28,6 +28,7 @@ def evaluate(
     test_limit: opt.TestLimit = None,
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
+    se_divisor: opt.SEDivisor = None,
     device: opt.DeviceName = "auto",
     precision: Annotated[
         str | None, typer.Option(help="fp32, tf32, bf16 or fp16 (default: the run's, or fp32).")
@@ -62,6 +63,7 @@ def evaluate(
             "--recipe": recipe,
             "--reduction": reduction,
             "--se-bias": se_bias,
+            "--se-divisor": se_divisor,
             "--out": out,
         }
         for option, value in known.items():
@@ -88,6 +90,7 @@ def evaluate(
                 stem=stem,
                 reduction=reduction,
                 se_bias=se_bias,
+                se_divisor=se_divisor,
                 recipe=recipe or "standard",
                 device=resolve(device),
                 precision=precision or "fp32",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,6 +73,10 @@ Reduction = Annotated[int | None, typer.Option(help="The SE block's r (default 1
 SEBias = Annotated[
     bool | None,
     typer.Option("--se-bias/--no-se-bias", help="FC layers of the SE block with bias (default)."),
+]
+SEDivisor = Annotated[
+    int | None,
+    typer.Option(help="Round the SE block's hidden width to a multiple of this (timm's: 8)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
 Runs = Annotated[Path, typer.Option("--out", help="Folder of runs; each gets one of its own.")]
@@ -146,6 +151,13 @@ def seed_list(text: str) -> tuple[int, ...]:
     if seeds[0] < 1:
         raise UserError(f"--seeds takes how many (5) or which (0,1,2), not {text!r}")
     return tuple(range(seeds[0]))
+
+
+def seconds_since_start() -> float:
+    """Return how long this process has been there, its imports included."""
+    import psutil
+
+    return time.time() - psutil.Process().create_time()
 
 
 def print_json(value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,7 @@ def profile(
     ] = None,
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
+    se_divisor: opt.SEDivisor = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights file of the model, or torchvision:IMAGENET1K_V2.")
     ] = None,
@@ -105,26 +107,47 @@ def profile(
       senet-bench profile --run runs/resnet18-cifar-shapes-quick-e3-s0-1a2b3c4d
     """
     with _early_server(memory and repeat == 1) as server:
-        options = {
+        built = {"stem": stem, "reduction": reduction, "se_bias": se_bias, "se_divisor": se_divisor}
+        shape = (dataset, data_dir, labels, num_classes, image_size)
+        subjects = (
+            _from_run(run, models, weights) if run else _from_names(models, weights, built, shape)
+        )
+        axes = {
             "device": device,
             "precisions": _names(precision),
             "runtimes": _names(runtime),
             "batch_sizes": _batch_sizes(batch_size),
             "modes": _names(mode),
-            "seed": seed,
-            "memory": memory,
-            "breakdown": breakdown,
-            "timing": {"rel_precision": interval, "max_s": max_s},
         }
-        if run:
-            subjects, weights, run_id = _from_run(run, models, weights)
-        else:
-            shape = _shape(dataset, data_dir, labels, num_classes, image_size)
-            se = {"reduction": reduction, "se_bias": se_bias}
-            subjects, run_id = _from_names(models, weights, stem=stem, **shape, **se), None
-        job = _job(options, subjects, out, weights, run_id)
+        timing = {"rel_precision": interval, "max_s": max_s}
+        how = {"seed": seed, "memory": memory, "breakdown": breakdown}
+        job = _job(subjects, axes | how, timing, out)
         records, interrupted = _measure(job, repeat, server)
-    _show(records, job, as_json, price_per_hour, reconcile, charts)
+    _show(records, job, Wanted(as_json, price_per_hour, reconcile, charts))
+    _leave(records, interrupted, out)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """The models to profile, where their weights come from, and the run that trained them."""
+
+    models: tuple[ModelSpec, ...]
+    weights: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to show of the records."""
+
+    as_json: bool
+    price_per_hour: float | None
+    reconcile: bool
+    charts: bool
+
+
+def _leave(records: list[ProfileRecord], interrupted: bool, out: Path) -> None:
+    """Leave with the exit code that tells what became of the rows."""
     if interrupted:
         typer.echo(f"interrupted; {len(records)} finished rows are kept in {out}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -146,11 +169,7 @@ def _early_server(wanted: bool) -> Iterator[MemoryServer | None]:
 
 
 def _job(
-    options: dict[str, Any],
-    subjects: tuple[ModelSpec, ...],
-    out: Path,
-    weights: str | None,
-    run_id: str | None,
+    subjects: Subjects, options: dict[str, Any], timing: dict[str, Any], out: Path
 ) -> SittingJob:
     """Return what to measure; UserError for what cannot be, before anything is written."""
     from bench.device import resolve
@@ -159,12 +178,15 @@ def _job(
     from bench.sitting import SittingJob
     from bench.spec import ProfileSpec, TimingSpec, validated
 
-    timing = validated(TimingSpec, opt.given(options["timing"]))
-    own = {"models": subjects, "timing": timing, "device": resolve(options["device"])}
+    own = {
+        "models": subjects.models,
+        "timing": validated(TimingSpec, opt.given(timing)),
+        "device": resolve(options["device"]),
+    }
     spec = validated(ProfileSpec, options | own)
     check(spec)
     check_writable(out)
-    return SittingJob(spec=spec, out=str(out), weights=weights, run_id=run_id)
+    return SittingJob(spec=spec, out=str(out), weights=subjects.weights, run_id=subjects.run_id)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -213,8 +235,11 @@ def _count_folders(data_dir: Path | None) -> int:
 
 
 def _from_names(
-    models: list[str] | None, weights: str | None, **options: Any
-) -> tuple[ModelSpec, ...]:
+    models: list[str] | None,
+    weights: str | None,
+    built: dict[str, Any],
+    shape: tuple[str, Path | None, str, int | None, int | None],
+) -> Subjects:
     from bench.errors import UserError
     from bench.run import identify
     from senet import MODELS
@@ -223,20 +248,12 @@ def _from_names(
         raise UserError(f"name a model to profile, or give --run; models: {', '.join(MODELS)}")
     if weights is not None and len(set(models)) > 1:
         raise UserError("--weights belongs to one model; profile the others by themselves")
-    return tuple(identify(name, **_options_of(name, options)) for name in dict.fromkeys(models))
+    built = built | _shape(*shape)
+    identified = (identify(name, beside=models, **built) for name in dict.fromkeys(models))
+    return Subjects(tuple(identified), weights)
 
 
-def _options_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the SE block's options for models that have none; those are compared plain."""
-    from senet import is_se
-
-    se_only = () if is_se(name) else ("reduction", "se_bias")
-    return {key: value for key, value in options.items() if key not in se_only}
-
-
-def _from_run(
-    run: Path, models: list[str] | None, weights: str | None
-) -> tuple[tuple[ModelSpec, ...], str, str]:
+def _from_run(run: Path, models: list[str] | None, weights: str | None) -> Subjects:
     from bench.errors import UserError
     from bench.run import WEIGHTS, load_run
 
@@ -245,7 +262,7 @@ def _from_run(
     record = load_run(run)
     if not (run / WEIGHTS).is_file():
         raise UserError(f"{run} has no weights ({WEIGHTS}); was the run {record.status}?")
-    return (record.spec.model,), str(run / WEIGHTS), record.id
+    return Subjects((record.spec.model,), str(run / WEIGHTS), record.id)
 
 
 def _measure(
@@ -266,27 +283,25 @@ def _measure(
     return records, False
 
 
-def _show(
-    records: list[ProfileRecord],
-    job: SittingJob,
-    as_json: bool,
-    price_per_hour: float | None,
-    reconcile: bool,
-    charts: bool,
-) -> None:
-    from bench.report.profile_summary import cost_rows
+def _show(records: list[ProfileRecord], job: SittingJob, wanted: Wanted) -> None:
+    from bench.report.profile_summary import cost_rows, seconds_spent
 
     rows = cost_rows(records)
-    files = _draw(rows, Path(job.out)) if charts and records else []
-    if as_json:
-        opt.print_json(_as_json(rows, job, price_per_hour, reconcile))
+    files = _draw(rows, Path(job.out)) if wanted.charts and records else []
+    spent = seconds_spent(records, opt.seconds_since_start())
+    if wanted.as_json:
+        found = _as_json(rows, job, wanted.price_per_hour, wanted.reconcile)
+        opt.print_json(found | {"seconds": spent})
     elif records:
-        _print(rows, price_per_hour)
-        if reconcile:
+        _print(rows, wanted.price_per_hour)
+        if wanted.reconcile:
             _print_reconciliation(job)
         for path in files:
             typer.echo(f"chart: {path}")
-        typer.echo(f"{len(records)} records in {job.out}")
+        told = (
+            f"{spent['total']:.1f} s, of which {spent['outside']:.1f} s neither timed nor warm-up"
+        )
+        typer.echo(f"{len(records)} records in {job.out}; {told}")
 
 
 def _draw(rows: list[CostRow], out: Path) -> list[Path]:
@@ -305,8 +320,6 @@ def _draw(rows: list[CostRow], out: Path) -> list[Path]:
 def _as_json(
     rows: list[CostRow], job: SittingJob, price_per_hour: float | None, reconcile: bool
 ) -> dict[str, Any]:
-    from dataclasses import asdict
-
     from bench.report.profile_console import base_rows, speed
     from bench.report.profile_summary import strict, summary
     from bench.report.se_tax import taxes, twins
@@ -343,11 +356,8 @@ def _print(rows: list[CostRow], price_per_hour: float | None) -> None:
     console.print(tables.timing_table(rows))
     for note in tables.footnotes(rows):
         console.print(note, style="dim", markup=False)
-    use = tables.machine_table(rows, price_per_hour)
-    if use:
-        console.print()
-        console.print(use)
-    for table in tables.tax_tables(rows):
+    console.print()
+    for table in (*tables.detail_tables(rows, price_per_hour), *tables.tax_tables(rows)):
         console.print(table)
 
 

@@ -27,6 +27,7 @@ def train(
     stem: opt.StemName = "imagenet",
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
+    se_divisor: opt.SEDivisor = None,
     recipe: opt.RecipeName = "standard",
     epochs: opt.Epochs = None,
     lr: opt.LearningRate = None,
@@ -74,7 +75,14 @@ def train(
 
     existing = run.existing(resume=resume, restart=restart)
     group, chosen = distributed.from_environment(), resolve(device)
-    identify = partial(run.identify, stem=stem, reduction=reduction, se_bias=se_bias)
+    identify = partial(
+        run.identify,
+        stem=stem,
+        reduction=reduction,
+        se_bias=se_bias,
+        se_divisor=se_divisor,
+        beside=models,
+    )
     data = opt.data_spec(dataset, data_dir, data_label, labels, image_size, train_limit, test_limit)
     given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     shared = {

@@ -147,7 +147,7 @@ def _comparable(cells: Sequence[Cell]) -> list[list[Cell]]:
 def _context(cell: Cell, without: Sequence[str]) -> str:
     """Return everything about a cell but some factors."""
     levels = {name: of(cell) for name, of in FACTORS.items() if name not in without}
-    bias = None if "SE" in without else cell.model.se_bias
+    bias = None if "SE" in without else (cell.model.se_bias, cell.model.se_divisor)
     recipe = None if "recipe" in without else cell.recipe.model_dump_json()
     return repr((levels, bias, recipe, cell.model.num_classes))
 

@@ -15,6 +15,7 @@ _MODEL_FACETS: tuple[Callable[[ModelSpec], object], ...] = (
     lambda m: f"{m.stem} stem",
     lambda m: None if m.reduction is None else f"r={m.reduction}",
     lambda m: None if m.se_bias is None else ("bias" if m.se_bias else "no bias"),
+    lambda m: None if m.reduction is None else f"SE width in {m.se_divisor or 1}s",
     lambda m: f"{m.num_classes} classes",
     lambda m: f"{m.image_size} px",
 )

@@ -13,6 +13,7 @@ from bench import accuracy
 from bench.accuracy import Difference
 from bench.report.guard import Mismatch, accuracy_conditions, mismatches
 from bench.report.study import Cell, Study, depth, has_se
+from bench.spec import ModelSpec
 
 LEVEL = 0.05
 # Up to this many models every pair is compared; beyond, twins and the best against the rest.
@@ -144,13 +145,17 @@ def factors(first: Cell, second: Cell) -> tuple[str, ...]:
     found = []
     if a.stem != b.stem:
         found.append("stem")
-    if (has_se(a), a.reduction, a.se_bias) != (has_se(b), b.reduction, b.se_bias):
+    if _se(a) != _se(b):
         found.append("SE")
     if depth(a) != depth(b):
         found.append("depth")
     if family(a.name) != family(b.name):
         found.append("architecture")
     return tuple(found)
+
+
+def _se(model: ModelSpec) -> tuple[object, ...]:
+    return has_se(model), model.reduction, model.se_bias, model.se_divisor
 
 
 def family(name: str) -> str:

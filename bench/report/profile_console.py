@@ -12,12 +12,13 @@ from rich.table import Table
 from bench.report import se_tax
 from bench.report.escape import shortened
 from bench.report.formats import MISSING, number, ratio
-from bench.report.profile_summary import summary
+from bench.report.profile_summary import launch_bound, noise_words, summary
 from bench.report.ratios import Ratio, time_ratio
 from bench.report.study import CostRow, has_se
 from bench.timing import FLAGS
 
 _FACETS = ("device", "stem", "image_size", "num_classes", "mode", "precision", "runtime")
+MAX_NAME_WIDTH = 22
 
 
 def cost_table(rows: Sequence[CostRow]) -> Table:
@@ -49,8 +50,7 @@ def timing_table(rows: Sequence[CostRow]) -> Table:
     facets = _varying(lines)
     bases = base_rows(rows)
     table = _table(_title(lines[0], facets))
-    for name in ("model", *facets):
-        table.add_column(name.replace("_", " "), overflow="fold")
+    _add_names(table, lines, facets)
     for heading in ("batch", "img/s", "ms p50/p90/p99", "× base"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("see", overflow="fold")
@@ -62,44 +62,77 @@ def timing_table(rows: Sequence[CostRow]) -> Table:
             else (MISSING, line["status"].replace("_", " "), MISSING)
         )
         own = " ".join(marks[word] for word in _words(row))
-        table.add_row(
-            line["model"], *(str(line[f]) for f in facets), str(line["batch_size"]), *timed, own
-        )
+        table.add_row(line["model"], *(str(line[f]) for f in facets), _batch(line), *timed, own)
     return table
 
 
-def machine_table(rows: Sequence[CostRow], price_per_hour: float | None = None) -> Table | None:
-    """Return how much of the machine the rows use, and what came before they were timed."""
-    rows = [row for row in rows if row.timing and row.first.scenario == "offline"]
-    lines = [summary(row, price_per_hour) for row in rows]
-    if not lines:
+def detail_tables(rows: Sequence[CostRow], price_per_hour: float | None = None) -> list[Table]:
+    """Return what else was measured of the rows, by subject; nothing where it was not."""
+    timed = [row for row in rows if row.timing and row.first.scenario == "offline"]
+    lines = [summary(row, price_per_hour) for row in timed]
+    found = (_detail_table(title, columns, lines) for title, columns in _DETAILS.items())
+    return [table for table in found if table is not None]
+
+
+Column = tuple[str, str, float]
+
+# Heading, key of `summary`, and what to multiply by.
+_DETAILS: dict[str, tuple[Column, ...]] = {
+    "Use of the machine": (
+        ("% of peak", "utilisation", 100),
+        ("FLOP/byte", "arithmetic_intensity", 1),
+        ("peak MiB", "peak_memory_bytes", 2**-20),
+        ("mJ/img", "joules_per_image", 1e3),
+        ("$/M img", "price_per_million_images", 1),
+    ),
+    "Parts of a training step, each waited for": (
+        ("forward ms", "forward_ms", 1),
+        ("backward ms", "backward_ms", 1),
+        ("update ms", "update_ms", 1),
+    ),
+    "Before the first timed call": (
+        ("load s", "load_s", 1),
+        ("build s", "build_s", 1),
+        ("1st call s", "first_call_s", 1),
+        ("warm-up s", "warmup_s", 1),
+        ("differs by", "parity_error", 1),
+        ("allowed", "parity_tolerance", 1),
+    ),
+}
+
+
+def _detail_table(
+    title: str, columns: Sequence[Column], lines: Sequence[dict[str, Any]]
+) -> Table | None:
+    """Return a table of the columns and rows that have numbers, None without any."""
+    columns = [column for column in columns if any(line[column[1]] is not None for line in lines)]
+    lines = [line for line in lines if any(line[key] is not None for _, key, _ in columns)]
+    if not columns:
         return None
     facets = _varying(lines)
-    columns = [column for column in _USE if any(line[column[1]] is not None for line in lines)]
-    table = _table("Use of the machine")
-    for name in ("model", *facets):
-        table.add_column(name.replace("_", " "), overflow="fold")
+    table = _table(title)
+    _add_names(table, lines, facets)
     for heading in ("batch", *(column[0] for column in columns)):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         own = (_used(line[key], factor) for _, key, factor in columns)
-        table.add_row(line["model"], *(str(line[f]) for f in facets), str(line["batch_size"]), *own)
+        table.add_row(line["model"], *(str(line[f]) for f in facets), _batch(line), *own)
     return table
 
 
-_USE: tuple[tuple[str, str, float], ...] = (
-    ("% of peak", "utilisation", 100),
-    ("FLOP/byte", "arithmetic_intensity", 1),
-    ("MiB", "peak_memory_bytes", 2**-20),
-    ("mJ/img", "joules_per_image", 1e3),
-    ("$/M img", "price_per_million_images", 1),
-    ("fwd ms", "forward_ms", 1),
-    ("bwd ms", "backward_ms", 1),
-    ("update ms", "update_ms", 1),
-    ("load s", "load_s", 1),
-    ("build s", "build_s", 1),
-    ("1st call s", "first_call_s", 1),
-)
+def _add_names(table: Table, lines: Sequence[dict[str, Any]], facets: Sequence[str]) -> None:
+    """Add the columns that say which row it is, wide enough for all but the longest names."""
+    for name in ("model", *facets):
+        longest = max((len(str(line[name])) for line in lines), default=0)
+        table.add_column(
+            name.replace("_", " "), overflow="fold", min_width=min(longest, MAX_NAME_WIDTH)
+        )
+
+
+def _batch(line: dict[str, Any]) -> str:
+    """Return the batch size, marked where it was found out and where latency is measured."""
+    auto = " auto" if line["wanted_batch_size"] else ""
+    return f"{line['batch_size']}{auto}{' single' if line['scenario'] == 'single_stream' else ''}"
 
 
 def _used(value: float | None, factor: float) -> str:
@@ -213,7 +246,10 @@ def _words(row: CostRow) -> list[str]:
     """Return what a reader must know of a row: why it is not timed, or what is doubtful in it."""
     if row.first.reason:
         return [shortened(row.first.reason, 300)]
-    return [f"{flag.replace('_', ' ')}: {FLAGS.get(flag, '')}" for flag in _flags(row)]
+    words = [f"{flag.replace('_', ' ')}: {FLAGS.get(flag, '')}" for flag in _flags(row)]
+    if launch_bound(row):
+        words.append("launch-bound: the device waits for the host; a call's own work takes less")
+    return [*words, *noise_words(row)]
 
 
 def _flags(row: CostRow) -> tuple[str, ...]:
@@ -241,7 +277,7 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
             f" interval{floor}; in brackets: no difference"
         )
     if any(row.first.scenario == "single_stream" for row in rows):
-        notes.append("p50/p90/p99: one image at a time, each waited for; p99 from 1,000 samples on")
+        notes.append("single: one image at a time, each waited for; p99 from 1,000 calls on")
     return notes + _energy_reasons(rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
@@ -116,6 +116,7 @@ def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]
         "precision": record.precision,
         "runtime": record.runtime,
         "batch_size": record.batch_size,
+        "wanted_batch_size": record.wanted_batch_size,
         "params": record.cost.params,
         "macs": record.cost.macs,
         "flops": record.cost.flops,
@@ -153,6 +154,15 @@ def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]
         "flags": list(timing.flags) if timing else [],
         "warnings": list(noise_words(row)),
     }
+
+
+def seconds_spent(records: Iterable[ProfileRecord], total_s: float) -> dict[str, float]:
+    """Return how much of ``total_s`` seconds was timed, warm-up, and neither of the two."""
+    timings = [record.timing for record in records if record.timing]
+    timed = math.fsum(max(s, 0.0) for timing in timings for s in timing.block_s)
+    warmup = math.fsum(timing.warmup_s for timing in timings)
+    outside = max(0.0, total_s - timed - warmup)
+    return {"total": total_s, "timed": timed, "warmup": warmup, "outside": outside}
 
 
 def strict(value: Any) -> Any:

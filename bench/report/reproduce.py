@@ -73,6 +73,8 @@ def _model(model: ModelSpec) -> list[str]:
         options.append(f"--reduction {model.reduction}")
     if model.se_bias is False:
         options.append("--no-se-bias")
+    if model.se_divisor:
+        options.append(f"--se-divisor {model.se_divisor}")
     return options
 
 

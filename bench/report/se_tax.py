@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ class Tax:
     differs: bool
 
 
+NO_SE = {"reduction": None, "se_bias": None, "se_divisor": None}
 Counted = Callable[[CostFacts], float | None]
 
 COUNTS: dict[str, tuple[str, Counted]] = {
@@ -45,7 +47,7 @@ def twins(rows: Iterable[CostRow]) -> list[tuple[ModelSpec, ModelSpec]]:
         if not (has_se(model) and model.name.startswith("se_")):
             continue
         name = model.name.removeprefix("se_")
-        twin = model.model_copy(update={"name": name, "reduction": None, "se_bias": None})
+        twin = model.model_copy(update={"name": name, **NO_SE})
         if twin in models:
             found.append((model, twin))
     return found
@@ -91,18 +93,25 @@ def _bytes(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
 
 
 def _measured(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
-    """Yield latencies, throughputs and training steps as ratios of times: above 1 is a cost."""
+    """Yield throughputs, latencies and times of a training step as ratios."""
     for row, base in pairs:
         ratio = time_ratio(row, base)
         if ratio is None or row.timing is None or base.timing is None:
             continue
-        record = row.first
-        single = record.scenario == "single_stream"
-        kind = "latency" if single else "time of inference"
-        quantity = kind if record.mode == "infer" else "time of a training step"
+        record, found = row.first, ratio.interval
         setting = f"batch {record.batch_size}, {record.precision}, {record.runtime}"
-        times = (base.timing.p50_ms, row.timing.p50_ms)
-        yield Tax(quantity, setting, "ms", *times, ratio.interval, ratio.differs)
+        if record.mode == "infer" and record.scenario == "offline":
+            rates = (base.timing.throughput, row.timing.throughput)
+            yield Tax("throughput", setting, "img/s", *rates, _inverse(found), ratio.differs)
+        else:
+            quantity = "latency" if record.mode == "infer" else "time of a training step"
+            times = (base.timing.p50_ms, row.timing.p50_ms)
+            yield Tax(quantity, setting, "ms", *times, found, ratio.differs)
+
+
+def _inverse(ratio: Interval) -> Interval:
+    low, high = 1 / ratio.high, 1 / ratio.low if ratio.low > 0 else math.inf
+    return Interval(1 / ratio.estimate, low, high, ratio.num_samples)
 
 
 def _memory(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:

@@ -308,6 +308,7 @@ def model_order(model: ModelSpec) -> tuple[Hashable, ...]:
         model.image_size,
         model.reduction or 0,
         bool(model.se_bias),
+        model.se_divisor or 0,
     )
 
 

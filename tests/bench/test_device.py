@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from bench import device as devices
+from bench.environment import collect_computing
 from bench.errors import UserError
 
 
@@ -72,6 +74,25 @@ def test_threads_follow_affinity_and_quota_and_are_at_least_one(
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(devices, "_cgroup_quota", lambda: quota)
     assert devices.usable_cores() == expected
+
+
+def test_flags_tell_whether_denormals_are_flushed() -> None:
+    """torch has no getter: the flag follows what arithmetic does."""
+    assert devices.flags("cpu")["flush_denormal"] == "False"
+    devices.prepare("cpu")
+    assert devices.flags("cpu")["flush_denormal"] == "True"
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", "False"), ("tf32", "True")])
+def test_an_environment_has_the_flags_of_its_precision(
+    precision: Any, tf32: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is recorded is in force while computing, whatever was set outside."""
+    monkeypatch.setattr(
+        devices, "flags", lambda _: {"tf32": str(torch.backends.cuda.matmul.allow_tf32)}
+    )
+    with devices.computing_in("cpu", "tf32" if precision == "fp32" else "fp32"):
+        assert collect_computing("cpu", precision).flags == {"tf32": tf32}
 
 
 @pytest.mark.gpu

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from bench import breakdown, candidate, noise, roofline, runtime, workload
+from bench import device as devices
 from bench.profile import check, groups, is_complete, profile
 from bench.record import CostFacts, from_json, to_json
 from bench.spec import ModelSpec, ProfileSpec, TimingSpec
@@ -128,6 +129,15 @@ def test_what_a_device_cannot_run_is_a_row_with_its_reason():
     assert "CUDA graphs need a CUDA GPU" in str(record.reason)
     (record,) = run(precisions=("tf32",))
     assert "tf32 needs a CUDA GPU" in str(record.reason)
+
+
+def test_flags_are_recorded_as_they_are_while_measuring(monkeypatch):
+    """TF32 set by somebody is off for fp32 rows, and the record says so."""
+    monkeypatch.setattr(
+        devices, "flags", lambda _: {"tf32": str(torch.backends.cuda.matmul.allow_tf32)}
+    )
+    with devices.computing_in("cpu", "tf32"):
+        assert run()[0].environment.flags == {"tf32": "False"}
 
 
 def test_memory_that_does_not_suffice_is_a_row(monkeypatch):

@@ -242,6 +242,11 @@ def test_a_models_identity_spells_out_the_se_blocks_defaults() -> None:
     assert run.identify("resnet50") == ModelSpec(name="resnet50")
     with pytest.raises(UserError, match="resnet50 has no SE block"):
         run.identify("resnet50", reduction=8)
+    with pytest.raises(UserError, match="resnet50 has no SE block"):
+        run.identify("resnet50", reduction=8, beside=["resnet50", "resnet101"])
+    beside = ["resnet50", "se_resnet50"]
+    plain = run.identify("resnet50", reduction=8, se_divisor=8, beside=beside)
+    assert plain == ModelSpec(name="resnet50")
     with pytest.raises(UserError, match="unknown model 'vgg16'; choose from: se_resnet18"):
         run.identify("vgg16")
     with pytest.raises(UserError, match="stem: should be 'cifar' or 'imagenet'"):

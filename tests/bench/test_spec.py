@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from bench.errors import UserError
-from bench.spec import RECIPES, DataSpec, ModelSpec, Recipe, RunSpec, get_recipe, validated
+from bench.errors import FieldError, UserError
+from bench.spec import (
+    RECIPES,
+    DataSpec,
+    ModelSpec,
+    ProfileSpec,
+    Recipe,
+    RunSpec,
+    get_recipe,
+    validated,
+)
 
 
 def run_spec(**changes: object) -> RunSpec:
@@ -115,3 +124,21 @@ def test_a_runs_folder_names_model_stem_data_recipe_epochs_and_seed() -> None:
 def test_recipes_are_equal_after_a_round_trip_through_json() -> None:
     for recipe in RECIPES.values():
         assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_messages_are_in_the_words_of_files() -> None:
+    """Lists and tables, not tuples and dictionaries; the field is there for who renames it."""
+    with pytest.raises(FieldError, match=r"^precisions: should be a list") as caught:
+        validated(ProfileSpec, {"models": [{"name": "resnet18"}], "precisions": 3})
+    assert caught.value.field == "precisions"
+    with pytest.raises(FieldError, match=r"^models.0: should be a table"):
+        validated(ProfileSpec, {"models": [3]})
+
+
+def test_a_divisor_changes_the_folder_and_its_absence_does_not() -> None:
+    """Runs from before there was one keep the folder they have."""
+    model = ModelSpec(name="se_resnet18", reduction=16, se_bias=True)
+    spec = RunSpec(model=model, data=DataSpec(), recipe=get_recipe("quick"))
+    rounded = spec.model_copy(update={"model": model.model_copy(update={"se_divisor": 8})})
+    assert spec.digest() == "15ee1aad"
+    assert rounded.digest() != spec.digest()

@@ -232,16 +232,16 @@ def test_files_without_batch_counts_fit(tmp_path: Path) -> None:
     [
         (
             {"num_classes": 1000},
+            ": the file has 5 classes, the model 1000; wrongly shaped: "
             "fc.weight ((5, 512) in the file, (1000, 512) in the model), "
-            "fc.bias ((5,) in the file, (1000,) in the model); "
-            "the file has 5 classes: build the model with num_classes=5",
+            "fc.bias ((5,) in the file, (1000,) in the model)",
         ),
-        ({"stem": "imagenet"}, "the file has the cifar stem: build the model with stem='cifar'"),
-        ({"reduction": 8}, "build the model with reduction=16"),
+        ({"stem": "imagenet"}, "SEResNet: the file has the cifar stem: --stem cifar; "),
+        ({"reduction": 8}, ": the file's SE blocks are of other widths: --reduction 16; "),
         (
             {"se_bias": False},
-            "unexpected: stage1.0.se.fc1.bias, stage1.0.se.fc2.bias, stage2.0.se.fc1.bias, "
-            "stage2.0.se.fc2.bias and 4 more; build the model with se_bias=True",
+            ": the file's SE blocks have a bias: --se-bias; "
+            "unexpected: stage1.0.se.fc1.bias, stage1.0.se.fc2.bias and 6 more",
         ),
     ],
 )
@@ -269,7 +269,7 @@ def test_all_three_kinds_of_difference_are_listed(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         senet.load_weights(tiny(), tmp_path / "w.pt")
     assert str(caught.value) == (
-        f"{tmp_path}/w.pt does not fit SEResNet; "
+        f"{tmp_path}/w.pt does not fit SEResNet: "
         "wrongly shaped: fc.bias ((5, 1) in the file, (5,) in the model); "
         "missing: stem.bn.bias; unexpected: stem.bn.gamma"
     )
@@ -287,7 +287,7 @@ def test_integers_do_not_fit_where_fractions_belong(tmp_path: Path) -> None:
 def test_timm_s_rounding_is_named(tmp_path: Path) -> None:
     """timm's seresnet18 has a hidden width of 8 where C / r is 4; the error says what to build."""
     torch.save(timm.create_model("seresnet18", num_classes=10).state_dict(), tmp_path / "w.pt")
-    with pytest.raises(ModelError, match="build the model with reduction=16, se_divisor=8"):
+    with pytest.raises(ModelError, match="--reduction 16 --se-divisor 8; wrongly"):
         senet.load_weights(senet.build("se_resnet18"), tmp_path / "w.pt")
 
 
@@ -616,14 +616,13 @@ def test_a_malicious_file_in_torch_s_cache_leaves_no_trace(hub: Path, tmp_path: 
             {"name": "resnet18"},
             "DEFAULT",
             "torchvision:DEFAULT is of resnet18 (imagenet stem, 1000 classes), "
-            "the model is resnet18 (imagenet stem, 10 classes); "
-            "build the model with num_classes=1000",
+            "the model is resnet18 (imagenet stem, 10 classes): "
+            "build it with 1000 classes",
         ),
         (
             {"name": "resnet18", "num_classes": 1000, "stem": "cifar"},
             "DEFAULT",
-            "the model is resnet18 (cifar stem, 1000 classes); "
-            "build the model with stem='imagenet'",
+            "the model is resnet18 (cifar stem, 1000 classes): build it with --stem imagenet",
         ),
         ({"name": "se_resnet18"}, "DEFAULT", "torchvision has no weights for se_resnet18; "),
     ],

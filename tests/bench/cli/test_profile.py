@@ -126,6 +126,37 @@ def test_price_and_reconciliation(tiny_model: str) -> None:
     assert "How counters differ: tiny" in text
 
 
+def test_seconds_are_accounted_for(tiny_model: str) -> None:
+    """Timed, warm-up and the rest add up to what passed since the process began."""
+    result = invoke(tiny_model, "--batch-size", "4", "--json", *QUICK)
+    seconds = json.loads(result.stdout)["seconds"]
+    (record,) = records()
+    assert record.timing is not None
+    assert seconds["timed"] == pytest.approx(sum(record.timing.block_s))
+    assert seconds["warmup"] == pytest.approx(record.timing.warmup_s)
+    parts = seconds["timed"] + seconds["warmup"] + seconds["outside"]
+    assert seconds["total"] == pytest.approx(parts)
+    assert "s neither timed nor warm-up" in invoke(tiny_model, "--batch-size", "4", *QUICK).stdout
+
+
+def test_se_options_are_for_the_se_models_among_others(tiny_model: str) -> None:
+    """A plain model beside an SE model is profiled as it is; alone it is refused (below)."""
+    arguments = ("--reduction", "8", "--se-divisor", "8", "--json", "--batch-size", "2")
+    found = json.loads(invoke("se_resnet18", tiny_model, *arguments, *QUICK).stdout)
+    se = [(row["model"], row["reduction"], row["se_divisor"]) for row in found["rows"]]
+    assert se == [("se_resnet18", 8, 8), (tiny_model, None, None)]
+
+
+def test_help_fills_the_screen() -> None:
+    """Paragraphs are broken where the screen ends, not where the source's lines do."""
+    result = CliRunner().invoke(app, ["profile", "--help"], env={"COLUMNS": "140"})
+    assert "so that their ratios hold although the machine drifts. Each row" in result.stdout
+    narrow = CliRunner().invoke(app, ["profile", "--help"], env={"COLUMNS": "80"})
+    examples = [line for line in narrow.stdout.splitlines() if "   senet-bench profile " in line]
+    assert len(examples) == 4
+    assert examples[-1].rstrip().endswith("-1a2b3c4d")  # no example is broken in two
+
+
 def test_charts_are_drawn(tiny_model: str) -> None:
     """The roofline and where the time goes, as PNG and SVG beside the records."""
     quick = [word for word in QUICK if word != "--no-charts"]
@@ -143,9 +174,9 @@ def test_charts_are_drawn(tiny_model: str) -> None:
         ((), "name a model to profile, or give --run; models: se_resnet18"),
         (("resnet51",), "unknown model 'resnet51'"),
         (("resnet18", "--runtime", "fast"), "unknown runtime 'fast'; choose from: eager"),
-        (("resnet18", "--precision", "fp8"), "fp8"),
-        (("resnet18", "--mode", "learn"), "learn"),
-        (("resnet18", "--stem", "wide"), "wide"),
+        (("resnet18", "--precision", "fp8"), "error: --precision: should be 'fp32'"),
+        (("resnet18", "--mode", "learn"), "error: --mode: should be 'infer' or 'train'"),
+        (("resnet18", "--stem", "wide"), "error: --stem: should be"),
         (("resnet18", "--batch-size", "0"), "--batch-size takes whole numbers from 1 on"),
         (("resnet18", "--batch-size", "-4"), "--batch-size takes whole numbers from 1 on"),
         (("resnet18", "--batch-size", "big"), "--batch-size takes whole numbers from 1 on"),
@@ -156,7 +187,12 @@ def test_charts_are_drawn(tiny_model: str) -> None:
         (("--run", "runs/none"), "holds no finished run"),
         (("resnet18", "resnet34", "--weights", "a.pt"), "--weights belongs to one model"),
         (("resnet18", "--weights", "a.safetensors"), "a.safetensors"),
-        (("resnet18", "--interval", "-1"), "rel_precision"),
+        (
+            ("resnet18", "--interval", "-1"),
+            "error: --interval: should be greater than 0 (got -1.0)",
+        ),
+        (("resnet18", "--reduction", "8"), "resnet18 has no SE block"),
+        (("se_resnet18", "--reduction", "0"), "error: --reduction: should be greater than 0"),
         (("resnet18", "--out", "file/profiles"), "cannot write to file/profiles"),
     ],
 )

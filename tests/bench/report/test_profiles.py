@@ -139,13 +139,14 @@ def test_what_se_costs_is_ratios_with_intervals():
         "MACs",
         "operators launched",
         "bytes moved",
-        "time of inference",
+        "throughput",
         "peak memory",
     }
-    time = found["time of inference"]
-    assert time.ratio.contains(1.2)
-    assert time.ratio.high / time.ratio.low < 1.05
-    assert time.differs
+    rate = found["throughput"]
+    assert rate.ratio.contains(1 / 1.2)
+    assert rate.ratio.high / rate.ratio.low < 1.05
+    assert rate.differs
+    assert (rate.unit, rate.se < rate.plain) == ("img/s", True)
     assert found["parameters"].ratio.estimate == pytest.approx(1.2)
     assert found["parameters"].ratio.num_samples == 1
 
@@ -167,12 +168,22 @@ def test_no_number_is_cut_off_in_a_terminal_of_80_columns():
         for runtime in ("eager", "compile_channels_last")
     ]
     rows = cost_rows(records)
-    shown = [tables.cost_table(rows), tables.timing_table(rows), tables.machine_table(rows, 2.0)]
+    shown = [tables.cost_table(rows), tables.timing_table(rows), *tables.detail_tables(rows, 2.0)]
     for table in [*shown, *tables.tax_tables(rows)]:
         out = text(table)
         assert "…" not in out
         assert max(map(len, out.splitlines())) <= 80
     assert re.search(r"64\s+6\d\d\s+", text(shown[1]))
+    assert "compile_channels_last" in text(shown[2])  # in one piece
+
+
+def test_what_disturbed_a_row_stands_below_the_table():
+    """Noise that the sitting saw is told beside the row, as are launches that hold the device."""
+    record = profiled("resnet50", 0.1)
+    disturbed = record.model_copy(update={"warnings": ("other work used 30 % of the cores",)})
+    rows = cost_rows([disturbed])
+    assert "a  other work used 30 % of the cores" in tables.footnotes(rows)
+    assert re.search(r"base\s+a", text(tables.timing_table(rows)))
 
 
 def test_a_row_that_could_not_run_says_why():

@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.stats import CONFIDENCE, Interval
 
 NUM_DRAWS = 4_000
-NUM_BINS = 32
+NUM_BINS = 16
 Hits = NDArray[np.bool_]
 
 
@@ -140,10 +140,12 @@ def contrast(arms: Sequence[Hits], weights: Sequence[float]) -> Difference:
     """
     num_images = arms[0].shape[1]
     of_images = np.zeros(num_images)
+    seeds = []
     for arm, weight in zip(arms, weights, strict=True):
-        of_images += weight * arm.mean(axis=0)
+        image_means = arm.mean(axis=0)
+        of_images += weight * image_means
+        seeds += [_seed_spread(arm, image_means, weight)] if len(arm) > 1 else []
     estimate = float(of_images.mean())
-    seeds = [_seed_spread(arm, w) for arm, w in zip(arms, weights, strict=True) if len(arm) > 1]
     raw = float(of_images.var(ddof=1)) / num_images
     image_variance = max(0.0, raw - sum(spread.noise for spread in seeds))
     variance = image_variance + sum(spread.variance for spread in seeds)
@@ -178,14 +180,14 @@ class _SeedSpread:
     noise: float
 
 
-def _seed_spread(arm: Hits, weight: float) -> _SeedSpread:
+def _seed_spread(arm: Hits, image_means: NDArray[np.float64], weight: float) -> _SeedSpread:
     """Split the spread of an arm's seeds (S, N) into luck of training and noise of single images.
 
     A two-way analysis of variance without replication; the sums of squares of zeros and ones need
     no pass over the array beyond its two means.
     """
     num_seeds, num_images = arm.shape
-    seed_means, image_means = arm.mean(axis=1), arm.mean(axis=0)
+    seed_means = arm.mean(axis=1)
     mean = float(seed_means.mean())
     total = num_seeds * num_images * mean * (1 - mean)
     of_seeds = num_images * float(((seed_means - mean) ** 2).sum())
@@ -211,7 +213,7 @@ def _image_draws(draw: np.random.Generator, of_images: NDArray[np.float64]) -> N
     """Return deviations of the mean over resampled images.
 
     Equal images are drawn together; where contrasts of many runs give many values, neighbours
-    within a 32nd of the range are, and the spread that this takes away is given back.
+    within a 16th of the range are, and the spread that this takes away is given back.
     """
     values, counts = np.unique(of_images.round(9), return_counts=True)
     num_images, spread = len(of_images), float(of_images.std())
@@ -289,5 +291,5 @@ def seed_error(arm: Hits) -> float:
     """
     if len(arm) < 2:
         return 0.0
-    spread = _seed_spread(arm, 1.0)
+    spread = _seed_spread(arm, arm.mean(axis=0), 1.0)
     return math.sqrt(max(0.0, spread.variance - spread.noise))

@@ -38,12 +38,11 @@ def curves(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.set_ylabel("training loss")
         right.set_ylabel("top-1 on the training images (%)")
-        labels = [escape.chart(names[cell.key]) for cell in shown]
-        leave_room(figure, labels)
+        longest = max(len(escape.chart(names[cell.key])) for cell in shown)
+        room = min(0.4, 0.0088 * longest + 0.03)
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0, 1 - room, 1)))
         settle(figure)
-        curves = [_series(cell, "top1") for cell in shown]
-        ends = [(epochs[-1], median(values[-1])) for epochs, values in curves]
-        name_ends(right, ends, labels, [palette[cell.model.name] for cell in shown])
+        _name_curves(right, shown, names, palette)
 
     return draw
 
@@ -73,26 +72,18 @@ def _draw_curve(axes: Axes, cell: Cell, what: str, colour: str) -> None:
         axes.fill_between(epochs, low, high, color=colour, alpha=0.15)
 
 
-def leave_room(figure: Figure, labels: Sequence[str]) -> None:
-    """Keep the right of a figure free for labels."""
-    room = min(0.4, 0.0088 * max(len(label) for label in labels) + 0.03)
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0, 1 - room, 1)))
-
-
-def name_ends(
-    axes: Axes,
-    ends: Sequence[tuple[float, float]],
-    labels: Sequence[str],
-    colours: Sequence[str],
+def _name_curves(
+    axes: Axes, cells: Sequence[Cell], names: dict[str, str], palette: dict[str, str]
 ) -> None:
-    """Write each curve's label to the right of the axes, level with its end where there is room."""
+    """Write each curve's name to the right of the axes, level with its end where there is room."""
     box = axes.get_window_extent()
-    points = [axes.transData.transform(end) for end in ends]
+    ends = [_series(cell, "top1") for cell in cells]
+    points = [axes.transData.transform((e[-1], median(v[-1]))) for e, v in ends]
     heights = spread([float(p[1]) for p in points], 12 * axes.figure.dpi / 72, box.y0, box.y1)
-    for label, colour, point, height in zip(labels, colours, points, heights, strict=True):
+    for cell, point, height in zip(cells, points, heights, strict=True):
         at = axes.transAxes.inverted().transform((box.x1, height))
         axes.annotate(
-            label,
+            escape.chart(names[cell.key]),
             tuple(axes.transAxes.inverted().transform(point)),
             xycoords="axes fraction",
             xytext=(1.04, at[1]),
@@ -104,7 +95,7 @@ def name_ends(
             arrowprops={
                 "arrowstyle": "-",
                 "relpos": (0, 0.5),
-                "color": colour,
+                "color": palette[cell.model.name],
                 "linewidth": 0.8,
                 "shrinkA": 1,
                 "shrinkB": 2,

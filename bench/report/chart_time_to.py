@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report import escape
-from bench.report.chart_curves import MAX_CURVES, leave_room, name_ends
+from bench.report.chart_curves import MAX_CURVES
 from bench.report.chart_scatter import scale
 from bench.report.palette import line_style
-from bench.report.placing import settle
+from bench.report.placing import Label, place, settle
 from bench.report.study import Cell
 from bench.report.time_to import Race
 
@@ -26,27 +26,29 @@ def race_curves(
     best = sorted(race.cells, key=lambda c: (-(c.top1.value if c.top1 else 0.0), c.key))
     shown = best[:MAX_CURVES]
 
+    tints = [palette[cell.model.name] for cell in shown]
+
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        ends = [_draw_staircase(axes, race, cell, palette[cell.model.name]) for cell in shown]
-        scale(
-            axes,
-            np.array([t.seconds[i] for c in shown for t in race.traces[c.key] for i in (0, -1)]),
-        )
-        some = "" if len(shown) == len(race.cells) else f" (best {len(shown)} of {len(best)})"
+        stairs = [_draw_staircase(axes, race, c, t) for c, t in zip(shown, tints, strict=True)]
+        scale(axes, np.concatenate([[x for x, _ in stair] for stair in stairs]))
+        some = "" if len(shown) == len(best) else f" (best {len(shown)} of {len(best)})"
         axes.set_title(escape.chart_title(title + some))
         axes.set_xlabel("seconds of training until it was first reached; arrow: training ended")
         axes.set_ylabel(escape.chart_title(f"top-1 on {race.what} (%)"))
-        labels = [escape.chart(names[cell.key]) for cell in shown]
-        leave_room(figure, labels)
+        axes.margins(0.1, 0.1)
         settle(figure)
-        name_ends(axes, ends, labels, [palette[cell.model.name] for cell in shown])
+        labels = [
+            Label(*stair[-1], escape.chart(names[cell.key]), tint)
+            for stair, cell, tint in zip(stairs, shown, tints, strict=True)
+        ]
+        place(axes, labels, [], [point for stair in stairs for point in stair])
 
     return draw
 
 
-def _draw_staircase(axes: Axes, race: Race, cell: Cell, colour: str) -> tuple[float, float]:
-    """Draw when the seeds of a cell reached each accuracy; return where the curve ends."""
+def _draw_staircase(axes: Axes, race: Race, cell: Cell, colour: str) -> list[tuple[float, float]]:
+    """Draw when the seeds of a cell reached each accuracy; return the points of the curve."""
     traces = race.traces[cell.key]
     levels = np.linspace(
         min(float(t.best[0]) for t in traces), max(float(t.best[-1]) for t in traces), NUM_STEPS
@@ -63,4 +65,4 @@ def _draw_staircase(axes: Axes, race: Race, cell: Cell, colour: str) -> tuple[fl
     top = top1[-1]
     axes.plot([seconds[-1], end], [top, top], color=colour, linewidth=0.8, linestyle=":")
     axes.plot([end], [top], color=colour, marker=">", markersize=6)
-    return end, top
+    return [*told, (end, top)]

@@ -28,6 +28,8 @@ from bench.stats import Interval
 
 # From this many rows on a table can be filtered.
 MIN_FILTER_ROWS = 6
+# Columns of texts up to this long are not wrapped.
+SHORT = 32
 EXPLORE = "Explore"
 _NUMBER = re.compile(r"[×+−<>≥ ]*\d[\d,.]*(?![\d,.]| →)")
 
@@ -153,9 +155,11 @@ def _table(table: Table, name: str) -> str:
 
 
 def _kind(cells: Sequence[str]) -> str:
-    """Return the attribute of a column's cells: numbers stand to the right."""
+    """Return the attribute of a column's cells: numbers to the right, short texts on one line."""
     told = [cell for cell in cells if cell != MISSING]
-    return ' class="n"' if told and all(_NUMBER.match(cell) for cell in told) else ""
+    if told and all(_NUMBER.match(cell) for cell in told):
+        return ' class="n"'
+    return ' class="s"' if all(len(cell) <= SHORT for cell in told) else ""
 
 
 def _cell(cell: str, kind: str) -> str:

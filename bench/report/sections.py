@@ -20,11 +20,13 @@ from bench.report.formats import (
 from bench.report.headline import machine_of
 from bench.report.pairs import Pair, seeds_wanted
 from bench.report.pareto import Front, Place
+from bench.report.study import Cell
 from bench.report.wording import choice_sentence, effect_sentence, gap_sentence
 from bench.report.wording import verdict as pair_verdict
 
 MAX_VERDICTS = 12
 MAX_FRONTS = 12
+MAX_NAMED = 3
 # The costs for which the verdict says which model to take, in this order.
 TAKEN_FOR = ("latency", "throughput", "training-time")
 
@@ -54,12 +56,23 @@ def _best(found: Findings) -> list[Item]:
     items = []
     for cell in found.best():
         rivals = [p for p in found.pairs.pairs if cell.key in (p.first.key, p.second.key)]
-        beaten = sum(1 for p in rivals if p.resolved)
-        among = f"; better than {beaten} of {len(rivals)} rivals beyond chance" if rivals else ""
+        among = _among(cell, rivals, found)
         seeds = "one seed, exploratory" if len(cell.runs) == 1 else f"{len(cell.runs)} seeds"
         text = f"{found.labels[cell.key]}, {percent(cell.top1)} % ({seeds}){among}."
         items.append((f"Highest top-1 on {cell.dataset}:", text))
     return items
+
+
+def _among(cell: Cell, rivals: Sequence[Pair], found: Findings) -> str:
+    """Return how many rivals the best cell beats beyond chance, and which it does not."""
+    if not rivals:
+        return ""
+    open_ones = [p for p in rivals if not p.resolved]
+    text = f"; better than {len(rivals) - len(open_ones)} of {len(rivals)} rivals beyond chance"
+    if not 0 < len(open_ones) <= MAX_NAMED:
+        return text
+    names = [found.labels[(p.second if p.first is cell else p.first).key] for p in open_ones]
+    return f"{text}, not told apart from {' and '.join(names)}"
 
 
 def _se_on_average(found: Findings) -> list[Item]:

@@ -45,7 +45,9 @@ def _caveats(pair: Pair, known_sd: float | None) -> list[str]:
     if len(pair.factors) > 1:
         notes.append(f"{' and '.join(pair.factors)} differ, so neither alone is credited")
     wanted = seeds_wanted(pair, known_sd)
-    need = f"a difference of this size needs about {wanted} seeds a model" if wanted else ""
+    # Without a spread over seeds the guess leaves the luck of training out.
+    about = "about" if found.seed_sd is not None or known_sd is not None else "at least"
+    need = f"a difference of this size needs {about} {wanted} seeds a model" if wanted else ""
     if found.exploratory:
         notes.append(f"exploratory, one seed: {need}" if need else "exploratory, one seed")
     elif not pair.resolved and need:

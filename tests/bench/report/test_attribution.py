@@ -170,3 +170,13 @@ def test_one_seed_is_marked_where_the_verdict_says_what_to_take(tmp_path):
         taken = [t for lead, t in verdict_items(tmp_path / folder).items() if "to take" in lead]
         assert taken
         assert all((note in text) is marked for text in taken)
+
+
+def test_the_verdict_names_whom_the_best_is_not_told_apart_from(tmp_path):
+    """Ten points above one rival and five images of 4,000 above the other."""
+    for name, share in (("resnet50", 0.70), ("resnet101", 0.80), ("se_resnet50", 0.80125)):
+        write(tmp_path, name, "cifar", share)
+    text = verdict_items(tmp_path)["Highest top-1 on Shapes:"]
+    expected = "; better than 1 of 2 rivals beyond chance, not told apart from resnet101."
+    assert text.startswith("se_resnet50, ")
+    assert text.endswith(expected)

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart test lint benchmark readme-table clean
+.PHONY: help setup quickstart test lint benchmark soak readme-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ benchmark: setup ## Run the performance tests of tests/perf and keep their figur
 REPORT ?= reports/cpu
 readme-table: setup ## Render reports/*/records into REPORT (reports/cpu) and README's result table
 	$(BIN)/senet-bench report reports/*/records --out $(REPORT) --readme README.md
+
+MINUTES ?= 30
+soak: setup ## Kill a training on DATA=folder at random for MINUTES=30; it must end the same
+	@test -n "$(DATA)" || { echo "soak needs a folder of images: make soak DATA=folder" >&2; exit 2; }
+	$(BIN)/python tests/soak.py "$(DATA)" --minutes $(MINUTES)
 
 clean: ## Remove what the other targets made, except runs and reports
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

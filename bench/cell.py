@@ -1,7 +1,8 @@
 """One cell of an experiment in a process of its own: a run to train, or a sitting to profile.
 
-Run as a module it reads its job from stdin and writes events, one as JSON a line, where stdout
-went at the start. Its exit code is the command line's: 2 for what a user can mend, 75 when it was
+Run as a module it reads its job from stdin, takes the folder to write to from the command line
+(JSON has no way to write every path), and writes events, one as JSON a line, where stdout went at
+the start. Its exit code is the command line's: 2 for what a user can mend, 75 when it was
 preempted.
 """
 
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -19,10 +21,10 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import Field, TypeAdapter
 
 from bench.errors import UserError
-from bench.events import Event, Profiling, StepDone
+from bench.events import Event, Profiling, RunDone, StepDone
 from bench.record import ProfileRecord, read_record, write_record
 from bench.signals import EXIT_PREEMPTED, Preempted
-from bench.spec import Frozen, ModelSpec, ProfileSpec, RunSpec
+from bench.spec import ModelSpec, ProfileSpec, RunSpec
 
 if TYPE_CHECKING:
     from bench.profile import Progress
@@ -31,13 +33,14 @@ EXIT_USAGE = 2
 STEP_EVERY_S = 0.1  # more often nobody reads how far a training is
 
 
-class TrainJob(Frozen):
+@dataclass(frozen=True)
+class TrainJob:
     """A run to train below ``out``; ``existing`` is that of `bench.run.train_run`."""
 
-    task: Literal["train"] = "train"
     spec: RunSpec
-    out: str
     existing: Literal["refuse", "resume", "restart"]
+    out: Path = Path()
+    task: Literal["train"] = "train"
 
     @property
     def name(self) -> str:
@@ -45,16 +48,17 @@ class TrainJob(Frozen):
 
     @property
     def folder(self) -> Path:
-        return Path(self.out) / self.name
+        return self.out / self.name
 
 
-class ProfileJob(Frozen):
+@dataclass(frozen=True)
+class ProfileJob:
     """A sitting whose records go below ``out``; ``run_ids`` names the runs of its models."""
 
-    task: Literal["profile"] = "profile"
     spec: ProfileSpec
-    out: str
     run_ids: tuple[tuple[ModelSpec, str], ...]
+    out: Path = Path()
+    task: Literal["profile"] = "profile"
 
     @property
     def name(self) -> str:
@@ -62,7 +66,7 @@ class ProfileJob(Frozen):
 
     @property
     def folder(self) -> Path:
-        return Path(self.out) / self.spec.digest()
+        return self.out / self.spec.digest()
 
 
 Job = TrainJob | ProfileJob
@@ -72,16 +76,29 @@ _EVENTS: dict[str, TypeAdapter[Event]] = {
 }
 
 
+def job_text(job: Job) -> str:
+    """Return a job as one line of JSON, without a newline and the folder to write to."""
+    return json.dumps(_JOB.dump_python(job, mode="json", exclude={"out"}))
+
+
+def read_job(text: str, out: Path) -> Job:
+    """Return the job that `job_text` wrote, to be done below ``out``."""
+    return replace(_JOB.validate_json(text), out=out)
+
+
 def encode(event: Event) -> str:
-    """Return an event as one line of JSON, without a newline."""
+    """Return an event as one line of JSON, without a newline and the folder it is about."""
+    if isinstance(event, RunDone):
+        event = replace(event, folder="")
     name = type(event).__name__
     return json.dumps([name, _EVENTS[name].dump_python(event, mode="json")])
 
 
-def decode(line: str) -> Event:
-    """Return the event in a line that `encode` made."""
+def decode(line: str, job: Job) -> Event:
+    """Return the event of a job in a line that `encode` made."""
     name, facts = json.loads(line)
-    return _EVENTS[name].validate_python(facts)
+    event = _EVENTS[name].validate_python(facts)
+    return replace(event, folder=str(job.folder)) if isinstance(event, RunDone) else event
 
 
 def do(job: Job, emit: Callable[[Event], None]) -> None:
@@ -98,7 +115,7 @@ def _train(job: TrainJob, emit: Callable[[Event], None]) -> None:
     # Whoever made the job has read the data before, and told of it.
     dataset, data_s = run.load_data(job.spec.data, lambda event: None)
     run.check_batch_size(job.spec, len(dataset.train))
-    run.train_run(job.spec, dataset, Path(job.out), emit=emit, existing=job.existing, data_s=data_s)
+    run.train_run(job.spec, dataset, job.out, emit=emit, existing=job.existing, data_s=data_s)
 
 
 def _profile(job: ProfileJob, emit: Callable[[Event], None]) -> None:
@@ -142,7 +159,7 @@ def main() -> None:
     """Do the job on stdin, then leave with the exit code that says what became of it."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
-    job = _JOB.validate_json(sys.stdin.readline())
+    job = read_job(sys.stdin.readline(), Path(sys.argv[1]))
     try:
         do(job, _teller(events))
     except Preempted as reason:

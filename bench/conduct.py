@@ -7,7 +7,7 @@ and what goes wrong in one is recorded beside it and keeps no other from being d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -113,9 +113,9 @@ def run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) -
 
 def _train_job(spec: RunSpec, runs: Path, existing: run.Existing) -> TrainJob:
     """Return the job for a run; one that failed before is continued without being asked."""
-    job = TrainJob(spec=spec, out=str(runs), existing=existing)
+    job = TrainJob(spec, existing, runs)
     if existing == "refuse" and failures(job.folder):
-        return job.model_copy(update={"existing": "resume"})
+        return replace(job, existing="resume")
     return job
 
 
@@ -144,7 +144,7 @@ def _profile_job(
     run_ids = {spec.model: spec.folder_name() for spec in specs}
     subjects = {"models": tuple(run_ids), "device": device}
     spec = validated(ProfileSpec, experiment.profile.model_dump() | subjects)
-    return ProfileJob(spec=spec, out=str(folder), run_ids=tuple(run_ids.items()))
+    return ProfileJob(spec, tuple(run_ids.items()), folder)
 
 
 def _profiled(

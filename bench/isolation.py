@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import IO
 
-from bench.cell import Job, decode
+from bench.cell import Job, decode, job_text
 from bench.events import Event
 from bench.signals import EXIT_PREEMPTED, Preempted, forwarded
 
@@ -43,7 +43,7 @@ def carry_out(job: Job, emit: Callable[[Event], None], timeout_s: float | None =
     """
     begin, lines = monotonic(), deque[str](maxlen=LAST_LINES)
     process = subprocess.Popen(
-        COMMAND,
+        (*COMMAND, str(job.out)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -70,10 +70,10 @@ def _hand_on(process: subprocess.Popen[str], job: Job, emit: Callable[[Event], N
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as file:
-        file.write(job.model_dump_json() + "\n")
+        file.write(job_text(job) + "\n")
     for line in process.stdout:
         try:
-            event = decode(line)
+            event = decode(line, job)
         except (ValueError, TypeError, KeyError):
             continue  # a line that was cut short as the process died
         emit(event)

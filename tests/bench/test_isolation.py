@@ -14,18 +14,19 @@ from pathlib import Path
 
 import psutil
 import pytest
+import record_factory as make
 import tiny_cell
 
 import senet
 from bench import conduct, data, isolation
-from bench.cell import TrainJob, decode, encode
+from bench.cell import ProfileJob, TrainJob, decode, encode, job_text, read_job
 from bench.errors import UserError
 from bench.events import CellFailed, EpochDone, Event, RunDone, StepDone
 from bench.experiment import Experiment, parse_experiment
 from bench.failure import failures, read_failure
 from bench.report.load import load
 from bench.signals import Preempted
-from bench.spec import DataSpec, ModelSpec, Recipe, RunSpec
+from bench.spec import DataSpec, ModelSpec, ProfileSpec, Recipe, RunSpec
 from tests.conftest import build_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -199,13 +200,22 @@ def wait_for(path: Path, seconds: float = 60.0) -> None:
     pytest.fail(f"{path} never came")
 
 
+SPEC = RunSpec(model=ModelSpec(name="tiny"), data=DataSpec(), recipe=Recipe(name="r"))
+JOBS = (
+    TrainJob(SPEC, "resume", Path("r\udcff")),
+    ProfileJob(ProfileSpec(models=(SPEC.model,)), ((SPEC.model, "id"),), Path("p")),
+)
+
+
 def test_events_cross_from_process_to_process_unchanged() -> None:
-    for event in (StepDone(3, 17), CellFailed("é", "why\n", "x.json")):
-        assert decode(encode(event)) == event
+    """The folder too, which need not be text."""
+    done = RunDone(make.run_record(), str(JOBS[0].folder), reused=False)
+    for event in (StepDone(3, 17), CellFailed("é", "why\n", "x.json"), done):
+        assert decode(encode(event), JOBS[0]) == event
         assert "\n" not in encode(event)
 
 
-def test_a_job_is_its_json() -> None:
-    spec = RunSpec(model=ModelSpec(name="tiny"), data=DataSpec(), recipe=Recipe(name="r"))
-    job = TrainJob(spec=spec, out="runs", existing="resume")
-    assert TrainJob.model_validate_json(job.model_dump_json()) == job
+def test_jobs_cross_from_process_to_process_unchanged() -> None:
+    for job in JOBS:
+        assert read_job(job_text(job), job.out) == job
+        assert "\n" not in job_text(job)

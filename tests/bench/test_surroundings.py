@@ -110,7 +110,9 @@ def open_to_all(tmp_path: Path) -> Path:
     """Return a folder with records that everybody may read and only its owner write."""
     for path in (tmp_path, *list(tmp_path.parents)[:2]):
         path.chmod(0o755)
-    return make.write_example(tmp_path / "records", num_test=40)
+    folder = make.write_example(tmp_path / "records", num_test=40)
+    load([folder])  # imports what the other user may not be able to
+    return folder
 
 
 def test_who_does_not_own_a_folder_is_told_and_can_read_it(open_to_all: Path) -> None:

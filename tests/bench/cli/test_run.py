@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
+import tiny_cell
 from typer.testing import CliRunner
 
+import senet
+from bench import isolation
 from bench.cli.app import app
 from bench.cli.options import seed_list
 from bench.errors import UserError
@@ -33,9 +37,15 @@ timing = { min_blocks = 3, block_s = 0.01, max_s = 0.2, max_warmup_s = 0.1, sing
 """
 
 
+ROOT = Path(__file__).parents[3]
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty working folder, with cells that know the tiny model too."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(isolation, "COMMAND", (sys.executable, tiny_cell.__file__))
     return tmp_path
 
 
@@ -90,3 +100,17 @@ def test_seeds_are_told_as_a_number_or_one_by_one(text: str, seeds: tuple[int, .
 def test_seeds_that_are_no_seeds_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="--seeds takes"):
         seed_list(text)
+
+
+def test_a_run_that_fails_leaves_exit_code_1_and_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = EXPERIMENT.replace('"tiny", { name = "tiny", stem = "cifar" }', '"crashing"')
+    (here / "mine.toml").write_text(text)
+    monkeypatch.setitem(senet.MODELS, "crashing", tiny_cell.MODELS["crashing"])
+    arguments = ["run", "mine.toml", "--runs", "runs", "--timeout", "100"]
+    failed = CliRunner().invoke(app, arguments)
+    assert failed.exit_code == 1, failed.output
+    assert "RuntimeError: something broke" in failed.stderr
+    assert "Repeat the command to do only what failed." in failed.stderr
+    assert list((here / "runs").glob("crashing-*/failure-1.json"))

@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.stats import CONFIDENCE, Interval
 
 NUM_DRAWS = 4_000
-NUM_BINS = 16
+NUM_BINS = 8
 Hits = NDArray[np.bool_]
 
 
@@ -213,7 +213,7 @@ def _image_draws(draw: np.random.Generator, of_images: NDArray[np.float64]) -> N
     """Return deviations of the mean over resampled images.
 
     Equal images are drawn together; where contrasts of many runs give many values, neighbours
-    within a 16th of the range are, and the spread that this takes away is given back.
+    within an eighth of the range are, and the spread that this takes away is given back.
     """
     values, counts = np.unique(of_images.round(9), return_counts=True)
     num_images, spread = len(of_images), float(of_images.std())

@@ -56,6 +56,7 @@ def held(folder: Path, group: Group = ALONE) -> Iterator[None]:
     Raises UserError that names the owner when there is another. The lock of a process that is gone
     is taken over.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     distributed.on_first(group, lambda: _acquire(folder / LOCK))
     if not group.is_first:
         yield
@@ -67,7 +68,7 @@ def held(folder: Path, group: Group = ALONE) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        _release(folder)
+        _release(folder, made)
 
 
 def _acquire(path: Path) -> None:
@@ -146,11 +147,12 @@ def _touch(path: Path, ended: threading.Event) -> None:
             os.utime(path)
 
 
-def _release(folder: Path) -> None:
-    """Remove the lock if it is still this process', and the folder if nothing came to be in it."""
+def _release(folder: Path, made: list[Path]) -> None:
+    """Remove the lock if it is still this process', and what was made for it if that is empty."""
     with contextlib.suppress(OSError):
         with _alone_with(folder / LOCK) as file:
             owner = _read(file)
             if owner is not None and (owner.pid, owner.host) == (os.getpid(), socket.gethostname()):
                 (folder / LOCK).unlink()
-        folder.rmdir()
+        for path in (folder, *(path for path in made if path != folder)):
+            path.rmdir()

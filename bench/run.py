@@ -138,8 +138,19 @@ def check_runnable(spec: RunSpec) -> None:
     """Raise UserError for what this machine or the run's engine cannot do."""
     devices.check_precision(spec.device, spec.precision)
     step.check_runtime(spec.runtime, spec.device, spec.world_size)
+    if spec.recipe.batch_size % spec.world_size:
+        raise UserError(
+            f"batch size {spec.recipe.batch_size} is not divisible by the {spec.world_size}"
+            " processes that share it"
+        )
     if spec.engine == "plain":
         baseline.check(spec)
+
+
+def check_weights(spec: RunSpec) -> None:
+    """Raise UserError, or senet's ModelError, for weights that are not of the run's model."""
+    if spec.weights is not None:
+        build(spec.model, weights=spec.weights)
 
 
 def check_batch_size(spec: RunSpec, num_train: int) -> None:
@@ -151,10 +162,6 @@ def check_batch_size(spec: RunSpec, num_train: int) -> None:
         raise UserError(
             f"batch size {batch_size} is larger than the training set of"
             f" {num_train} images; choose {fewest} to {num_train}"
-        )
-    if batch_size % world_size:
-        raise UserError(
-            f"batch size {batch_size} is not divisible by the {world_size} processes that share it"
         )
     if batch_size < fewest:
         raise UserError(
@@ -369,9 +376,10 @@ def _validator(
     split = data.place(own, spec.device)
 
     def validate(model: nn.Module) -> float:
-        batches = data.test_batches(split, EVAL_BATCH, normalization)
         try:
-            predictions = _together(spec, model, batches, group)
+            predictions = _together(
+                spec, model, lambda size: data.test_batches(split, size, normalization), group
+            )
         except evaluate.NotFinite:
             raise Diverged("the logits on the held-out images are not finite") from None
         return evaluate.score(predictions, len(dataset.classes)).top1
@@ -385,13 +393,17 @@ def _own_part(split: data.Split, group: Group) -> data.Split:
     return data.Split(split.images[part], split.labels[part])
 
 
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+"""From a batch size to all batches of a set."""
+
+
 def _together(
-    spec: RunSpec, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], group: Group
+    spec: RunSpec, model: nn.Module, batches: Batches, group: Group
 ) -> evaluate.Predictions:
     """Classify each process' own images and return all; NotFinite on all when it is on one."""
     own: evaluate.Predictions | None
     try:
-        own = evaluate.predict(model, batches, device=spec.device, precision=spec.precision)
+        own = _classified(spec, model, batches)
     except evaluate.NotFinite:
         own = None
     parts = distributed.collect(group, own)
@@ -399,6 +411,24 @@ def _together(
     if len(whole) < len(parts):
         raise evaluate.NotFinite("the logits are not finite")
     return evaluate.join(whole)
+
+
+def _classified(spec: RunSpec, model: nn.Module, batches: Batches) -> evaluate.Predictions:
+    """Classify a set, in smaller batches where the device has not the memory: none depends on it.
+
+    UserError when it has not enough for a single image.
+    """
+    size = EVAL_BATCH
+    while size > 0:
+        try:
+            return evaluate.predict(
+                model, batches(size), device=spec.device, precision=spec.precision
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+        size //= 2
+    raise UserError(f"{spec.device} has not enough memory to classify a single image")
 
 
 def _test(
@@ -428,9 +458,13 @@ def predict(
     """
     layout = memory_format(spec.runtime)
     split = data.place(_own_part(dataset.test, group), spec.device, memory_format=layout)
-    batches = data.test_batches(split, EVAL_BATCH, data.normalization(spec.recipe, dataset))
+    normalization = data.normalization(spec.recipe, dataset)
+
+    def batches(size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return _counted(data.test_batches(split, size, normalization), len(split), emit)
+
     with devices.computing_in(spec.device, spec.precision):
-        return _together(spec, model, _counted(batches, len(split), emit), group)
+        return _together(spec, model, batches, group)
 
 
 def _counted(

@@ -51,7 +51,7 @@ def validated(cls: type[T], data: dict[str, Any]) -> T:
 
 def _known_keys(cls: type[BaseModel], error: ValidationError) -> str:
     """Return the keys that may stand where the first problem is an unknown one, else nothing."""
-    problem = error.errors()[0]
+    problem = _most_telling(error)
     if problem["type"] != "extra_forbidden":
         return ""
     known: Any = cls
@@ -78,7 +78,7 @@ def first_problem(error: ValidationError) -> str:
 
 def _first_problem(error: ValidationError) -> tuple[str, str]:
     """Return where the first problem is, nothing for the whole, and what it is."""
-    problem = error.errors(include_url=False, include_context=False)[0]
+    problem = _most_telling(error)
     # pydantic also names the branch of a union, such as constrained-int, which no user wrote
     loc = [str(part) for part in problem["loc"]]
     where = ".".join(part for part in loc if not re.search(r"^(constrained-|literal\[)", part))
@@ -91,12 +91,20 @@ def _first_problem(error: ValidationError) -> tuple[str, str]:
     return where, message + shown
 
 
+def _most_telling(error: ValidationError) -> Any:
+    """Return an unknown key, which a missing one may be misspelt as, else the first problem."""
+    problems = error.errors(include_url=False, include_context=False)
+    return next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+
+
 # In the words of files and command lines, not of Python's types.
 _PLAIN_WORDS = {
     "tuple_type": "should be a list",
     "list_type": "should be a list",
     "dict_type": "should be a table",
     "model_type": "should be a table",
+    "too_short": "should not be empty",
+    "missing": "is missing",
 }
 
 
@@ -230,6 +238,9 @@ def get_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+LONGEST_RECIPE = 80  # letters of its name in a folder's, of which file systems take 255
+
+
 class RunSpec(Frozen):
     """One model to train, or with ``train`` off to load from ``weights``, and to evaluate.
 
@@ -280,7 +291,8 @@ class RunSpec(Frozen):
         """Return a readable, unique folder name for this run."""
         model, data = self.model, self.data
         trained = f"e{self.recipe.epochs}-s{self.seed}" if self.train else "loaded"
-        parts = (model.name, model.stem, data.name, self.recipe.name, trained, self.digest())
+        recipe = self.recipe.name[:LONGEST_RECIPE]  # the digest tells what is cut off apart
+        parts = (model.name, model.stem, data.name, recipe, trained, self.digest())
         return "-".join(parts)
 
 

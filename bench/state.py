@@ -70,7 +70,8 @@ def start(
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
-        fused=devices.kind(device) != "mps",  # one kernel for all weights where there is one
+        # One kernel for all weights; that for MPS has not been tried here.
+        fused=devices.kind(device) != "mps",
     )
     if recipe.momentum:
         _start_momentum(optimizer)

@@ -11,6 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from bench import device as devices
+from bench.errors import UserError
 from bench.step import Mark, no_mark
 
 TRACED_STEPS = 6
@@ -50,5 +51,8 @@ def tracing(path: Path | None, device: str, num_steps: int) -> Iterator[Trace]:
 
 
 def _write(profiler: torch.profiler.profile, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    profiler.export_chrome_trace(str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        profiler.export_chrome_trace(str(path))
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+        raise UserError(f"cannot write the trace {path}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import options as opt
@@ -15,6 +16,7 @@ EXTRAS = {
     "pyarrow": ("results.parquet", "pip install 'senet-bench[parquet]'"),
     "pynvml": ("energy and clocks of NVIDIA GPUs", "pip install 'senet-bench[nvml]'"),
 }
+COMPILERS = ("c++", "g++", "clang++")
 BUSY_SHARE = 0.2
 
 
@@ -33,7 +35,7 @@ def doctor(as_json: opt.AsJson = False) -> None:
         }
         for name in devices.available()
     }
-    missing = _missing()
+    missing = [*_missing(), *_no_compiler(best)]
     problems = _noise(environment)
     if as_json:
         opt.print_json(
@@ -57,6 +59,20 @@ def _missing() -> list[dict[str, str]]:
         for package, (what, how) in EXTRAS.items()
         if find_spec(package) is None
     ]
+
+
+def _no_compiler(device: str) -> list[dict[str, str]]:
+    """Return what the runtimes that compile lack: C++ on the CPU, triton on a GPU."""
+    from importlib.util import find_spec
+    from shutil import which
+
+    if device.startswith("cuda"):
+        package, how, there = "triton", "pip install triton", find_spec("triton") is not None
+    else:
+        named = os.environ.get("CXX")
+        package, how = "a C++ compiler", "apt install g++, or xcode-select --install on a Mac"
+        there = any(map(which, (named,) if named else COMPILERS))
+    return [] if there else [{"package": package, "for": "runtime compile", "get": how}]
 
 
 def _noise(environment: Environment) -> list[str]:

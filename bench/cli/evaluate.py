@@ -23,8 +23,12 @@ def evaluate(
     ] = None,
     data_dir: opt.DataDir = None,
     data_label: opt.DataLabel = None,
-    labels: opt.Labels = "fine",
-    image_size: opt.ImageSize = 32,
+    labels: Annotated[
+        str | None, typer.Option(help="CIFAR-100's label set: fine (default) or coarse.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side, for --dataset folder (default: 32).")
+    ] = None,
     test_limit: opt.TestLimit = None,
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
@@ -60,6 +64,9 @@ def evaluate(
             "--model": model,
             "--stem": stem,
             "--dataset": dataset,
+            "--data-label": data_label,
+            "--labels": labels,
+            "--image-size": image_size,
             "--recipe": recipe,
             "--reduction": reduction,
             "--se-bias": se_bias,
@@ -80,7 +87,13 @@ def evaluate(
             )
     else:
         data = opt.data_spec(
-            dataset or "cifar10", data_dir, data_label, labels, image_size, None, test_limit
+            dataset or "cifar10",
+            data_dir,
+            data_label,
+            "fine" if labels is None else labels,
+            32 if image_size is None else image_size,
+            None,
+            test_limit,
         )
         with screen(stderr=True) as emit:
             result = rescore_file(

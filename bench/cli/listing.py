@@ -60,9 +60,9 @@ def _row(model: ModelSpec) -> dict[str, Any]:
 
 def datasets(as_json: opt.AsJson = False) -> None:
     """List the data sets and what each of them needs."""
-    from bench.data import DESCRIPTIONS
+    from bench.data import DATASETS, DESCRIPTIONS
 
-    rows = [{"dataset": name, "what": what} for name, what in DESCRIPTIONS.items()]
+    rows = [{"dataset": name, "what": DESCRIPTIONS.get(name, "")} for name in DATASETS]
     if as_json:
         opt.print_json(rows)
     else:

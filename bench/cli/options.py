@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from bench.spec import DataSpec
 
+EXIT_FAILED = 1
+
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Where the data set's files are or go (default: the user's cache folder)."),

@@ -218,13 +218,15 @@ def _shape(
         raise unknown("dataset", dataset, DATASETS)
     if num_classes is None:
         coarse = dataset == "cifar100" and labels == "coarse"
-        num_classes = 20 if coarse else CLASSES.get(dataset) or _count_folders(data_dir)
+        num_classes = 20 if coarse else CLASSES.get(dataset) or _count_folders(dataset, data_dir)
     return {"num_classes": num_classes, "image_size": 32 if size is None else size}
 
 
-def _count_folders(data_dir: Path | None) -> int:
+def _count_folders(dataset: str, data_dir: Path | None) -> int:
     from bench.errors import UserError
 
+    if dataset != "folder":
+        raise UserError(f"how many classes {dataset} has is not known here: give --num-classes")
     train = data_dir / "train" if data_dir else None
     if train is None or not train.is_dir():
         raise UserError("--dataset folder needs --data-dir with train/<class>/, or --num-classes")

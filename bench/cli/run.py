@@ -9,8 +9,6 @@ import typer
 
 from bench.cli import options as opt
 
-EXIT_FAILED = 1
-
 
 def run(
     source: Annotated[
@@ -99,4 +97,4 @@ def run(
         typer.echo(f"failed: {cell.name}: {cell.reason} ({cell.record})", err=True)
     if done.failed:
         typer.echo("Repeat the command to do only what failed.", err=True)
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(opt.EXIT_FAILED)

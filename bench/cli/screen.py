@@ -126,11 +126,14 @@ def _now_and_then(pace: _Pace, write: Callable[[str], None]) -> None:
 def _headline(run: RunStarted) -> str:
     spec = run.spec
     again = f", going on after epoch {run.epochs_done}" if run.epochs_done else ""
+    epochs = "epoch" if spec.recipe.epochs == 1 else "epochs"
+    processes = f" × {spec.world_size} processes" if spec.world_size > 1 else ""
+    engine = ", plain loop" if spec.engine == "plain" else ""
     return (
         f"{spec.model.name} ({spec.model.stem} stem, {run.params:,} parameters) on"
         f" {run.num_train:,} images of {spec.data.label or spec.data.name}:"
-        f" recipe {spec.recipe.name}, {spec.recipe.epochs} epochs, seed {spec.seed},"
-        f" {spec.device}, {spec.precision}, {spec.runtime}{again}"
+        f" recipe {spec.recipe.name}, {spec.recipe.epochs} {epochs}, seed {spec.seed},"
+        f" {spec.device}{processes}, {spec.precision}, {spec.runtime}{engine}{again}"
     )
 
 
@@ -155,7 +158,8 @@ def _other(event: Event) -> str | None:
         case ev.Preparing(what, 0, 0):
             return what
         case ev.RunDone(record, folder, reused):
-            return f"  {_result(record)}{' (found finished)' if reused else ''}  {folder}"
+            warnings = "".join(f"\n  warning: {warning}" for warning in record.warnings)
+            return f"  {_result(record)}{' (found finished)' if reused else ''}  {folder}{warnings}"
         case ev.CellFailed():
             return f"  {event.name}: failed: {event.reason}  {event.record}"
         case _:
@@ -229,7 +233,10 @@ def _live_emit(progress: Progress, console: Console) -> Callable[[Event], None]:
                 paces[0].last = facts
                 console.print(_epoch_line(facts, paces[0]))
             case ev.Profiling(stage, row, fraction):
+                # Nothing is drawn beside a block that is being timed: only when there is news.
+                progress.live.auto_refresh = False
                 bar("profile", round(1000 * fraction), 1000, f"{row}: {stage}")
+                progress.refresh()
             case ev.Evaluating(done, total):
                 bar("test", done, total, f"{done:,} of {total:,}")
             case ev.RunDone():

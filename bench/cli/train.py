@@ -98,8 +98,11 @@ def train(
         "world_size": group.world_size,
         **run.weights_facts(weights),
     }
-    if trace is not None and len(models) > 1:
-        raise UserError("--trace takes one model, since it writes one file")
+    if trace is not None:
+        check_writable(trace.parent)
+    for option, value in (("--trace", trace), ("--weights", weights)):
+        if value is not None and len(models) > 1:
+            raise UserError(f"{option} takes one model, since it names one file")
     for name in models:  # all that can be refused without the data is refused before it is read
         run.check_runnable(validated(RunSpec, shared | {"model": identify(name)}))
     check_writable(out)
@@ -111,6 +114,7 @@ def train(
         specs = [validated(RunSpec, shared | {"model": identify(name, loaded)}) for name in models]
         for spec in specs:
             run.check_batch_size(spec, len(loaded.train))
+            run.check_weights(spec)
         train_run = partial(
             run.train_run, emit=emit, existing=existing, data_s=data_s, group=group, trace=trace
         )
@@ -119,7 +123,12 @@ def train(
         for record in records:
             if target is not None:
                 typer.echo(_reached(record, target))
-        typer.echo(f"Next: senet-bench report {out}")
+        if trace is not None and not trace.exists():
+            typer.echo("no trace: the run was finished before; choose another --out", err=True)
+        if any(record.status != "diverged" for record in records):
+            typer.echo(f"Next: senet-bench report {out}")
+        if any(record.status == "diverged" for record in records):
+            raise typer.Exit(opt.EXIT_FAILED)
 
 
 def _reached(record: RunRecord, target: float) -> str:

@@ -47,7 +47,7 @@ __all__ = [
     "train_batches",
 ]
 
-# What a user is told of each; the keys are those of DATASETS.
+# What a user is told of each data set.
 DESCRIPTIONS = {
     "cifar10": "60,000 photographs of 10 classes, 32×32; downloaded once (170 MB), MD5 verified",
     "cifar100": "60,000 photographs, 32×32; 100 classes, or 20 with --labels coarse; 169 MB",

@@ -35,7 +35,9 @@ def curves(
             for cell in shown:
                 _draw_curve(axes, cell, what, palette[cell.model.name])
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            if max(len(_series(cell, what)[0]) for cell in shown) == 1:
+                axes.set_xlim(0.5, 1.5)
         left.set_ylabel("training loss")
         right.set_ylabel("top-1 on the training images (%)")
         longest = max(len(escape.chart(names[cell.key])) for cell in shown)

@@ -54,6 +54,7 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
         *details.time_to_accuracy(found),
         *sections.speeds(found),
         *details.costs(study),
+        *details.times(found),
         *details.by_class(found),
         *details.published(found),
         *details.conditions(study),

@@ -15,9 +15,11 @@ from bench.report.predictions import class_counts
 from bench.report.published import Beside, beside
 from bench.report.reproduce import profile_commands, train_command
 from bench.report.study import Cell, CostRow, Study
+from bench.report.table import SECONDS
 from bench.report.time_to import Race, Reach
 
 MAX_COST_ROWS = 200
+MAX_TIMES = 100
 MAX_CLASSES = 20
 MAX_CLASS_CELLS = 8
 MAX_COMMANDS = 60
@@ -53,6 +55,30 @@ def costs(study: Study) -> list[Block]:
     lines = [_cost_line(row) for row in study.costs[:MAX_COST_ROWS]]
     more = _more(len(study.costs), len(lines), "rows")
     return [Heading("Cost"), table(COST_COLUMNS, lines), *more]
+
+
+def times(found: Findings) -> list[Block]:
+    """Return where the time of each training went: mean seconds over its seeds."""
+    trained = [cell for cell in found.study.cells if cell.train_s]
+    if not trained:
+        return []
+    lines = [
+        [
+            found.labels[cell.key],
+            cell.runtime,
+            number(cell.train_s.value if cell.train_s else None),
+            *(number(cell.seconds(name)) for name in SECONDS),
+        ]
+        for cell in trained[:MAX_TIMES]
+    ]
+    columns = ["model", "runtime", "training", *map(_without_unit, SECONDS)]
+    note = "Seconds, the mean over seeds. Only training is in the times of epochs."
+    more = _more(len(trained), len(lines), "trainings")
+    return [Heading("Where the time went"), Paragraph(note), table(columns, lines), *more]
+
+
+def _without_unit(column: str) -> str:
+    return column.removesuffix("_s")
 
 
 def _cost_line(row: CostRow) -> list[str]:

@@ -30,7 +30,7 @@ _CELL_FACETS: tuple[Callable[[Cell], object], ...] = (
     lambda c: f"{c.runs[0].record.spec.val_split:.0%} held out",
     lambda c: f"{c.runs[0].record.spec.engine} loop",
     lambda c: c.runs[0].record.spec.precision,
-    lambda c: c.runs[0].record.spec.runtime,
+    lambda c: c.runtime,
     lambda c: c.environment.device,
     lambda c: f"torch {versions(c.environment)['torch']}",
 )

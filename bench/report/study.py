@@ -120,6 +120,17 @@ class Cell:
         rates = [epoch.throughput for run in self.runs for epoch in run.record.epochs]
         return median(rates) if rates else None
 
+    @property
+    def runtime(self) -> str:
+        """Return what was trained in: what ``auto`` chose, of each seed if they differ."""
+        spec = self.runs[0].record.spec
+        return ", ".join(dict.fromkeys(run.record.runtime or spec.runtime for run in self.runs))
+
+    def seconds(self, name: str) -> float | None:
+        """Return the mean over seeds of a field of the record in seconds, such as ``compile_s``."""
+        told = [value for run in self.runs if (value := getattr(run.record, name)) is not None]
+        return sum(told) / len(told) if told else None
+
     @cached_property
     def train_s(self) -> Measured | None:
         """Return the seconds that all epochs took, the mean over seeds."""

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool | None
 
+SECONDS: dict[str, str] = {
+    "data_s": "seconds to get the data set ready, mean over seeds, as are the next six",
+    "build_s": "seconds to build the model or load its weights",
+    "trial_s": "seconds to try runtimes",
+    "compile_s": "seconds to compile or capture",
+    "val_s": "seconds of validation",
+    "checkpoint_s": "seconds of saving",
+    "eval_s": "seconds of the test",
+}
+
 COLUMNS: dict[str, str] = {
     "model": "name of the model",
     "stem": "cifar (3×3, stride 1) or imagenet (7×7, stride 2, max-pool)",
@@ -46,7 +56,9 @@ COLUMNS: dict[str, str] = {
     "epochs": "epochs trained",
     "train_batch_size": "images per training step",
     "train_precision": "precision of the training",
-    "train_runtime": "runtime of the training",
+    "train_runtime": "runtime of the training; for auto the one it chose",
+    "train_engine": "fast, or plain for the usual loop",
+    "val_split": "share of the training images held out for validation",
     "train_device": "device that the model was trained on",
     "seeds": "number of runs that differ in the seed alone; the values are their means",
     "top1": "fraction of test images whose first prediction is right, last epoch",
@@ -64,6 +76,9 @@ COLUMNS: dict[str, str] = {
     "epoch_wall_s": "seconds of one training epoch, training alone: median over epochs and seeds",
     "train_s": "seconds of all training epochs: mean over seeds",
     "train_throughput": "img/s while training: median over epochs and seeds",
+    "target_top1": "validation top-1 to be reached",
+    "target_s": "seconds of training until it was, mean over the seeds that reached it",
+    **SECONDS,
     "device": "device of the profile",
     "device_name": "its name",
     "num_threads": "CPU threads used",
@@ -170,7 +185,9 @@ def _trained(cell: Cell | None) -> dict[str, Value]:
         "epochs": cell.recipe.epochs,
         "train_batch_size": cell.recipe.batch_size,
         "train_precision": record.spec.precision,
-        "train_runtime": record.spec.runtime,
+        "train_runtime": cell.runtime,
+        "train_engine": record.spec.engine,
+        "val_split": record.spec.val_split,
         "train_device": record.environment.device,
         "seeds": len(cell.runs),
         **_with_ends("top1", cell.top1),
@@ -182,6 +199,9 @@ def _trained(cell: Cell | None) -> dict[str, Value]:
         "epoch_wall_s": cell.epoch_wall_s,
         "train_s": cell.train_s.value if cell.train_s else None,
         "train_throughput": cell.train_throughput,
+        "target_top1": record.spec.target_top1,
+        "target_s": cell.seconds("target_s"),
+        **{name: cell.seconds(name) for name in SECONDS},
         "torch": record.environment.packages.get("torch"),
         "run_ids": " ".join(run.record.id for run in cell.runs),
     }

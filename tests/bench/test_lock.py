@@ -36,8 +36,8 @@ def test_the_lock_is_there_inside_the_block_alone_and_names_its_owner(tmp_path: 
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
-def test_a_folder_that_stayed_empty_is_removed(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), lock.held(tmp_path / "run"):
+def test_folders_that_were_made_for_it_and_stayed_empty_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), lock.held(tmp_path / "runs" / "run"):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 

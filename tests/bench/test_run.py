@@ -379,12 +379,12 @@ def test_a_preempted_plain_run_goes_on_after_its_last_epoch(
     assert sum(isinstance(e, StepDone) for e in events) == 4
 
 
-def hungry(room: int) -> Callable[..., nn.Module]:
-    """Return a builder of models that have memory for so many images."""
+def hungry(room: int, room_to_test: int = 500) -> Callable[..., nn.Module]:
+    """Return a builder of models that have memory for so many images in training and in tests."""
 
     class Hungry(nn.Sequential):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            if self.training and len(images) > room:
+            if len(images) > (room if self.training else room_to_test):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             logits: torch.Tensor = super().forward(images)
             return logits
@@ -414,6 +414,32 @@ def test_too_little_memory_ends_with_the_batch_size_that_fits(
     assert not list(tmp_path.glob("*/run.json"))
 
 
+def test_a_test_that_needs_too_much_memory_is_done_in_smaller_batches(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With memory for 25 images a batch, validation and test find what they find with more."""
+    whole, _ = train(spec(tiny_model, dataset, val_split=0.3), dataset, tmp_path)
+    monkeypatch.setitem(senet.MODELS, "hungry", hungry(32, room_to_test=25))
+    record, _ = train(spec("hungry", dataset, val_split=0.3), dataset, tmp_path)
+    assert record.test == whole.test
+    assert [e.val_top1 for e in record.epochs] == [e.val_top1 for e in whole.epochs]
+
+
+def test_no_memory_for_a_single_test_image_is_said_in_one_line(
+    dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(senet.MODELS, "hungry", hungry(32, room_to_test=0))
+    with pytest.raises(UserError, match="cpu has not enough memory to classify a single image"):
+        train(spec("hungry", dataset), dataset, tmp_path)
+
+
+def test_a_trace_that_cannot_be_written_is_said_in_one_line(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"cannot write the trace /dev/null/trace\.json"):
+        train(spec(tiny_model, dataset), dataset, tmp_path, trace=Path("/dev/null/trace.json"))
+
+
 def test_a_trace_shows_the_parts_of_a_step(
     tiny_model: str, dataset: data.Dataset, tmp_path: Path
 ) -> None:
@@ -434,7 +460,7 @@ def test_batches_that_cannot_be_shared_out_are_refused(
     check(90, val_split=0.1)
     check(32, world_size=16)
     with pytest.raises(UserError, match="batch size 32 is not divisible by the 3 processes"):
-        check(32, world_size=3)
+        run.check_runnable(spec(tiny_model, dataset, world_size=3))
     with pytest.raises(UserError, match=r"batch size 4 is too small: .* choose 8 to 100"):
         check(4, world_size=4)
     with pytest.raises(UserError, match=r"batch size 1 is too small: .* choose 2 to 100"):

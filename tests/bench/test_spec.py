@@ -121,6 +121,16 @@ def test_a_runs_folder_names_model_stem_data_recipe_epochs_and_seed() -> None:
     assert name.startswith("resnet50-imagenet-shapes-standard-e100-s7-")
 
 
+def test_a_folders_name_stays_short_and_unique_however_much_of_a_recipe_is_changed() -> None:
+    def name(last: int) -> str:
+        recipe = get_recipe("standard").changed(milestones=(*range(1, 90), last))
+        model = ModelSpec(name="resnet18", stem="cifar")
+        return RunSpec(model=model, data=DataSpec(), recipe=recipe).folder_name()
+
+    assert len(name(95)) < 200
+    assert name(95) != name(96)
+
+
 def test_recipes_are_equal_after_a_round_trip_through_json() -> None:
     for recipe in RECIPES.values():
         assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe

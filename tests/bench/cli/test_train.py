@@ -114,6 +114,8 @@ def test_weights_can_be_tested_and_trained_on_from_their_file(tiny_model: str, h
         (["resnet18", "--dataset", "folder", "--data-dir", "none"], ["none"]),
         (["resnet18", "--dataset", "folder"], ["--data-dir"]),
         (["resnet18", "--out", "/dev/null/runs"], ["cannot write to /dev/null/runs"]),
+        (["resnet18", "--trace", "/dev/null/t/trace.json"], ["cannot write to /dev/null/t"]),
+        (["resnet18", "resnet34", "--trace", "t.json"], ["--trace takes one model"]),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
@@ -135,6 +137,24 @@ def test_weights_of_another_architecture_are_refused(tiny_model: str, here: Path
         "resnet18",
     )
     assert not (here / "other").exists()
+    refused(
+        senet_bench("train", "resnet18", "resnet34", *TRAIN, "--weights", weights),
+        "--weights takes one model",
+    )
+
+
+def test_a_diverged_run_ends_with_exit_code_1(tiny_model: str, here: Path) -> None:
+    result = senet_bench("train", tiny_model, *TRAIN, "--lr", "1e30")
+    assert result.exit_code == 1
+    assert "tiny: diverged: the training loss is" in result.stdout
+    assert "Next:" not in result.stdout
+
+
+def test_a_finished_run_is_not_traced_and_says_so(tiny_model: str, here: Path) -> None:
+    senet_bench("train", tiny_model, *TRAIN)
+    result = senet_bench("train", tiny_model, *TRAIN, "--trace", "trace.json")
+    assert result.exit_code == 0
+    assert "no trace: the run was finished before" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -143,6 +163,8 @@ def test_weights_of_another_architecture_are_refused(tiny_model: str, here: Path
         (["nowhere"], ["weights file nowhere does not exist"]),
         (["."], ["holds no finished run (no run.json)"]),
         ([".", "--model", "resnet18"], ["is a run's folder: --model does not apply"]),
+        ([".", "--labels", "coarse"], ["is a run's folder: --labels does not apply"]),
+        ([".", "--image-size", "64"], ["is a run's folder: --image-size does not apply"]),
         (["none.pt", "--model", "resnet18", "--dataset", "shapes"], ["none.pt does not exist"]),
         (["torchvision:V9", "--model", "resnet18", "--dataset", "shapes"], ["V9"]),
     ],

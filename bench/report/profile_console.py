@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from bench.report.study import CostRow, has_se
 from bench.timing import FLAGS
 
 _FACETS = ("device", "stem", "image_size", "num_classes", "mode", "precision", "runtime")
-MAX_NAME_WIDTH = 22
+NAMES_WIDTH = 34  # of 80, which leaves room for the numbers
 
 
 def cost_table(rows: Sequence[CostRow]) -> Table:
@@ -51,7 +52,7 @@ def timing_table(rows: Sequence[CostRow]) -> Table:
     bases = base_rows(rows)
     table = _table(_title(lines[0], facets))
     _add_names(table, lines, facets)
-    for heading in ("batch", "img/s", "ms p50/p90/p99", "× base"):
+    for heading in ("batch", "img/s", "ms", "× base"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("see", overflow="fold")
     marks = _marks(rows)
@@ -90,12 +91,12 @@ _DETAILS: dict[str, tuple[Column, ...]] = {
         ("backward ms", "backward_ms", 1),
         ("update ms", "update_ms", 1),
     ),
-    "Before the first timed call": (
-        ("load s", "load_s", 1),
-        ("build s", "build_s", 1),
-        ("1st call s", "first_call_s", 1),
-        ("warm-up s", "warmup_s", 1),
-        ("differs by", "parity_error", 1),
+    "Seconds before the first timed call, and how far off eager fp32": (
+        ("load", "load_s", 1),
+        ("build", "build_s", 1),
+        ("1st call", "first_call_s", 1),
+        ("warm-up", "warmup_s", 1),
+        ("off by", "parity_error", 1),
         ("allowed", "parity_tolerance", 1),
     ),
 }
@@ -121,17 +122,17 @@ def _detail_table(
 
 
 def _add_names(table: Table, lines: Sequence[dict[str, Any]], facets: Sequence[str]) -> None:
-    """Add the columns that say which row it is, wide enough for all but the longest names."""
-    for name in ("model", *facets):
-        longest = max((len(str(line[name])) for line in lines), default=0)
-        table.add_column(
-            name.replace("_", " "), overflow="fold", min_width=min(longest, MAX_NAME_WIDTH)
-        )
+    """Add the columns that say which row it is; names fold where all together are too long."""
+    names = ("model", *facets)
+    longest = [max(len(str(line[name])) for line in lines) for name in names]
+    share = NAMES_WIDTH if sum(longest) <= NAMES_WIDTH else NAMES_WIDTH // len(names)
+    for name, width in zip(names, longest, strict=True):
+        table.add_column(name.replace("_", " "), overflow="fold", min_width=min(width, share))
 
 
 def _batch(line: dict[str, Any]) -> str:
     """Return the batch size, marked where it was found out and where latency is measured."""
-    auto = " auto" if line["wanted_batch_size"] else ""
+    auto = "*" if line["wanted_batch_size"] else ""
     return f"{line['batch_size']}{auto}{' single' if line['scenario'] == 'single_stream' else ''}"
 
 
@@ -238,7 +239,7 @@ def _speed(row: CostRow, base: CostRow | None) -> str:
         return MISSING
     told = found.interval
     half = max(told.high - told.estimate, told.estimate - told.low)
-    text = f"{told.estimate:.3f} ±{half:.3f}"
+    text = f"{told.estimate:.3f}" + (f" ±{half:.3f}" if math.isfinite(half) else "")
     return text if found.differs else f"({text})"
 
 
@@ -276,8 +277,12 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
             f"× base: throughput over that of {', '.join(names)}, timed in turns, ± its 95 %"
             f" interval{floor}; in brackets: no difference"
         )
+    if any(row.first.wanted_batch_size for row in rows):
+        notes.append("*  the largest batch that fits all the models, halved from a start")
     if any(row.first.scenario == "single_stream" for row in rows):
-        notes.append("single: one image at a time, each waited for; p99 from 1,000 calls on")
+        notes.append(
+            "single: one image at a time, each waited for, p50/p90/p99; p99 from 1,000 calls on"
+        )
     return notes + _energy_reasons(rows)
 
 

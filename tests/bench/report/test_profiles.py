@@ -177,6 +177,22 @@ def test_no_number_is_cut_off_in_a_terminal_of_80_columns():
     assert "compile_channels_last" in text(shown[2])  # in one piece
 
 
+def test_what_is_said_of_a_row_is_in_sight_in_a_terminal_of_80_columns():
+    """With modes, runtimes and automatic batch sizes the marks still stand at the end."""
+    records = [
+        profiled(name, call_s, mode=mode, runtime=runtime, id=f"{name}-{mode}-{runtime}", seed=0)
+        for name, call_s in (("resnet101", 0.1), ("se_resnet101", 0.12))
+        for mode in ("infer", "train")
+        for runtime in ("eager", "channels_last")
+    ]
+    changes = {"warnings": ("the machine runs on battery",), "wanted_batch_size": "auto"}
+    rows = cost_rows([record.model_copy(update=changes) for record in records])
+    out = text(tables.timing_table(rows))
+    assert max(map(len, out.splitlines())) <= 80
+    assert len(re.findall(r"64\* .* a *$", out, re.MULTILINE)) == len(rows)
+    assert "*  the largest batch that fits all the models" in "\n".join(tables.footnotes(rows))
+
+
 def test_what_disturbed_a_row_stands_below_the_table():
     """Noise that the sitting saw is told beside the row, as are launches that hold the device."""
     record = profiled("resnet50", 0.1)

@@ -148,8 +148,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_lost(error: BaseException) -> bool:
     """Tell whether an error means that the device itself failed or is no longer there."""
     text = str(error).lower()
-    known = ("unspecified launch failure", "device is lost", "ecc error", "no cuda-capable device")
-    known += ("cuda error: unknown error", "gpu is lost", "device unavailable", "busy or unavail")
+    known = (
+        "unspecified launch failure",
+        "device is lost",
+        "ecc error",
+        "no cuda-capable device",
+        "cuda error: unknown error",
+        "gpu is lost",
+        "device unavailable",
+        "busy or unavail",
+    )
     return isinstance(error, RuntimeError) and any(words in text for words in known)
 
 

@@ -19,7 +19,7 @@ import senet
 from bench import baseline, checkpoint, data, distributed, engine, evaluate, lock, step
 from bench import device as devices
 from bench.distributed import Group
-from bench.environment import collect, utc_now
+from bench.environment import collect_computing, utc_now
 from bench.errors import UserError, unknown
 from bench.events import Evaluating, Event, Preparing, RunDone, RunStarted
 from bench.folders import check_writable, remove_orphans, sha256
@@ -277,7 +277,7 @@ def _train(
     """Carry a run out; return its record, which of several processes the first one makes."""
     here = spec.model_copy(update={"device": distributed.own_device(spec.device, group)})
     devices.prepare(here.device, group.local_world_size)
-    environment = collect(here.device)
+    environment = collect_computing(here.device, here.precision, fixed_shapes=True)
     saver = Saver(spec, dataset.digest, folder, group)
     saved = saver.load()
     model, build_s = _timed(lambda: build(spec.model, seed=spec.seed, weights=spec.weights))

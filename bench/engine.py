@@ -109,6 +109,7 @@ def fit(job: Job, training: Training) -> str | None:
             job.saver.note_epoch(training)
             job.emit(EpochDone(facts))
     except train.Diverged as problem:
+        job.saver.save_good()
         return str(problem)
     except (RuntimeError, MemoryError) as error:
         if devices.is_lost(error):

@@ -310,12 +310,19 @@ class EnergyFacts(Frozen):
 class MachineFacts(Frozen):
     """What the machine can do at most, measured in the same sitting: the roofline.
 
-    ``matmul_flops`` are the FLOP/s of large matrix products by precision, ``copy_bytes_per_s``
-    what a copy of a large tensor reads and writes.
+    ``matmul_flops`` are the FLOP/s of large matrix products by precision, ``conv_flops`` those of a
+    3×3 convolution on the CPU, whose library may be faster than the one for matrix products;
+    ``copy_bytes_per_s`` is what a copy of a large tensor reads and writes.
     """
 
     matmul_flops: dict[str, float]
+    conv_flops: dict[str, float] = Field(default_factory=dict)
     copy_bytes_per_s: float
+
+    def peak_flops(self, precision: str) -> float | None:
+        """Return the most FLOP/s that were reached in a precision; None when it was not tried."""
+        reached = (flops.get(precision, 0.0) for flops in (self.matmul_flops, self.conv_flops))
+        return max(reached) or None
 
 
 class NoiseFacts(Frozen):

@@ -1,4 +1,4 @@
-"""What the machine can do at most, measured: matrix products by precision, and copying memory.
+"""What the machine can do at most, measured: arithmetic by precision, and copying memory.
 
 The ceilings of the roofline model (Williams, Waterman and Patterson, 2009): no network computes
 faster than the one or moves data faster than the other.
@@ -24,6 +24,8 @@ DTYPE = {
 # Large enough for the best kernels to be at their best, small enough for a second in all.
 MATMUL_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192), "mps": (2048, 4096)}
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30, "mps": 1 << 28}
+# (images, channels, side) of a 3×3 convolution that keeps as many channels.
+CONV_SHAPE = (64, 128, 16)
 BLOCK_S = 0.04
 NUM_BLOCKS = 4
 
@@ -33,6 +35,7 @@ def measure(device: str, precisions: Iterable[Precision], clock: timing.Clock) -
     able = [p for p in precisions if devices.precision_problem(device, p) is None]
     return MachineFacts(
         matmul_flops={precision: matmul_flops(device, precision, clock) for precision in able},
+        conv_flops={p: conv_flops(p, clock) for p in able} if device == "cpu" else {},
         copy_bytes_per_s=copy_bytes_per_s(device, clock),
     )
 
@@ -47,6 +50,24 @@ def matmul_flops(device: str, precision: Precision, clock: timing.Clock) -> floa
 
     with devices.computing_in(device, "tf32" if precision == "tf32" else "fp32"):
         return max(flops(size) for size in MATMUL_SIZES[devices.kind(device)])
+
+
+def conv_flops(precision: Precision, clock: timing.Clock) -> float:
+    """Return the FLOP/s of a 3×3 convolution on the CPU, in the faster of the memory formats.
+
+    It is computed by another library than matrix products, directly: other devices may take a way
+    with fewer multiplications, which would be no ceiling of arithmetic.
+    """
+    batch, channels, side = CONV_SHAPE
+    images = torch.randn(batch, channels, side, side).to(DTYPE[precision])
+    kernel = torch.randn(channels, channels, 3, 3).to(DTYPE[precision])
+    flops = 2 * batch * side**2 * channels**2 * 9
+
+    def reached(layout: torch.memory_format) -> float:
+        x, w = (tensor.contiguous(memory_format=layout) for tensor in (images, kernel))
+        return flops / best_call_s(lambda: torch.conv2d(x, w, padding=1), clock)
+
+    return max(map(reached, (torch.contiguous_format, torch.channels_last)))
 
 
 def copy_bytes_per_s(device: str, clock: timing.Clock) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench import checkpoint, distributed, state
@@ -33,6 +34,8 @@ class Saver:
         self.problems: list[str] = []
         self.spent_s, self.last_s, self.saved_at = 0.0, 0.0, monotonic()
         self.best: dict[str, Any] | None = None
+        self.good: dict[str, Any] | None = None
+        self.noted_at, self.note_s = monotonic(), 0.0
 
     def load(self) -> dict[str, Any] | None:
         """Return what the newest whole checkpoint holds, if any; note which were damaged.
@@ -63,17 +66,30 @@ class Saver:
         return monotonic() - self.saved_at >= every_s
 
     def note_epoch(self, training: Training) -> None:
-        """Set aside the state after an epoch that is the best on the held-out images so far.
+        """Set aside a finite state after an epoch: for a training that diverges, and as the best.
 
-        It is copied, which is quick, and written with the next checkpoint: a training that is
-        killed before comes by this epoch again.
+        It is copied, which is quick, and at most 1 % of the time is spent on it unless it is the
+        best on the held-out images so far. The best is written with the next checkpoint: a
+        training that is killed before comes by this epoch again.
         """
-        if not _is_best(training):
-            return
         begin = perf_counter()
+        is_best = _is_best(training)
+        is_time = monotonic() - self.noted_at >= self.note_s / MAX_SHARE
+        wanted = distributed.any_of(self.group, is_best or is_time)
+        if not wanted or not _is_finite(training):
+            return
         content = self._content(training)
-        self.best = copied(content) if self.group.is_first else None
-        self.spent_s += perf_counter() - begin
+        if self.group.is_first:
+            self.good = copied(content)
+            self.best = self.good if is_best else self.best
+        self.noted_at, self.note_s = monotonic(), perf_counter() - begin
+        self.spent_s += self.note_s
+
+    def save_good(self) -> None:
+        """Write the last good state that was set aside, unless a checkpoint is as new."""
+        if self.good is not None:
+            checkpoint.save(self.folder, self.good)
+            self.good = None
 
     def save(self, training: Training, keep: int = checkpoint.KEPT) -> None:
         """Write a checkpoint now, and keep that many of the newest."""
@@ -84,6 +100,7 @@ class Saver:
                 checkpoint.save(self.folder, self.best, best=True)
                 self.best = None
             checkpoint.save(self.folder, content, keep=keep)
+            self.good = None
         self.last_s = perf_counter() - begin
         self.spent_s += self.last_s
         self.saved_at = monotonic()
@@ -93,6 +110,11 @@ class Saver:
         own = devices.generators(str(training.totals.device))
         shared = {"identity": self.identity, "generators": distributed.collect(self.group, own)}
         return state.state(training) | self.facts | shared
+
+
+def _is_finite(training: Training) -> bool:
+    """Say whether the weights, which all processes share, are finite; waits for the device."""
+    return all(bool(torch.isfinite(weight).all()) for weight in training.model.parameters())
 
 
 def _is_best(training: Training) -> bool:

@@ -54,8 +54,9 @@ def plans(rows: Sequence[CostRow]) -> Iterator[Plan]:
 def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
     """Return what draws achieved FLOP/s over arithmetic intensity under the machine's ceilings."""
     palette = colours(row.model.name for row in rows)
-    machine = _best_machine(rows)
-    peak = machine.matmul_flops[rows[0].first.precision]
+    precision = rows[0].first.precision
+    machine = _best_machine(rows, precision)
+    peak = machine.peak_flops(precision) or 0.0
     points = [(intensity(row) or 0.0, achieved_flops(row) or 0.0) for row in rows]
 
     def draw(figure: Figure) -> None:
@@ -91,17 +92,17 @@ def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
     return draw
 
 
-def _best_machine(rows: Iterable[CostRow]) -> MachineFacts:
+def _best_machine(rows: Iterable[CostRow], precision: str) -> MachineFacts:
     """Return the machine of the sitting that reached most: a ceiling is what was reached once."""
     machines = [p.record.machine for row in rows for p in row.profiles if p.record.machine]
-    return max(machines, key=lambda m: max(m.matmul_flops.values(), default=0.0))
+    return max(machines, key=lambda m: m.peak_flops(precision) or 0.0)
 
 
 def _ceilings(axes: Axes, bandwidth: float, peak: float, low: float, high: float) -> None:
     ridge = peak / bandwidth
     axes.plot([low, ridge, high], [low * bandwidth, peak, peak], color="#333333", linewidth=1.2)
     axes.annotate(
-        f"matrix product {peak / 1e9:,.0f} GFLOP/s",
+        f"arithmetic {peak / 1e9:,.0f} GFLOP/s",
         (high, peak),
         xytext=(-4, 4),
         textcoords="offset points",

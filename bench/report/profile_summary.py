@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from bench import stats
-from bench.record import ProfileRecord
+from bench.record import BreakdownFacts, ProfileRecord
 from bench.report.load import Loaded, LoadedProfile
 from bench.report.study import CostRow, study
 
@@ -41,14 +41,14 @@ def achieved_flops(row: CostRow) -> float | None:
 
 
 def peak_flops(row: CostRow) -> float | None:
-    """Return the best matrix product measured in the row's sittings, in its precision."""
-    peaks = [p.record.machine.matmul_flops.get(p.record.precision, 0.0)
-             for p in row.profiles if p.record.machine]  # fmt: skip
+    """Return the most arithmetic measured in the row's sittings, in its precision."""
+    machines = [p.record.machine for p in row.profiles if p.record.machine]
+    peaks = [m.peak_flops(row.first.precision) or 0.0 for m in machines]
     return max(peaks, default=0.0) or None
 
 
 def utilisation(row: CostRow) -> float | None:
-    """Return the share of the measured matrix-product peak that a row reaches."""
+    """Return the share of the measured peak of arithmetic that a row reaches."""
     achieved, peak = achieved_flops(row), peak_flops(row)
     return achieved / peak if achieved and peak else None
 
@@ -147,7 +147,7 @@ def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]
             price_per_million(row, price_per_hour) if price_per_hour is not None else None
         ),
         "achieved_flops_per_s": achieved_flops(row),
-        "matmul_flops_per_s": peak_flops(row),
+        "peak_flops_per_s": peak_flops(row),
         "utilisation": utilisation(row),
         "arithmetic_intensity": intensity(row),
         "launch_bound": launch_bound(row),
@@ -158,11 +158,19 @@ def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]
 
 def seconds_spent(records: Iterable[ProfileRecord], total_s: float) -> dict[str, float]:
     """Return how much of ``total_s`` seconds was timed, warm-up, and neither of the two."""
-    timings = [record.timing for record in records if record.timing]
+    all_records = list(records)
+    timings = [record.timing for record in all_records if record.timing]
     timed = math.fsum(max(s, 0.0) for timing in timings for s in timing.block_s)
-    warmup = math.fsum(timing.warmup_s for timing in timings)
+    timed += math.fsum(_operators_s(record.breakdown) for record in all_records if record.breakdown)
+    warmup = math.fsum(timing.warmup_s + timing.first_call_s for timing in timings)
     outside = max(0.0, total_s - timed - warmup)
     return {"total": total_s, "timed": timed, "warmup": warmup, "outside": outside}
+
+
+def _operators_s(breakdown: BreakdownFacts) -> float:
+    """Return the seconds in which operators were timed one by one."""
+    one_call = math.fsum(s for kinds in breakdown.seconds.values() for s in kinds.values())
+    return breakdown.num_calls * one_call
 
 
 def strict(value: Any) -> Any:

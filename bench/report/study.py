@@ -185,9 +185,9 @@ class CostRow:
 
     @property
     def utilisation(self) -> float | None:
-        """Return 2 · MACs · img/s over the machine's matrix-product peak; None without a peak."""
+        """Return 2 · MACs · img/s over the machine's peak of arithmetic; None without a peak."""
         machine, timing = self.first.machine, self.timing
-        peak = machine.matmul_flops.get(self.first.precision) if machine else None
+        peak = machine.peak_flops(self.first.precision) if machine else None
         if not peak or timing is None or self.first.mode != "infer":
             return None
         return self.first.cost.flops * timing.throughput / peak

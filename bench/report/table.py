@@ -96,7 +96,7 @@ COLUMNS: dict[str, str] = {
     "latency_iqr_share": "interquartile range over the median; above 0.25 the row is unstable",
     "peak_memory_bytes": "peak memory of the work itself in a fresh process",
     "joules_per_image": "energy of the whole device per image",
-    "utilisation": "2 × MACs × img/s over the measured matrix-product peak of the machine",
+    "utilisation": "2 × MACs × img/s over the best matrix product or convolution measured",
     "price_per_million": "price of a million images at the given price per hour",
     "cost_interval": "how the intervals of the cost were found",
     "num_blocks": "number of timed blocks",

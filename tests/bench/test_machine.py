@@ -8,7 +8,7 @@ from simulated_device import Device
 
 from bench import energy, noise, nvml, roofline
 from bench.breakdown import break_down
-from bench.record import NoiseFacts
+from bench.record import MachineFacts, NoiseFacts
 from bench.timing import Clock
 
 
@@ -24,10 +24,22 @@ def test_ceilings_of_the_cpu_are_measured(monkeypatch):
     """A matrix product and a copy give positive rates; tf32, which it has not, gives none."""
     monkeypatch.setitem(roofline.MATMUL_SIZES, "cpu", (128, 256))
     monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 1 << 22)
+    monkeypatch.setattr(roofline, "CONV_SHAPE", (2, 16, 8))
     found = roofline.measure("cpu", ["fp32", "tf32"], Clock())
-    assert set(found.matmul_flops) == {"fp32"}
+    assert set(found.matmul_flops) == set(found.conv_flops) == {"fp32"}
     assert 1e7 < found.matmul_flops["fp32"] < 1e15
+    assert 1e7 < found.conv_flops["fp32"] < 1e15
     assert 1e7 < found.copy_bytes_per_s < 1e13
+
+
+def test_the_peak_of_arithmetic_is_the_best_that_was_reached():
+    """A convolution of 230 GFLOP/s beats a matrix product of 170; an untried one has none."""
+    machine = MachineFacts(
+        matmul_flops={"fp32": 170e9, "bf16": 400e9}, conv_flops={"fp32": 230e9}, copy_bytes_per_s=1
+    )
+    assert machine.peak_flops("fp32") == 230e9
+    assert machine.peak_flops("bf16") == 400e9
+    assert machine.peak_flops("fp16") is None
 
 
 def test_energy_is_the_difference_of_two_readings():

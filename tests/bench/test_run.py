@@ -202,6 +202,20 @@ def test_a_diverged_run_has_no_accuracy_and_no_weights(
     assert not (tmp_path / record.id / "weights.safetensors").exists()
 
 
+def test_a_run_that_diverges_keeps_its_last_good_state(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate explodes in epoch 2: the state after epoch 1 is there, finite."""
+    monkeypatch.setattr(
+        "bench.train.learning_rate", lambda recipe, epoch, step, steps: 1e30 if epoch else 0.05
+    )
+    record, _ = train(spec(tiny_model, dataset), dataset, tmp_path)
+    assert record.status == "diverged"
+    kept = checkpoint.load(checkpoint.checkpoints(tmp_path / record.id)[0], "cpu")
+    assert kept["epoch"] == len(record.epochs) == 1
+    assert all(bool(torch.isfinite(weight).all()) for weight in kept["model"].values())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

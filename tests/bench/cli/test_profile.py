@@ -132,8 +132,11 @@ def test_seconds_are_accounted_for(tiny_model: str) -> None:
     seconds = json.loads(result.stdout)["seconds"]
     (record,) = records()
     assert record.timing is not None
-    assert seconds["timed"] == pytest.approx(sum(record.timing.block_s))
-    assert seconds["warmup"] == pytest.approx(record.timing.warmup_s)
+    assert record.breakdown is not None
+    operators = sum(s for kinds in record.breakdown.seconds.values() for s in kinds.values())
+    one_by_one = record.breakdown.num_calls * operators
+    assert seconds["timed"] == pytest.approx(sum(record.timing.block_s) + one_by_one)
+    assert seconds["warmup"] == pytest.approx(record.timing.warmup_s + record.timing.first_call_s)
     parts = seconds["timed"] + seconds["warmup"] + seconds["outside"]
     assert seconds["total"] == pytest.approx(parts)
     assert "s neither timed nor warm-up" in invoke(tiny_model, "--batch-size", "4", *QUICK).stdout

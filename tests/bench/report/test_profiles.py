@@ -21,7 +21,7 @@ from bench.record import (
 from bench.report import profile_console as tables
 from bench.report.charts import draw
 from bench.report.profile_charts import plans
-from bench.report.profile_summary import cost_rows, strict, summary
+from bench.report.profile_summary import cost_rows, seconds_spent, strict, summary
 from bench.report.se_tax import taxes, twins
 
 MACHINE = MachineFacts(matmul_flops={"fp32": 200e9}, copy_bytes_per_s=20e9)
@@ -250,3 +250,17 @@ def test_strict_json_has_no_infinity():
     found = strict({"high": math.inf, "low": [0.0, -math.inf], "name": "x", "n": 3})
     assert found == {"high": None, "low": [0.0, None], "name": "x", "n": 3}
     json.dumps(found, allow_nan=False)
+
+
+def test_seconds_are_timed_warm_up_or_neither():
+    """10 s in all: blocks, operators timed one by one, warm-up and the first call are not spent."""
+    record = profiled("resnet50", 0.1)
+    broken = BreakdownFacts(seconds={"stem": {"conv": 0.1, "norm": 0.05}}, num_calls=4, call_s=0.2)
+    timing = record.timing.model_copy(update={"warmup_s": 1.0, "first_call_s": 0.5})
+    spent = seconds_spent(
+        [record.model_copy(update={"timing": timing, "breakdown": broken})], total_s=10.0
+    )
+    blocks = math.fsum(timing.block_s)
+    assert spent["timed"] == pytest.approx(blocks + 0.6)
+    assert spent["warmup"] == pytest.approx(1.5)
+    assert spent["outside"] == pytest.approx(10 - blocks - 2.1)

@@ -73,8 +73,8 @@ def trials(spec: RunSpec, dataset: Dataset, out: Path, num_kills: int, seed: int
     assert finish(start(spec, dataset, out / "whole")) == 0
     whole_s = time.monotonic() - begin
     expected = sha256(out / "whole" / spec.folder_name() / run.WEIGHTS)
-    reached = 0
-    while outcome.kills < num_kills or reached:
+    reached, is_begun = 0, False
+    while outcome.kills < num_kills or is_begun:
         folder = out / str(outcome.trainings) / spec.folder_name()
         child = start(spec, dataset, folder.parent)
         if outcome.kills < num_kills:
@@ -84,7 +84,7 @@ def trials(spec: RunSpec, dataset: Dataset, out: Path, num_kills: int, seed: int
         if code == 0:
             outcome.trainings += 1
             outcome.other_weights += sha256(folder / run.WEIGHTS) != expected
-            reached = 0
+            reached, is_begun = 0, False
             continue
         assert code == -signal.SIGKILL, f"a training ended with exit code {code}"
         outcome.kills += 1
@@ -92,7 +92,7 @@ def trials(spec: RunSpec, dataset: Dataset, out: Path, num_kills: int, seed: int
         saved, damaged = steps_saved(folder)
         outcome.damaged += damaged
         outcome.steps_lost += max(0, reached - saved)
-        reached = max(saved, 1)
+        reached, is_begun = saved, True
     return outcome
 
 

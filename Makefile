@@ -26,7 +26,7 @@ quickstart: setup ## Train, test and profile the three models on the embedded da
 	@echo "Look at reports/quickstart/report.md"
 
 test: setup ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

@@ -100,6 +100,7 @@ def models(experiment: Experiment, dataset: Dataset | None) -> list[ModelSpec]:
             stem=entry.stem or "imagenet",
             reduction=entry.reduction,
             se_bias=entry.se_bias,
+            se_divisor=entry.se_divisor,
         )
         for entry in experiment.entries()
     ]

@@ -41,6 +41,7 @@ class ModelEntry(Frozen):
     stem: Stem | None = None
     reduction: PositiveInt | None = None
     se_bias: bool | None = None
+    se_divisor: PositiveInt | None = None
 
 
 class ProfileEntry(Frozen):

@@ -22,7 +22,7 @@ DTYPE = {
     "fp16": torch.float16,
 }
 # Large enough for the best kernels to be at their best, small enough for a second in all.
-MATMUL_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192), "mps": (2048, 4096)}
+MATMUL_SIZES = {"cpu": (1024, 1536), "cuda": (4096, 8192), "mps": (2048, 4096)}
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30, "mps": 1 << 28}
 # (images, channels, side) of a 3×3 convolution that keeps as many channels.
 CONV_SHAPE = (64, 128, 16)

@@ -6,6 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Each of several test processes gets a core of its own, and its children with it, before torch
+# starts its threads: processes whose threads share cores wait for each other most of the time.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    os.sched_setaffinity(0, {cores[number % len(cores)]})
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings

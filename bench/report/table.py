@@ -39,6 +39,7 @@ COLUMNS: dict[str, str] = {
     "depth": "number of layers that the model is named after",
     "reduction": "the SE block's reduction ratio r",
     "se_bias": "whether the SE block's fully connected layers have a bias",
+    "se_divisor": "of what the SE block's hidden width is a multiple, where it is rounded",
     "num_classes": "number of classes",
     "image_size": "side of the square input in pixels",
     "params": "number of trainable parameters",
@@ -165,6 +166,7 @@ def _identity(model: ModelSpec) -> dict[str, Value]:
         "depth": depth(model),
         "reduction": model.reduction,
         "se_bias": model.se_bias,
+        "se_divisor": model.se_divisor,
         "num_classes": model.num_classes,
         "image_size": model.image_size,
     }

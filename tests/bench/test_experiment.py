@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.conduct import models
 from bench.errors import UserError
 from bench.experiment import PRESETS, load_experiment, parse_experiment
 
@@ -31,6 +32,12 @@ def test_the_matched_preset_crosses_every_model_with_both_stems() -> None:
     names = {(entry.name, entry.stem) for entry in load_experiment("matched").entries()}
     models = ("se_resnet50", "resnet50", "resnet101")
     assert names == {(model, stem) for model in models for stem in ("cifar", "imagenet")}
+
+
+def test_a_model_of_a_file_takes_its_se_blocks_options() -> None:
+    text = 'name = "mine"\nmodels = [{ name = "se_resnet18", reduction = 8, se_divisor = 8 }]\n'
+    (model,) = models(parse_experiment(text, "x"), None)
+    assert (model.reduction, model.se_bias, model.se_divisor) == (8, True, 8)
 
 
 def test_a_file_can_change_a_named_recipe() -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from bench import data, failure, profile, record, rescore, run
+from bench import data, failure, profile, record, rescore, run, sitting
 from bench.cli.app import app
 from bench.errors import UserError
 from bench.experiment import Experiment, load_experiment, parse_experiment
@@ -83,10 +83,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(run, "load_data", lambda *_: (small, 0.0))
     monkeypatch.setattr(run, "train_run", stop)
     monkeypatch.setattr(profile, "profile", stop)
+    monkeypatch.setattr(sitting, "profile", stop)
     monkeypatch.setattr("bench.conduct._trained", stop)
     monkeypatch.setattr(rescore, "_predict", stop)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    folder = tmp_path / "around" / "here"  # so that nothing is above it either
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @MANY
@@ -99,7 +102,7 @@ def test_any_command_line_is_answered_in_words_and_leaves_nothing(
         raise result.exception
     assert result.exit_code in (0, 2), (arguments, result.output)
     assert "Traceback" not in result.output
-    assert list(here.iterdir()) == [], arguments
+    assert [*here.parent.rglob("*")] == [here], arguments
 
 
 def test_the_fuzzed_commands_can_be_accepted(here: Path) -> None:

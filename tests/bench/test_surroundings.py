@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,8 +109,9 @@ def as_nobody(function: Callable[[], None]) -> str:
 @pytest.fixture
 def open_to_all(tmp_path: Path) -> Path:
     """Return a folder with records that everybody may read and only its owner write."""
-    for path in (tmp_path, *list(tmp_path.parents)[:2]):
-        path.chmod(0o755)
+    for path in (tmp_path, *tmp_path.parents):
+        if path.is_relative_to(Path(tempfile.gettempdir()) / "pytest-of-root"):
+            path.chmod(0o755)
     folder = make.write_example(tmp_path / "records", num_test=40)
     load([folder])  # imports what the other user may not be able to
     return folder

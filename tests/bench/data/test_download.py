@@ -196,7 +196,7 @@ def _device(name: str) -> tarfile.TarInfo:
         _link("set/hard", tarfile.LNKTYPE, "/etc/passwd"),
         _device("set/device"),
     ],
-    ids=str,
+    ids=lambda member: getattr(member, "name", member),
 )
 def test_an_unsafe_archive_is_refused_whole(tmp_path: Path, member: tarfile.TarInfo | str) -> None:
     """A member that could end up elsewhere is named, and nothing is written, before it or after."""

@@ -136,7 +136,8 @@ def test_what_pytest_benchmark_writes_is_read(tmp_path):
     )
     out = tmp_path / "bench.json"
     command = [sys.executable, "-m", "pytest", "-q", "--benchmark-json", str(out)]
-    environment = os.environ | {"PYTEST_ADDOPTS": ""}
+    # Neither the options nor the processes of the tests around it are this one's.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     subprocess.run(
         [*command, "--rootdir", str(tmp_path), str(tmp_path)],
         check=True,

@@ -92,10 +92,10 @@ def _plain(write: Callable[[str], None]) -> Callable[[Event], None]:
 
     def emit(event: Event) -> None:
         match event:
-            case ev.Profiling(_, row, fraction):
+            case ev.Profiling(_, row, _):
                 if row not in said:
                     said.add(row)
-                    write(f"profiling {row} ({100 * fraction:.0f} % done)")
+                    write(f"profiling {row}")
             case ev.RunStarted():
                 paces[:] = [_Pace(event)]
                 write(_headline(event))

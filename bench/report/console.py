@@ -25,13 +25,17 @@ _FACETS: dict[str, Callable[[Headline], str]] = {
 def summary(study: Study) -> Table:
     """Return the main table, narrow: what all rows share stands in the title alone."""
     lines = headlines(study)
-    varying = [name for name, facet in _FACETS.items() if len({facet(line) for line in lines}) > 1]
-    shared = {name: _FACETS[name](lines[0]) for name in _FACETS if name not in varying}
-    title = ", ".join(f"{name} {_plain(value)}" for name, value in shared.items() if value != "–")
+    # What a line does not have, such as the recipe of what was only profiled, is no difference.
+    told = {name: {facet(line) for line in lines} - {"–"} for name, facet in _FACETS.items()}
+    varying = [name for name, values in told.items() if len(values) > 1]
+    shared = {name: values for name, values in told.items() if len(values) == 1}
+    title = ", ".join(f"{name} {_plain(value)}" for name, (value,) in shared.items())
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.padding = (0, 1, 0, 0)
-    for name in ("model", "stem", *varying):
-        table.add_column(name, overflow="fold")
+    for name in ("model", "stem"):
+        table.add_column(name, overflow="fold", min_width=8)
+    for name in varying:
+        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=24)
     batches = {line.offline.first.batch_size for line in lines if line.offline}
     rate = f"img/s @{batches.pop()}" if len(batches) == 1 else "img/s"
     for name in ("top-1 % (95 %)", "MACs M", "epoch s", rate, "ms @1"):

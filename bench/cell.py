@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
-from bench.errors import UserError
+from bench.errors import EXIT_USAGE, UserError
 from bench.events import Event, Profiling, RunDone, StepDone
 from bench.record import ProfileRecord, read_record, write_record
 from bench.signals import EXIT_PREEMPTED, Preempted
@@ -29,7 +29,6 @@ from bench.spec import ModelSpec, ProfileSpec, RunSpec
 if TYPE_CHECKING:
     from bench.profile import Progress
 
-EXIT_USAGE = 2
 STEP_EVERY_S = 0.1  # more often nobody reads how far a training is
 
 

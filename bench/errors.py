@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+EXIT_USAGE = 2
+
 
 class UserError(ValueError):
     """Say in one line what is wrong and what would be right.
 
-    The command line prints the message after ``error:`` and leaves with exit code 2.
+    The command line prints the message after ``error:`` and leaves with exit code `EXIT_USAGE`.
     """
 
 

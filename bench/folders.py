@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import UserError
@@ -12,7 +13,7 @@ from bench.errors import UserError
 
 def check_writable(folder: Path) -> None:
     """Raise UserError unless files can be made in ``folder``; leaves nothing behind."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    missing = missing_folders(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -20,9 +21,19 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     finally:
-        with contextlib.suppress(OSError):
-            for path in missing:
-                path.rmdir()
+        remove_empty(missing)
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """Return a folder and its parents as far as they are not there, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the innermost first, up to the first that cannot be or is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def sha256(path: Path) -> str:

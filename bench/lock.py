@@ -21,6 +21,7 @@ import psutil
 from bench import distributed
 from bench.distributed import ALONE, Group
 from bench.errors import UserError
+from bench.folders import missing_folders, remove_empty
 
 if os.name == "posix":
     import fcntl
@@ -56,7 +57,7 @@ def held(folder: Path, group: Group = ALONE) -> Iterator[None]:
     Raises UserError that names the owner when there is another. The lock of a process that is gone
     is taken over.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = missing_folders(folder)
     distributed.on_first(group, lambda: _acquire(folder / LOCK))
     if not group.is_first:
         yield
@@ -154,5 +155,4 @@ def _release(folder: Path, made: list[Path]) -> None:
             owner = _read(file)
             if owner is not None and (owner.pid, owner.host) == (os.getpid(), socket.gethostname()):
                 (folder / LOCK).unlink()
-        for path in (folder, *(path for path in made if path != folder)):
-            path.rmdir()
+        remove_empty(dict.fromkeys((folder, *made)))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the job may be resumed
 _ASKING = ("SIGINT", "SIGTERM", "SIGUSR1")
 

@@ -20,12 +20,8 @@ from bench.cli.profile import profile
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.train import train
-from bench.errors import FieldError, UserError
-from bench.signals import EXIT_PREEMPTED, Preempted
-
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
+from bench.errors import EXIT_USAGE, FieldError, UserError
+from bench.signals import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
 
 # What the fields of a specification are called on the command line, where that is not their name.
 PARAMETERS = {

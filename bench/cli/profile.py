@@ -12,6 +12,7 @@ import typer
 
 from bench.cli import options as opt
 from bench.cli.profile_screen import screen
+from bench.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from bench.memory import MemoryServer
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 CLASSES = {"shapes": 10, "cifar10": 10, "cifar100": 100}
 EXIT_NOTHING = 2
-EXIT_INTERRUPTED = 130
 
 
 def profile(

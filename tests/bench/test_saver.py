@@ -6,11 +6,10 @@ import contextlib
 import errno
 import os
 import resource
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import small_disk
 import torch
 
 from bench import checkpoint, saver, state
@@ -132,26 +131,8 @@ def test_what_takes_long_to_save_is_saved_rarely(
     assert due == [False, True, True, True, False, False, False, True]
 
 
-@contextlib.contextmanager
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder on a file system of 200 KB; skip where none can be mounted."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "none", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_said_and_what_was_saved_before_is_intact(tmp_path: Path) -> None:
-    with full_disk(tmp_path) as folder:
+    with small_disk.mounted(tmp_path / "small disk", "size=200k") as folder:
         keeper, training = Saver(SPEC, "digest", folder, ALONE), new_training()
         keeper.save(training)
         (before,) = names(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import record_factory as make
+import small_disk
 
 from bench import lock, record
 from bench.errors import UserError
@@ -140,16 +141,7 @@ def test_files_that_may_not_be_read_are_set_aside_by_name(open_to_all: Path) -> 
 
 
 def test_a_read_only_disk_is_said(tmp_path: Path) -> None:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=100k", "none", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted: {done.stderr.strip()}")
-    try:
+    with small_disk.mounted(tmp_path / "disk", "ro,size=100k") as folder:
         for call in (
             lambda: check_writable(folder / "runs"),
             lambda: record.write_record(folder / "run.json", make.run_record()),
@@ -157,5 +149,3 @@ def test_a_read_only_disk_is_said(tmp_path: Path) -> None:
         ):
             with pytest.raises(UserError, match=r"cannot write .*: Read-only file system"):
                 call()
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)

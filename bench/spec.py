@@ -11,7 +11,14 @@ import json
 import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bench.errors import FieldError, UserError, unknown
 
@@ -179,6 +186,20 @@ class Recipe(Frozen):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     grad_clip: NonNegativeFloat = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @field_validator("name")
+    @classmethod
+    def _in_order(cls, name: str) -> str:
+        """Put what differs from the base in the fields' order: equal recipes have equal names.
+
+        Options and files may change fields in any order, and one field twice; the last counts.
+        """
+        base, *differing = re.split(r"-(?=[a-z_]+=)", name)
+        values = dict(part.split("=", 1) for part in differing)
+        fields = list(cls.model_fields)
+        known = sorted(values.keys() & set(fields), key=fields.index)
+        others = [key for key in values if key not in fields]
+        return "".join([base, *(f"-{key}={values[key]}" for key in (*known, *others))])
 
     def with_epochs(self, epochs: int) -> Recipe:
         """Return this recipe stretched or shortened to ``epochs``, milestones in proportion."""

@@ -79,6 +79,19 @@ def test_a_bad_hyper_parameter_is_named_with_its_value(
     assert "\n" not in str(caught.value)
 
 
+def test_equal_recipes_have_equal_names_in_whatever_order_they_were_changed() -> None:
+    by_file = get_recipe("standard").changed(weight_decay=1e-05, lr=0.02, schedule="cosine")
+    by_options = (
+        get_recipe("standard")
+        .changed(schedule="cosine", lr=0.5)
+        .changed(weight_decay=1e-05, lr=0.02)
+    )
+    assert by_file == by_options
+    assert by_file.name == "standard-lr=0.02-weight_decay=1e-05-schedule=cosine"
+    earlier = by_file.model_dump() | {"name": "standard-schedule=cosine-weight_decay=1e-05-lr=0.02"}
+    assert validated(Recipe, earlier) == by_file
+
+
 def test_a_changed_recipe_cannot_be_renamed() -> None:
     """Another name would hide in reports that a field differs."""
     with pytest.raises(UserError, match="name: a recipe is named after its base"):

@@ -11,11 +11,14 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import psutil
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 NUM_CALLS = 2  # more steps than the first, in which the optimiser's memory may not be there yet
 CAN_FORK = sys.platform == "linux"  # elsewhere a GPU cannot be used in a forked process
+ENDED = "the process that measures memory ended"
 
 
 class MemoryJob(Frozen):
@@ -52,18 +56,21 @@ def ran_out(answer: str) -> bool:
 class MemoryServer:
     """Answer `MemoryJob`s, each from a fresh process; idle, and silent, in between.
 
-    It is best made early: importing what it needs takes seconds, which pass meanwhile.
+    With ``fork`` the server is a copy of this process, which saves importing torch a second time:
+    only for a process that has imported it but computed nothing yet, because threads of a pool and
+    a GPU's context do not survive in a copy. Else the server is started anew and best made early:
+    importing what it needs takes seconds, which pass meanwhile.
     """
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            (sys.executable, "-m", "bench.memory"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.is_ready = False
+    def __init__(self, *, fork: bool = False) -> None:
+        self._end: Callable[[], None]
+        if fork and CAN_FORK:
+            self._jobs, self._answers, self._end = _forked()
+        else:
+            self._jobs, self._answers, self._end = _started()
+        self._is_ready = False
+        self._asked: deque[MemoryJob] = deque()
+        self._answered: dict[MemoryJob, MemoryFacts | str] = {}
 
     def __enter__(self) -> MemoryServer:
         return self
@@ -74,42 +81,114 @@ class MemoryServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.process.kill()
-        self.process.communicate()
+        self._end()
+
+    def expect(self, jobs: Iterable[MemoryJob]) -> None:
+        """Let the server work on jobs that will be asked for, one after the other, in background.
+
+        `wait` before anything is timed.
+        """
+        for job in jobs:
+            if self._send(job):
+                self._asked.append(job)
 
     def wait(self) -> None:
-        """Return when nothing is being imported any more and the machine is quiet again."""
-        if not self.is_ready:
-            assert self.process.stdout is not None
-            self.process.stdout.readline()
-            self.is_ready = True
+        """Return when nothing is imported or measured any more and the machine is quiet again."""
+        if not self._is_ready:
+            self._answers.readline()
+            self._is_ready = True
+        while self._asked:
+            job = self._asked.popleft()
+            self._answered[job] = self._receive()
 
     def ask(self, job: MemoryJob) -> MemoryFacts | str:
         """Return what the job needs, or in one line why that is not known."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.wait()
+        if job in self._answered:
+            return self._answered.pop(job)
+        return self._receive() if self._send(job) else ENDED
+
+    def _send(self, job: MemoryJob) -> bool:
         try:
-            self.process.stdin.write(job.model_dump_json() + "\n")
-            self.process.stdin.flush()
-            answer = json.loads(self.process.stdout.readline() or "null")
+            self._jobs.write(job.model_dump_json() + "\n")
+            self._jobs.flush()
+        except (OSError, ValueError):  # ValueError: closed
+            return False
+        return True
+
+    def _receive(self) -> MemoryFacts | str:
+        try:
+            answer = json.loads(self._answers.readline() or "null")
         except (OSError, ValueError):
             answer = None
         if answer is None:
-            return "the process that measures memory ended"
+            return ENDED
         return str(answer["error"]) if "error" in answer else MemoryFacts(**answer)
 
 
-def serve() -> None:
-    """Answer one job a line until stdin ends; the answers go where stdout went at the start."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what exporters print is no answer
+def _started() -> tuple[IO[str], IO[str], Callable[[], None]]:
+    """Start a server anew; return where jobs go, where answers come from, and what ends it."""
+    process = subprocess.Popen(
+        (sys.executable, "-m", "bench.memory"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def end() -> None:
+        process.kill()
+        process.communicate()
+
+    return process.stdin, process.stdout, end
+
+
+def _forked() -> tuple[IO[str], IO[str], Callable[[], None]]:
+    """Go on as a server in a copy of this process; returns what `_started` does."""
+    jobs_out, jobs_in = os.pipe()
+    answers_out, answers_in = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(jobs_in)
+        os.close(answers_out)
+        _serve_and_leave(jobs_out, answers_in)
+    os.close(jobs_out)
+    os.close(answers_in)
+    jobs, answers = os.fdopen(jobs_in, "w"), os.fdopen(answers_out)
+
+    def end() -> None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        answers.close()
+        with contextlib.suppress(BrokenPipeError):
+            jobs.close()
+
+    return jobs, answers, end
+
+
+def _serve_and_leave(jobs: int, answers: int) -> NoReturn:
+    """Serve in a forked process, silently; Ctrl-C is for the other one, which then ends this."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(nothing, standard)
+        with os.fdopen(jobs) as lines, os.fdopen(answers, "w") as out:
+            serve(lines, out)
+    finally:
+        os._exit(0)
+
+
+def serve(jobs: Iterable[str], answers: IO[str]) -> None:
+    """Answer one job a line until there are no more."""
     if CAN_FORK:  # imported before the first fork, so that no job waits for it
         for name in ("bench.run", "bench.workload"):
             importlib.import_module(name)
     answers.write("ready\n")
     answers.flush()
-    for line in sys.stdin:
+    for line in jobs:
         answers.write(json.dumps(_in_child(line) if CAN_FORK else _in_process(line)) + "\n")
         answers.flush()
 
@@ -216,4 +295,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["once"]:
         print(json.dumps(_answer(sys.stdin.readline())))  # noqa: T201  # the answer
     else:
-        serve()
+        out = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)  # what exporters print is no answer
+        serve(sys.stdin, out)

@@ -127,12 +127,15 @@ def profile(
     with contextlib.ExitStack() as stack:
         if spec.memory and server is None:
             server = stack.enter_context(MemoryServer())
+        if server:
+            server.expect(expected_jobs(spec))
         devices.prepare(spec.device)
         candidates = {}
         for model in spec.models:
             tell("building", model.name, 0.0)
             candidates[model] = candidate(model, build, count, (run_ids or {}).get(model))
         if server:
+            tell("measuring memory", "", 0.0)
             server.wait()
         for warning in noise.warnings(noise.glance(devices.gpu_uuid(spec.device))):
             on_warning(warning)
@@ -244,7 +247,7 @@ def fitting_batch_size(sitting: Sitting, group: Group) -> int:
 def _fits(sitting: Sitting, group: Group) -> bool:
     """Tell whether all models run eagerly; a runtime that needs more becomes a row that says so."""
     for model in sitting.spec.models:
-        job = _job(sitting, group, Row(model, "eager"))
+        job = _job(sitting.spec, group, Row(model, "eager"))
         with (
             MemoryServer()
             if sitting.server is None
@@ -256,10 +259,26 @@ def _fits(sitting: Sitting, group: Group) -> bool:
     return True
 
 
-def _job(sitting: Sitting, group: Group, row: Row) -> MemoryJob:
+def expected_jobs(spec: ProfileSpec) -> list[MemoryJob]:
+    """Return the jobs that will be asked for certainly and may be done before anything else is.
+
+    What compiles is not among them (see `prepare_row`), nor what depends on the size that fits.
+    """
+    able = {p: devices.precision_problem(spec.device, p) is None for p in spec.precisions}
+    return [
+        _job(spec, group, row)
+        for group in groups(spec)
+        for row in rows(spec)
+        if able[group.precision]
+        and group.wanted != "auto"
+        and not row.runtime.startswith("compile")
+    ]
+
+
+def _job(spec: ProfileSpec, group: Group, row: Row) -> MemoryJob:
     return MemoryJob(
         model=row.model,
-        device=sitting.device,
+        device=spec.device,
         precision=group.precision,
         runtime=row.runtime,
         mode=group.mode,
@@ -287,7 +306,7 @@ def prepare_row(sitting: Sitting, group: Group, row: Row) -> Prepared:
 
 
 def _memory(sitting: Sitting, group: Group, row: Row) -> MemoryFacts | str | None:
-    return sitting.server.ask(_job(sitting, group, row)) if sitting.server else None
+    return sitting.server.ask(_job(sitting.spec, group, row)) if sitting.server else None
 
 
 def _too_large(sitting: Sitting, group: Group) -> str:

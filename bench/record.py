@@ -312,12 +312,14 @@ class MachineFacts(Frozen):
 
     ``matmul_flops`` are the FLOP/s of large matrix products by precision, ``conv_flops`` those of a
     3×3 convolution on the CPU, whose library may be faster than the one for matrix products;
-    ``copy_bytes_per_s`` is what a copy of a large tensor reads and writes.
+    ``copy_bytes_per_s`` is what a copy of a large tensor reads and writes. All of them were timed
+    in ``timed_s`` seconds.
     """
 
     matmul_flops: dict[str, float]
     conv_flops: dict[str, float] = Field(default_factory=dict)
     copy_bytes_per_s: float
+    timed_s: Annotated[float, Field(ge=0)] = 0.0
 
     def peak_flops(self, precision: str) -> float | None:
         """Return the most FLOP/s that were reached in a precision; None when it was not tried."""

@@ -7,6 +7,7 @@ faster than the one or moves data faster than the other.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import perf_counter
 
 import torch
 
@@ -33,10 +34,17 @@ NUM_BLOCKS = 4
 def measure(device: str, precisions: Iterable[Precision], clock: timing.Clock) -> MachineFacts:
     """Return the best of a few blocks for each ceiling, in FLOP/s and bytes/s."""
     able = [p for p in precisions if devices.precision_problem(device, p) is None]
+    begin = perf_counter()
+    matmul: dict[str, float] = {
+        precision: matmul_flops(device, precision, clock) for precision in able
+    }
+    conv: dict[str, float] = {p: conv_flops(p, clock) for p in able} if device == "cpu" else {}
+    copy = copy_bytes_per_s(device, clock)
     return MachineFacts(
-        matmul_flops={precision: matmul_flops(device, precision, clock) for precision in able},
-        conv_flops={p: conv_flops(p, clock) for p in able} if device == "cpu" else {},
-        copy_bytes_per_s=copy_bytes_per_s(device, clock),
+        matmul_flops=matmul,
+        conv_flops=conv,
+        copy_bytes_per_s=copy,
+        timed_s=perf_counter() - begin,
     )
 
 

@@ -158,13 +158,14 @@ def _leave(records: list[ProfileRecord], interrupted: bool, out: Path) -> None:
 
 @contextlib.contextmanager
 def _early_server(wanted: bool) -> Iterator[MemoryServer | None]:
-    """Start what measures memory at once: it gets ready while this process imports torch too."""
-    from bench.memory import MemoryServer
-
+    """Start what measures memory while this process has imported torch and computed nothing."""
     if not wanted:
         yield None
         return
-    with MemoryServer() as server:
+    from bench import run, workload  # noqa: F401  # what the server needs
+    from bench.memory import MemoryServer
+
+    with MemoryServer(fork=True) as server:
         yield server
 
 

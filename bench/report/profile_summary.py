@@ -162,6 +162,8 @@ def seconds_spent(records: Iterable[ProfileRecord], total_s: float) -> dict[str,
     timings = [record.timing for record in all_records if record.timing]
     timed = math.fsum(max(s, 0.0) for timing in timings for s in timing.block_s)
     timed += math.fsum(_operators_s(record.breakdown) for record in all_records if record.breakdown)
+    machines = {record.sitting: record.machine for record in all_records if record.machine}
+    timed += math.fsum(machine.timed_s for machine in machines.values())
     warmup = math.fsum(timing.warmup_s + timing.first_call_s for timing in timings)
     outside = max(0.0, total_s - timed - warmup)
     return {"total": total_s, "timed": timed, "warmup": warmup, "outside": outside}

@@ -1,5 +1,8 @@
 """Peak memory of a row's work, from fresh processes."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -21,6 +24,46 @@ def job(name="resnet18", batch_size=1, **changes):
 def server():
     with MemoryServer() as server:
         yield server
+
+
+FORKED = """
+from bench import run, workload
+from bench.memory import MemoryJob, MemoryServer
+from bench.spec import ModelSpec
+
+def job(batch_size):
+    model = ModelSpec(name="resnet18", num_classes=10, image_size=32)
+    given = {"device": "cpu", "precision": "fp32", "runtime": "eager", "mode": "infer"}
+    return MemoryJob(model=model, batch_size=batch_size, **given)
+
+with MemoryServer(fork=True) as server:
+    server.expect([job(256), job(1)])
+    server.wait()
+    for size in (1, 256, 1):
+        print(server.ask(job(size)).peak_bytes)
+print(server.ask(job(2)))
+"""
+
+
+def test_a_server_made_by_copying_this_process_answers_as_one_started_anew(server):
+    """Expected jobs are kept for whoever asks, in any order; a server that is gone is no crash."""
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True)
+    *peaks, gone = done.stdout.splitlines()
+    small, large, again = map(int, peaks)
+    expected = server.ask(job()).peak_bytes
+    assert abs(small - expected) < 0.25 * expected
+    assert abs(again - small) < 0.1 * small
+    assert large > small + 10 * MiB
+    assert gone == "the process that measures memory ended"
+    assert done.returncode == 0, done.stderr
+
+
+def test_answers_that_are_expected_come_in_the_order_of_the_questions(server):
+    """What cannot run is an answer too; what was not expected is asked at once."""
+    server.expect([job(runtime="cudagraph"), job(batch_size=2)])
+    assert isinstance(server.ask(job(batch_size=2)), MemoryFacts)
+    assert "CUDA graphs need a CUDA GPU" in server.ask(job(runtime="cudagraph"))
+    assert isinstance(server.ask(job(batch_size=3)), MemoryFacts)
 
 
 def test_the_weights_are_in_the_peak(server):

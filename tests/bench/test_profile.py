@@ -237,6 +237,9 @@ def test_the_batch_size_auto_is_halved_until_all_models_fit(monkeypatch):
         def __exit__(self, *error):
             return None
 
+        def expect(self, jobs):
+            return None
+
         def wait(self):
             return None
 
@@ -257,6 +260,9 @@ def test_a_batch_that_a_fresh_process_has_no_memory_for_is_not_tried_here(monkey
             return self
 
         def __exit__(self, *error):
+            return None
+
+        def expect(self, jobs):
             return None
 
         def wait(self):

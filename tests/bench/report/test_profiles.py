@@ -253,14 +253,19 @@ def test_strict_json_has_no_infinity():
 
 
 def test_seconds_are_timed_warm_up_or_neither():
-    """10 s in all: blocks, operators timed one by one, warm-up and the first call are not spent."""
-    record = profiled("resnet50", 0.1)
+    """Of 10 s blocks, operators one by one, the machine's peaks (once a sitting) are timed."""
+    machine = MACHINE.model_copy(update={"timed_s": 0.25})
+    record = profiled("resnet50", 0.1).model_copy(update={"machine": machine})
     broken = BreakdownFacts(seconds={"stem": {"conv": 0.1, "norm": 0.05}}, num_calls=4, call_s=0.2)
     timing = record.timing.model_copy(update={"warmup_s": 1.0, "first_call_s": 0.5})
     spent = seconds_spent(
-        [record.model_copy(update={"timing": timing, "breakdown": broken})], total_s=10.0
+        [
+            record.model_copy(update={"timing": timing, "breakdown": broken}),
+            record.model_copy(update={"timing": None}),
+        ],
+        total_s=10.0,
     )
     blocks = math.fsum(timing.block_s)
-    assert spent["timed"] == pytest.approx(blocks + 0.6)
+    assert spent["timed"] == pytest.approx(blocks + 0.85)
     assert spent["warmup"] == pytest.approx(1.5)
-    assert spent["outside"] == pytest.approx(10 - blocks - 2.1)
+    assert spent["outside"] == pytest.approx(10 - blocks - 2.35)

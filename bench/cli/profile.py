@@ -69,7 +69,7 @@ def profile(
         float | None, typer.Option(help="Half-width of the ratio's interval to aim for (0.01).")
     ] = None,
     max_s: Annotated[
-        float | None, typer.Option("--max-seconds", help="Most seconds of timing a row (5).")
+        float | None, typer.Option("--max-seconds", help="Most seconds of timing a row (8).")
     ] = None,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
     breakdown: Annotated[

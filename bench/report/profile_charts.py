@@ -14,7 +14,7 @@ from bench.report import escape
 from bench.report.charts import Plan
 from bench.report.palette import colours, marker
 from bench.report.placing import Label, place, settle
-from bench.report.profile_summary import achieved_flops, intensity
+from bench.report.profile_summary import intensity
 from bench.report.study import CostRow, has_se
 
 MAX_BARS = 8
@@ -57,7 +57,7 @@ def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
     precision = rows[0].first.precision
     machine = _best_machine(rows, precision)
     peak = machine.peak_flops(precision) or 0.0
-    points = [(intensity(row) or 0.0, achieved_flops(row) or 0.0) for row in rows]
+    points = [(intensity(row) or 0.0, row.achieved_flops or 0.0) for row in rows]
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()

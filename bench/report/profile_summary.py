@@ -12,9 +12,6 @@ from bench.record import BreakdownFacts, ProfileRecord
 from bench.report.load import Loaded, LoadedProfile
 from bench.report.study import CostRow, study
 
-TRAIN_FACTOR = 3
-"""A training step's work over a forward pass's: the backward pass computes two gradients."""
-
 
 def cost_rows(records: Sequence[ProfileRecord]) -> list[CostRow]:
     """Return the records as rows in their order, those that repeat each other in one row."""
@@ -32,46 +29,10 @@ def blocks(record: ProfileRecord) -> dict[int, list[float]]:
     return stats.by_round(timing.block_s, timing.block_iters, timing.block_round)
 
 
-def achieved_flops(row: CostRow) -> float | None:
-    """Return the FLOP/s of convolutions and linear layers, 2 a multiply-accumulate."""
-    if row.timing is None:
-        return None
-    factor = TRAIN_FACTOR if row.first.mode == "train" else 1
-    return factor * row.first.cost.flops * row.timing.throughput
-
-
-def peak_flops(row: CostRow) -> float | None:
-    """Return the most arithmetic measured in the row's sittings, in its precision."""
-    machines = [p.record.machine for p in row.profiles if p.record.machine]
-    peaks = [m.peak_flops(row.first.precision) or 0.0 for m in machines]
-    return max(peaks, default=0.0) or None
-
-
-def utilisation(row: CostRow) -> float | None:
-    """Return the share of the measured peak of arithmetic that a row reaches."""
-    achieved, peak = achieved_flops(row), peak_flops(row)
-    return achieved / peak if achieved and peak else None
-
-
 def intensity(row: CostRow) -> float | None:
     """Return FLOP a byte: of one call, every operator reading and writing memory once."""
     moved = row.first.cost.bytes_moved(row.first.batch_size)
     return row.first.cost.flops * row.first.batch_size / moved if moved else None
-
-
-def joules_per_image(row: CostRow) -> float | None:
-    """Return the median over processes; None where no counter could be read."""
-    found = [
-        e.joules / e.num_images
-        for p in row.profiles
-        if (e := p.record.energy) and e.joules and e.num_images
-    ]
-    return median(found) if found else None
-
-
-def price_per_million(row: CostRow, price_per_hour: float) -> float | None:
-    """Return what a million images cost on a machine at this price an hour."""
-    return price_per_hour / 3600 / row.timing.throughput * 1e6 if row.timing else None
 
 
 def launch_bound(row: CostRow) -> bool | None:
@@ -140,15 +101,13 @@ def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]
         "warmup_s": facts.warmup_s if facts else None,
         "parity_error": record.parity.error if record.parity else None,
         "parity_tolerance": record.parity.tolerance if record.parity else None,
-        "peak_memory_bytes": record.memory.peak_bytes if record.memory else None,
-        "joules_per_image": joules_per_image(row),
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "joules_per_image": row.joules_per_image,
         "energy_reason": next((reason for reason in energies if reason), None),
-        "price_per_million_images": (
-            price_per_million(row, price_per_hour) if price_per_hour is not None else None
-        ),
-        "achieved_flops_per_s": achieved_flops(row),
-        "peak_flops_per_s": peak_flops(row),
-        "utilisation": utilisation(row),
+        "price_per_million_images": row.price_per_million(price_per_hour),
+        "achieved_flops_per_s": row.achieved_flops,
+        "peak_flops_per_s": row.peak_flops,
+        "utilisation": row.utilisation,
         "arithmetic_intensity": intensity(row),
         "launch_bound": launch_bound(row),
         "flags": list(timing.flags) if timing else [],

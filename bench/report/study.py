@@ -150,6 +150,10 @@ def _measured(counts: list[tuple[int, int]]) -> Measured | None:
     return Measured.of(mean_interval(shares), f"t over {len(shares)} seeds")
 
 
+TRAIN_FACTOR = 3
+"""A training step's work over a forward pass's: the backward pass computes two gradients."""
+
+
 @dataclass(frozen=True)
 class CostRow:
     """One model on one device, precision, runtime, mode, scenario and batch size."""
@@ -184,13 +188,31 @@ class CostRow:
         return sum(joules for joules, _ in pairs) / images if images else None
 
     @property
-    def utilisation(self) -> float | None:
-        """Return 2 · MACs · img/s over the machine's peak of arithmetic; None without a peak."""
-        machine, timing = self.first.machine, self.timing
-        peak = machine.peak_flops(self.first.precision) if machine else None
-        if not peak or timing is None or self.first.mode != "infer":
+    def achieved_flops(self) -> float | None:
+        """Return the FLOP/s of convolutions and linear layers, 2 a multiply-accumulate."""
+        if self.timing is None:
             return None
-        return self.first.cost.flops * timing.throughput / peak
+        factor = TRAIN_FACTOR if self.first.mode == "train" else 1
+        return factor * self.first.cost.flops * self.timing.throughput
+
+    @property
+    def peak_flops(self) -> float | None:
+        """Return the most arithmetic measured in the row's sittings, in its precision."""
+        machines = [p.record.machine for p in self.profiles if p.record.machine]
+        peaks = [m.peak_flops(self.first.precision) or 0.0 for m in machines]
+        return max(peaks, default=0.0) or None
+
+    @property
+    def utilisation(self) -> float | None:
+        """Return the share of the machine's peak of arithmetic; None where one is unknown."""
+        achieved, peak = self.achieved_flops, self.peak_flops
+        return achieved / peak if achieved and peak else None
+
+    def price_per_million(self, price_per_hour: float | None) -> float | None:
+        """Return what a million images cost on a machine at this price an hour."""
+        if self.timing is None or price_per_hour is None:
+            return None
+        return price_per_hour / 3600 / self.timing.throughput * 1e6
 
     @property
     def created_at(self) -> str:

@@ -97,7 +97,7 @@ COLUMNS: dict[str, str] = {
     "latency_iqr_share": "interquartile range over the median; above 0.25 the row is unstable",
     "peak_memory_bytes": "peak memory of the work itself in a fresh process",
     "joules_per_image": "energy of the whole device per image",
-    "utilisation": "2 × MACs × img/s over the best matrix product or convolution measured",
+    "utilisation": "2 × MACs × img/s (training: 3 times that) over the best arithmetic measured",
     "price_per_million": "price of a million images at the given price per hour",
     "cost_interval": "how the intervals of the cost were found",
     "num_blocks": "number of timed blocks",
@@ -248,7 +248,7 @@ def _cost(row: CostRow | None, price_per_hour: float | None) -> dict[str, Value]
         "peak_memory_bytes": row.peak_memory_bytes,
         "joules_per_image": row.joules_per_image,
         "utilisation": row.utilisation,
-        "price_per_million": _price(row, price_per_hour),
+        "price_per_million": row.price_per_million(price_per_hour),
         "device": env.device,
         "device_name": env.device_name,
         "num_threads": env.num_threads,
@@ -263,12 +263,6 @@ def _cost(row: CostRow | None, price_per_hour: float | None) -> dict[str, Value]
         "profile_ids": " ".join(profile.record.id for profile in row.profiles),
         **_timing(row),
     }
-
-
-def _price(row: CostRow, price_per_hour: float | None) -> float | None:
-    if row.timing is None or not price_per_hour:
-        return None
-    return price_per_hour * 1e6 / 3600 / row.timing.throughput
 
 
 def _timing(row: CostRow) -> dict[str, Value]:

@@ -65,7 +65,7 @@ def layer_macs(model: nn.Module, image_size: int) -> int:
 
     For lists of models: nothing is cross-checked, and what is no Conv2d or Linear module is missed.
     """
-    twin, macs = blank_copy(model, "meta"), 0
+    twin, macs = blank_copy(unwrap(model), "meta"), 0
 
     def add(layer: nn.Conv2d | nn.Linear, _: object, output: Tensor) -> None:
         nonlocal macs

@@ -130,7 +130,8 @@ class RunRecord(Frozen):
     Seconds are those of reading the data (``data_s``), building the model (``build_s``), choosing
     a runtime (``trial_s``), compiling or capturing (``compile_s``), classifying the held-out
     images (``val_s``) and the test set (``eval_s``), and saving (``checkpoint_s``); none of them
-    is in an epoch's. ``runtime`` is the one that was trained in.
+    is in an epoch's. ``runtime`` is the one that was trained in. ``macs`` are those of an image
+    (see `CostFacts`).
     """
 
     kind: Literal["run"] = "run"
@@ -143,6 +144,7 @@ class RunRecord(Frozen):
     dataset: DatasetFacts
     environment: Environment
     params: int
+    macs: int | None = None
     epochs: tuple[EpochFacts, ...]
     test: Accuracy | None
     weights: FileFacts | None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import senet
 from bench import baseline, checkpoint, data, distributed, engine, evaluate, lock, step
 from bench import device as devices
+from bench.cost import layer_macs
 from bench.distributed import Group
 from bench.environment import collect_computing, utc_now
 from bench.errors import UserError, unknown
@@ -299,6 +300,7 @@ def _train(
         dataset=data.facts(dataset),
         environment=environment,
         params=num_params(model),
+        macs=layer_macs(model, spec.model.image_size),
         epochs=tuple(training.history),
         test=None if predictions is None else evaluate.score(predictions, len(dataset.classes)),
         weights=None if problem else _save_weights(training.result, folder),

@@ -51,12 +51,12 @@ def _identity(line: Headline, varying: list[str]) -> list[str]:
 
 
 def _numbers(line: Headline) -> list[str]:
-    cell, row = line.cell, line.row
+    cell = line.cell
     offline = line.offline.timing if line.offline else None
     single = line.single.timing if line.single else None
     return [
         percent(cell.top1, digits=1) if cell else "–",
-        number(row.first.cost.macs / 1e6) if row else "–",
+        number(line.macs / 1e6) if line.macs else "–",
         number(cell.epoch_wall_s) if cell else "–",
         number(offline.throughput) if offline else "–",
         number(single.p50_ms) if single else "–",

@@ -122,8 +122,9 @@ def latency_ms(row: CostRow) -> Interval:
 
 def _counts(study: Study, cells: Sequence[Cell]) -> Iterator[Axis]:
     """Yield the costs that are counted, not timed."""
-    macs = {row.model: row.first.cost.macs / 1e6 for row in study.costs}
-    values = {cell.key: _exact(macs[cell.model]) for cell in cells if cell.model in macs}
+    profiled = {row.model: row.first.cost.macs for row in study.costs}
+    macs = {cell.key: profiled.get(cell.model) or cell.macs for cell in cells}
+    values = {key: _exact(number / 1e6) for key, number in macs.items() if number}
     if values:
         yield Axis("macs", "multiply-accumulates of one image", "millions", True, values)
     moved = {row.model: row.first.cost.bytes_moved() for row in study.costs}

@@ -29,6 +29,11 @@ class Headline:
     def row(self) -> CostRow | None:
         return self.offline or self.single
 
+    @property
+    def macs(self) -> int | None:
+        """Return the multiply-accumulates of an image, from the profile or else the training."""
+        return self.row.first.cost.macs if self.row else self.cell.macs if self.cell else None
+
 
 def headlines(study: Study) -> list[Headline]:
     """Return the main table's rows: by data set, then by model, then by machine."""

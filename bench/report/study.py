@@ -75,6 +75,11 @@ class Cell:
         return self.runs[0].record.dataset.digest
 
     @property
+    def macs(self) -> int | None:
+        """Return the multiply-accumulates of an image, as counted when it was trained."""
+        return next((run.record.macs for run in self.runs if run.record.macs), None)
+
+    @property
     def environment(self) -> Environment:
         return self.runs[0].record.environment
 

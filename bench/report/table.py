@@ -179,6 +179,8 @@ def _trained(cell: Cell | None) -> dict[str, Value]:
     losses = [test.loss for test in cell.tests]
     return {
         "params": record.params,
+        "macs": cell.macs,
+        "flops": 2 * cell.macs if cell.macs else None,
         "dataset": cell.dataset,
         "dataset_digest": cell.digest[:12],
         "num_train": record.dataset.num_train,

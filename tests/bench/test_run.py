@@ -85,6 +85,7 @@ def test_a_record_says_what_it_was_and_where(
     record, _ = train(spec(tiny_model, dataset), dataset, tmp_path, data_s=1.5)
     # conv 8·3·3·3, BatchNorm 2·8, linear 128·10 + 10
     assert (record.status, record.params, record.data_s) == ("finished", 1522, 1.5)
+    assert record.macs == 32 * 32 * 8 * 27 + 128 * 10
     assert record.dataset.digest == dataset.digest
     assert (record.dataset.num_train, record.dataset.num_test) == (100, 60)
     assert record.environment.packages["torch"] == torch.__version__.partition("+")[0]

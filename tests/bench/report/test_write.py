@@ -57,6 +57,18 @@ def test_csv_has_a_row_for_each_model_setting(rendered):
     assert float(row["throughput_high"]) > 64 / float(row["latency_ms"]) * 1e3
 
 
+def test_macs_are_told_without_a_profile(tmp_path):
+    """A training's record is enough for them: in the table, the CSV and the chart."""
+    for seed, macs in ((0, None), (1, 555_422_720)):  # a record of before they were kept
+        make.write_run(tmp_path / str(seed), spec=make.model("resnet18"), seed=seed, macs=macs)
+    rendered = render([tmp_path], tmp_path / "out")
+    (row,) = read_csv(rendered)
+    assert (row["macs"], row["flops"]) == ("555422720", "1110845440")
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "| 555.42 | 1,110.85 |" in report
+    assert "accuracy-macs.png" in {file.name for file in rendered.files}
+
+
 def test_main_table_has_the_columns_of_the_readme(rendered):
     """report.md shows one line per model and stem, with value and interval."""
     text = next(file for file in rendered.files if file.name == "report.md").read_text()

@@ -30,6 +30,7 @@ saver.CHECKPOINT_EVERY_S, saver.MAX_SHARE = 5.0, 0.1
 __main__.main()
 """
 EXIT_PREEMPTED = 75
+LONGEST_PIECE_S = 60.0
 
 
 @dataclass
@@ -74,7 +75,7 @@ def train_in_pieces(
             is_kill = draw.random() < 0.75
             if time.monotonic() < end:
                 try:
-                    process.wait(draw.uniform(0, 0.6 * whole_s))
+                    process.wait(draw.uniform(0, min(0.6 * whole_s, LONGEST_PIECE_S)))
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL if is_kill else signal.SIGTERM)
             code = process.wait()

@@ -69,7 +69,8 @@ def profile(
         float | None, typer.Option(help="Half-width of the ratio's interval to aim for (0.01).")
     ] = None,
     max_s: Annotated[
-        float | None, typer.Option("--max-seconds", help="Most seconds of timing a row (8).")
+        float | None,
+        typer.Option("--max-seconds", help="Most seconds of timing a row (8; single calls: 3)."),
     ] = None,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
     breakdown: Annotated[
@@ -119,7 +120,7 @@ def profile(
             "batch_sizes": _batch_sizes(batch_size),
             "modes": _names(mode),
         }
-        timing = {"rel_precision": interval, "max_s": max_s}
+        timing = {"rel_precision": interval, "max_s": max_s, "single_stream_s": max_s}
         how = {"seed": seed, "memory": memory, "breakdown": breakdown}
         job = _job(subjects, axes | how, timing, out)
         records, interrupted = _measure(job, repeat, server)
@@ -308,15 +309,21 @@ def _show(records: list[ProfileRecord], job: SittingJob, wanted: Wanted) -> None
 
 
 def _draw(rows: list[CostRow], out: Path) -> list[Path]:
+    """Return the charts' files; what cannot be written is a warning: the tables are to come."""
+    from bench.errors import UserError
     from bench.record import write_whole
     from bench.report.charts import draw
     from bench.report.profile_charts import plans
 
-    paths = []
-    for chart in draw(plans(rows)):
-        for ending, content in (("png", chart.png), ("svg", chart.svg)):
-            paths.append(out / f"{chart.name}.{ending}")
-            write_whole(paths[-1], content)
+    paths: list[Path] = []
+    try:
+        for chart in draw(plans(rows)):
+            for ending, content in (("png", chart.png), ("svg", chart.svg)):
+                path = out / f"{chart.name}.{ending}"
+                write_whole(path, content)
+                paths.append(path)
+    except UserError as error:
+        typer.echo(f"warning: {error}", err=True)
     return paths
 
 

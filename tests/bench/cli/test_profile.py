@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from bench import breakdown, noise, profile, roofline, sitting
+from bench import breakdown, noise, profile, record, roofline, sitting
 from bench.cli.app import app
+from bench.errors import UserError
 from bench.record import ProfileRecord, read_record
 
 QUICK = ("--max-seconds", "0.02", "--no-memory", "--no-charts", "--device", "cpu")
@@ -49,6 +50,31 @@ def test_every_row_is_printed_and_kept(tiny_model: str) -> None:
         (4, "offline"),
     ]
     assert "[1/2] building tiny" in result.stderr
+
+
+def test_the_time_limit_holds_for_single_calls_too(tiny_model: str) -> None:
+    """--max-seconds is the most of timing any row, whichever its scenario."""
+    result = invoke(tiny_model, "--batch-size", "1", *QUICK)
+    assert result.exit_code == 0, result.output
+    limits = {record.scenario: record.spec.single_stream_s for record in records()}
+    assert limits == {"offline": 0.02, "single_stream": 0.02}
+
+
+def test_charts_that_cannot_be_written_are_a_warning(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after the last record: tables and JSON are shown all the same."""
+
+    def full(path: Path, *parts: bytes) -> None:
+        raise UserError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(record, "write_whole", full)
+    monkeypatch.setattr(sitting, "write_record", lambda path, record: None)
+    quick = [word for word in QUICK if word != "--no-charts"]
+    result = invoke(tiny_model, "--batch-size", "4", "--json", *quick)
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["rows"]) == 1
+    assert "warning: cannot write profiles/roofline.png: No space left" in result.stderr
 
 
 def test_json_is_alone_on_stdout(tiny_model: str) -> None:

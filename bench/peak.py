@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from bench import device as devices
+from bench.record import ALLOCATOR_PEAK
 
 
 @contextlib.contextmanager
@@ -29,7 +30,7 @@ def watch_memory(device: str) -> Iterator[Callable[[], tuple[int, int, str]]]:
             yield lambda: peak[0]
             allocated = torch.cuda.max_memory_allocated(device) - before
             reserved = torch.cuda.max_memory_reserved(device)
-            peak.append((allocated, reserved, "CUDA allocator's peak"))
+            peak.append((allocated, reserved, ALLOCATOR_PEAK))
         case "mps":
             before = torch.mps.current_allocated_memory()
             with _polled(_mps_memory) as most:

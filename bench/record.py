@@ -287,6 +287,9 @@ class BreakdownFacts(Frozen):
     call_s: float
 
 
+ALLOCATOR_PEAK: Final = "CUDA allocator's peak"  # counts bytes: the same in every process
+
+
 class MemoryFacts(Frozen):
     """The most memory that a fresh process needed for this row's work.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
-from bench.record import CostFacts
+from bench.record import ALLOCATOR_PEAK, CostFacts
 from bench.report.ratios import time_ratio
 from bench.report.study import CostRow, has_se
 from bench.spec import ModelSpec
-from bench.stats import Interval
+from bench.stats import Interval, geometric_interval
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,30 @@ def _inverse(ratio: Interval) -> Interval:
 
 
 def _memory(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
+    """Yield the ratios of peak memory; one reading of pages is no difference."""
     for row, base in pairs:
-        mine, other = row.first.memory, base.first.memory
-        if not mine or not other or not other.peak_bytes or row.first.scenario != "offline":
+        mine, others = _peaks(row), _peaks(base)
+        shared = sorted(mine.keys() & others.keys())
+        if not shared or row.first.scenario != "offline":
             continue
         record = row.first
         setting = f"{record.mode}, batch {record.batch_size}, {record.precision}, {record.runtime}"
-        ratio = _exact(mine.peak_bytes / other.peak_bytes)
-        plain, se = other.peak_bytes / 2**20, mine.peak_bytes / 2**20
-        yield Tax("peak memory", setting, "MiB", plain, se, ratio, True)
+        ratios = [mine[sitting] / others[sitting] for sitting in shared]
+        is_exact = len(shared) == 1 and _is_counted(row)
+        ratio = _exact(*ratios) if is_exact else geometric_interval(ratios)
+        values = (median(peaks[sitting] for sitting in shared) for peaks in (others, mine))
+        plain, se = (value / 2**20 for value in values)
+        differs = not ratio.contains(1.0)
+        yield Tax("peak memory", setting, "MiB", plain, se, ratio, differs)
+
+
+def _peaks(row: CostRow) -> dict[str, int]:
+    """Return the peak bytes of each sitting in which they were measured."""
+    records = [profile.record for profile in row.profiles]
+    return {r.sitting: r.memory.peak_bytes for r in records if r.memory and r.memory.peak_bytes}
+
+
+def _is_counted(row: CostRow) -> bool:
+    """Tell whether memory was counted to the byte: other ways differ from process to process."""
+    memory = row.first.memory
+    return memory is not None and memory.method == ALLOCATOR_PEAK

@@ -11,6 +11,7 @@ import record_factory as make
 from rich.console import Console
 
 from bench.record import (
+    ALLOCATOR_PEAK,
     BreakdownFacts,
     CostFacts,
     EnergyFacts,
@@ -149,6 +150,35 @@ def test_what_se_costs_is_ratios_with_intervals():
     assert (rate.unit, rate.se < rate.plain) == ("img/s", True)
     assert found["parameters"].ratio.estimate == pytest.approx(1.2)
     assert found["parameters"].ratio.num_samples == 1
+
+
+def peak_memory(method: str, *peaks: tuple[int, int]):
+    """Return the tax of peak memory; ``peaks`` are the plain and the SE model's, by process."""
+    records = []
+    for i, pair_of_peaks in enumerate(peaks):
+        for name, peak in zip(("resnet50", "se_resnet50"), pair_of_peaks, strict=True):
+            facts = MemoryFacts(peak_bytes=peak, total_bytes=peak, method=method)
+            own = {"id": f"{name}-{i}", "sitting": f"sitting-{i}", "series": "series"}
+            records.append(profiled(name, 0.1, memory=facts, **own))
+    rows = cost_rows(records)
+    ((model, twin),) = twins(rows)
+    return {tax.quantity: tax for tax in taxes(rows, model, twin)}["peak memory"]
+
+
+def test_memory_read_once_is_a_difference_only_where_bytes_are_counted():
+    """A resident set differs from process to process: one of each shows nothing, several do."""
+    mib = 2**20
+    once = peak_memory("peak resident set", (100 * mib, 103 * mib))
+    assert (once.ratio.estimate, once.differs) == (pytest.approx(1.03), False)
+    assert once.ratio.high == math.inf
+    several = [(100 * mib, 110 * mib), (102 * mib, 112 * mib), (101 * mib, 111 * mib)]
+    found = peak_memory("peak resident set", *several)
+    assert (found.plain, found.se) == (101, 111)
+    assert found.differs
+    assert found.ratio.low < 1.099 < found.ratio.high < 1.12
+    counted = peak_memory(ALLOCATOR_PEAK, (100 * mib, 103 * mib))
+    assert (counted.differs, counted.ratio.low) == (True, pytest.approx(1.03))
+    assert not peak_memory(ALLOCATOR_PEAK, (100 * mib, 100 * mib)).differs
 
 
 def test_models_without_their_twin_have_no_tax():

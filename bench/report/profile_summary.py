@@ -120,12 +120,23 @@ def seconds_spent(records: Iterable[ProfileRecord], total_s: float) -> dict[str,
     all_records = list(records)
     timings = [record.timing for record in all_records if record.timing]
     timed = math.fsum(max(s, 0.0) for timing in timings for s in timing.block_s)
-    timed += math.fsum(_operators_s(record.breakdown) for record in all_records if record.breakdown)
+    timed += math.fsum(map(_examined_s, all_records))
     machines = {record.sitting: record.machine for record in all_records if record.machine}
     timed += math.fsum(machine.timed_s for machine in machines.values())
     warmup = math.fsum(timing.warmup_s + timing.first_call_s for timing in timings)
     outside = max(0.0, total_s - timed - warmup)
     return {"total": total_s, "timed": timed, "warmup": warmup, "outside": outside}
+
+
+def _examined_s(record: ProfileRecord) -> float:
+    """Return the seconds of a row's work that was measured beside its blocks."""
+    found = _operators_s(record.breakdown) if record.breakdown else 0.0
+    if record.split:
+        parts = (record.split.forward_s, record.split.backward_s, record.split.update_s)
+        found += math.fsum(map(math.fsum, parts))
+    if record.energy and record.energy.window_s:
+        found += record.energy.window_s
+    return found
 
 
 def _operators_s(breakdown: BreakdownFacts) -> float:

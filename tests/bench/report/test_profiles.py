@@ -283,19 +283,24 @@ def test_strict_json_has_no_infinity():
 
 
 def test_seconds_are_timed_warm_up_or_neither():
-    """Of 10 s blocks, operators one by one, the machine's peaks (once a sitting) are timed."""
+    """Of 10 s blocks, what is measured beside them, the machine's peaks (once) are timed."""
     machine = MACHINE.model_copy(update={"timed_s": 0.25})
     record = profiled("resnet50", 0.1).model_copy(update={"machine": machine})
     broken = BreakdownFacts(seconds={"stem": {"conv": 0.1, "norm": 0.05}}, num_calls=4, call_s=0.2)
     timing = record.timing.model_copy(update={"warmup_s": 1.0, "first_call_s": 0.5})
+    beside = {
+        "breakdown": broken,
+        "split": SplitFacts(forward_s=(0.1, 0.1), backward_s=(0.2, 0.2), update_s=(0.05, 0.05)),
+        "energy": EnergyFacts(joules=1, window_s=3.0, num_images=1, source="a counter"),
+    }
     spent = seconds_spent(
         [
-            record.model_copy(update={"timing": timing, "breakdown": broken}),
+            record.model_copy(update={"timing": timing, **beside}),
             record.model_copy(update={"timing": None}),
         ],
         total_s=10.0,
     )
     blocks = math.fsum(timing.block_s)
-    assert spent["timed"] == pytest.approx(blocks + 0.85)
+    assert spent["timed"] == pytest.approx(blocks + 0.85 + 0.7 + 3)
     assert spent["warmup"] == pytest.approx(1.5)
-    assert spent["outside"] == pytest.approx(10 - blocks - 2.35)
+    assert spent["outside"] == pytest.approx(10 - blocks - 2.35 - 3.7)

@@ -35,7 +35,7 @@ FLAGS: dict[str, str] = {
     "unstable": "the blocks' quartiles are more than 25 % of the median apart",
     "spiky": "a block took more than 5 times the median",
     "few_blocks": "the time limit came before the wanted number of blocks",
-    "imprecise": "the time limit came before the wanted width of the interval",
+    "imprecise": "the interval of a call's time is wider than ±10 %",
     "unsteady_warmup": "calls were still getting faster or slower when warm-up ended",
     "coarse_clock": "reading the clock and synchronising cost more than the wanted share",
     "clock_stopped": "the clock did not advance over a block",

@@ -29,6 +29,7 @@ COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30, "mps": 1 << 28}
 CONV_SHAPE = (64, 128, 16)
 BLOCK_S = 0.04
 NUM_BLOCKS = 4
+SLOW_S = 1.0  # a call this long is arithmetic without kernels, and steady as it is
 
 
 def measure(device: str, precisions: Iterable[Precision], clock: timing.Clock) -> MachineFacts:
@@ -49,15 +50,24 @@ def measure(device: str, precisions: Iterable[Precision], clock: timing.Clock) -
 
 
 def matmul_flops(device: str, precision: Precision, clock: timing.Clock) -> float:
-    """Return the FLOP/s of square matrix products, the best size; 2 FLOP a multiply-accumulate."""
+    """Return the FLOP/s of square matrix products, the best size; 2 FLOP a multiply-accumulate.
 
-    def flops(size: int) -> float:
+    A product that takes `SLOW_S` is not followed by a larger one.
+    """
+
+    def seconds(size: int) -> float:
         a, b = (torch.randn(size, size, device=device).to(DTYPE[precision]) for _ in range(2))
         out = torch.empty_like(a)
-        return 2 * size**3 / best_call_s(lambda: torch.mm(a, b, out=out), clock)
+        return best_call_s(lambda: torch.mm(a, b, out=out), clock)
 
+    best = 0.0
     with devices.computing_in(device, "tf32" if precision == "tf32" else "fp32"):
-        return max(flops(size) for size in MATMUL_SIZES[devices.kind(device)])
+        for size in MATMUL_SIZES[devices.kind(device)]:
+            call_s = seconds(size)
+            best = max(best, 2 * size**3 / call_s)
+            if call_s >= SLOW_S:
+                break
+    return best
 
 
 def conv_flops(precision: Precision, clock: timing.Clock) -> float:
@@ -90,5 +100,7 @@ def best_call_s(work: timing.Work, clock: timing.Clock) -> float:
     """Return the shortest mean of a block's calls: a ceiling is what was reached once."""
     work()
     once = max(timing.time_block(work, 1, clock).seconds, 1e-9)
+    if once >= SLOW_S:
+        return once
     iters = max(1, round(BLOCK_S / once))
     return min(timing.time_block(work, iters, clock).seconds / iters for _ in range(NUM_BLOCKS))

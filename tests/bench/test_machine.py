@@ -20,6 +20,22 @@ def test_the_best_block_is_the_ceiling():
     assert roofline.best_call_s(work, device.clock()) == pytest.approx(0.001, rel=0.01)
 
 
+def test_arithmetic_without_kernels_is_not_measured_for_minutes(monkeypatch):
+    """Calls of 3 s: two of them for the first size, and no larger one."""
+    device = Device(launch_s=0.0, read_s=1e-9)
+    sizes = []
+
+    def product(a, b, out):
+        sizes.append(len(a))
+        device.work(3.0)()
+
+    monkeypatch.setattr(roofline.torch, "mm", product)
+    monkeypatch.setitem(roofline.MATMUL_SIZES, "cpu", (64, 128))
+    flops = roofline.matmul_flops("cpu", "fp16", device.clock())
+    assert flops == pytest.approx(2 * 64**3 / 3)
+    assert sizes == [64, 64]
+
+
 def test_ceilings_of_the_cpu_are_measured(monkeypatch):
     """A matrix product and a copy give positive rates; tf32, which it has not, gives none."""
     monkeypatch.setitem(roofline.MATMUL_SIZES, "cpu", (128, 256))

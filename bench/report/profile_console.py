@@ -14,7 +14,7 @@ from bench.report import se_tax
 from bench.report.escape import shortened
 from bench.report.formats import MISSING, number, ratio
 from bench.report.profile_summary import launch_bound, noise_words, summary
-from bench.report.ratios import Ratio, time_ratio
+from bench.report.ratios import APART, Ratio, time_ratio
 from bench.report.study import CostRow, has_se
 from bench.timing import FLAGS
 
@@ -268,13 +268,14 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
     """Return what a reader of the tables must know."""
     notes = [f"{mark}  {word}" for word, mark in _marks(rows).items()]
     bases = base_rows(rows)
-    found = [speed(row, bases[row.key]) for row in rows if row.key in bases]
+    found = [speed(row, bases[row.key]) for row in rows if bases.get(row.key) not in (None, row)]
     floors = [r.floor for r in found if r is not None and r.floor is not None]
     if any(bases.get(row.key) not in (None, row) for row in rows):
-        names = dict.fromkeys(f"{b.model.name} {b.first.runtime}" for b in bases.values())
+        several = len({row.first.precision for row in rows}) > 1
+        names = dict.fromkeys(_base_name(base, several) for base in bases.values())
         floor = f"; A/A noise floor {100 * max(floors):.1f} %" if floors else ""
         notes.append(
-            f"× base: throughput over that of {', '.join(names)}, timed in turns, ± its 95 %"
+            f"× base: throughput over that of {', '.join(names)}, {_turns(found)}, ± its 95 %"
             f" interval{floor}; in brackets: no difference"
         )
     if any(row.first.wanted_batch_size for row in rows):
@@ -284,6 +285,19 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
             "single: one image at a time, each waited for, p50/p90/p99; p99 from 1,000 calls on"
         )
     return notes + _energy_reasons(rows)
+
+
+def _base_name(base: CostRow, several_precisions: bool) -> str:
+    name = f"{base.model.name} {base.first.runtime}"
+    return f"{name} {base.first.precision}" if several_precisions else name
+
+
+def _turns(ratios: Iterable[Ratio | None]) -> str:
+    """Return whether rows took turns with their bases; other precisions have turns of their own."""
+    apart = {ratio.method == APART for ratio in ratios if ratio is not None}
+    if apart == {False}:
+        return "timed in turns"
+    return APART if apart == {True} else "timed in turns, other precisions apart"
 
 
 def _energy_reasons(rows: Sequence[CostRow]) -> list[str]:

@@ -11,6 +11,8 @@ from bench.report.profile_summary import blocks
 from bench.report.study import CostRow
 from bench.stats import Interval
 
+APART = "timed apart"
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -44,7 +46,7 @@ def time_ratio(row: CostRow, base: CostRow) -> Ratio | None:
         return Ratio(stats.geometric_interval(ratios), f"t over {len(ratios)} sittings", floor)
     if shared:
         return Ratio(stats.paired_ratio(*shared[0]), "paired, round by round", floor)
-    return Ratio(apart(row.timing.call_s, base.timing.call_s), "timed apart", None)
+    return Ratio(apart(row.timing.call_s, base.timing.call_s), APART, None)
 
 
 Blocks = dict[int, list[float]]

@@ -207,6 +207,20 @@ def test_no_number_is_cut_off_in_a_terminal_of_80_columns():
     assert "compile_channels_last" in text(shown[2])  # in one piece
 
 
+def test_rows_that_took_no_turns_with_their_base_are_not_said_to_have():
+    """Models and runtimes of one precision take turns; another precision has turns of its own."""
+    turns = [profiled("resnet50", 0.1, id="a"), profiled("resnet50", 0.08, runtime="compile")]
+    other = profiled("resnet50", 0.05, id="b", precision="bf16", group="infer-bf16-b64-offline")
+
+    def said(*records) -> str:
+        notes = tables.footnotes(cost_rows(list(records)))
+        return next(note for note in notes if note.startswith("× base"))
+
+    assert "over that of resnet50 eager, timed in turns, ±" in said(*turns)
+    assert "over that of resnet50 eager fp32, timed apart, ±" in said(turns[0], other)
+    assert "timed in turns, other precisions apart, ±" in said(*turns, other)
+
+
 def test_what_is_said_of_a_row_is_in_sight_in_a_terminal_of_80_columns():
     """With modes, runtimes and automatic batch sizes the marks still stand at the end."""
     records = [

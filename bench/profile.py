@@ -400,7 +400,7 @@ def _extras(
         ),
         "split": load.split() if load.split else None,
     }
-    wanted = sitting.spec.breakdown and group.batch_size == _largest(sitting.spec)
+    wanted = sitting.spec.breakdown and _is_largest(group, sitting.spec)
     if wanted and group.mode == "infer" and row.runtime == "eager":
         how = (sitting.device, group.precision)
         images = workload.random_images(group.batch_size, row.model.image_size, seed=0)
@@ -410,8 +410,11 @@ def _extras(
     return found
 
 
-def _largest(spec: ProfileSpec) -> int:
-    return max((size for size in spec.batch_sizes if size != "auto"), default=0)
+def _is_largest(group: Group, spec: ProfileSpec) -> bool:
+    """Tell whether a group has the largest batch that was asked for, which is auto if that was."""
+    return (group.wanted or group.batch_size) == (
+        "auto" if "auto" in spec.batch_sizes else max(map(int, spec.batch_sizes))
+    )
 
 
 def _meter(device: str) -> energy.Meter | str:

@@ -227,6 +227,15 @@ def test_the_largest_eager_batch_has_its_time_broken_down():
     assert {"conv", "norm", "activation", "pooling", "linear"} <= kinds
 
 
+def test_the_batch_that_fits_is_the_largest(monkeypatch):
+    """Beside the size auto no other has its time broken down."""
+    monkeypatch.setattr("bench.profile.fitting_batch_size", lambda sitting, group: 8)
+    small, fitting = run(batch_sizes=(4, "auto"))
+    assert (fitting.batch_size, fitting.wanted_batch_size) == (8, "auto")
+    assert small.breakdown is None
+    assert fitting.breakdown is not None
+
+
 def test_the_batch_size_auto_is_halved_until_all_models_fit(monkeypatch):
     """The second model fits at 64 and below: both are timed at 64, and auto is remembered."""
 

@@ -31,11 +31,17 @@ class Candidate:
     run_id: str | None = None
 
 
-def candidate(model: ModelSpec, build: Build, count: Count, run_id: str | None) -> Candidate:
-    """Build a model and count its cost."""
+def build_timed(model: ModelSpec, build: Build) -> tuple[nn.Module, float]:
+    """Build a model, or load it; return it with the seconds that took."""
     begin = perf_counter()
     network = build(model).eval()
-    load_s = perf_counter() - begin
+    return network, perf_counter() - begin
+
+
+def candidate(
+    model: ModelSpec, network: nn.Module, load_s: float, count: Count, run_id: str | None
+) -> Candidate:
+    """Count a model's cost, and make it one that can be timed."""
     cost = count(network, model.image_size)
     if is_untrained(network):
         settle_untrained(network, model.image_size)

@@ -276,12 +276,10 @@ def usable_cores() -> int:
 
 
 def _cgroup_quota() -> float:
-    """Return the CPUs that the control group allows, version 2 then 1, or infinity."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return math.inf if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
+    """Return the CPUs that the control groups allow, version 2 then 1, or infinity."""
+    quotas = [_quota(folder / "cpu.max") for folder in cgroup_folders()]
+    if any(quota is not None for quota in quotas):
+        return min(quota for quota in quotas if quota is not None)
     try:
         folder = Path("/sys/fs/cgroup/cpu")
         quota_us = int((folder / "cpu.cfs_quota_us").read_text())
@@ -289,6 +287,28 @@ def _cgroup_quota() -> float:
         return quota_us / period_us if quota_us > 0 else math.inf
     except (OSError, ValueError):
         return math.inf
+
+
+def _quota(path: Path) -> float | None:
+    """Return the CPUs in a ``cpu.max``, infinity for no limit, None where there is none."""
+    try:
+        quota, period = path.read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def cgroup_folders(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> list[Path]:
+    """Return the folders of this process' control group and those around it, version 2."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    name = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    inner = root / name.lstrip("/")
+    return [folder for folder in (inner, *inner.parents) if folder.is_relative_to(root)]
 
 
 def prepare(device: str, num_processes: int = 1) -> None:

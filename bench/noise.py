@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from bench import nvml
+from bench.device import cgroup_folders
 from bench.environment import load_1min
 from bench.record import NoiseFacts
 
@@ -25,9 +27,10 @@ GLANCE_S = 0.3
 
 @dataclass(frozen=True)
 class _Counters:
-    """Seconds of processor time since the system started, and the throttling counters."""
+    """Seconds of these cores' time since the system started, and the throttling counters."""
 
     at: float
+    num_cores: int
     busy_s: float
     steal_s: float
     own_s: float
@@ -36,23 +39,38 @@ class _Counters:
 
 
 def _counters() -> _Counters:
-    cpu = psutil.cpu_times()
-    idle = cpu.idle + getattr(cpu, "iowait", 0.0)
-    guest = getattr(cpu, "guest", 0.0) + getattr(cpu, "guest_nice", 0.0)  # part of user, nice
-    steal = getattr(cpu, "steal", 0.0)
-    own = time.process_time()
+    cores = _own_cores()
     return _Counters(
         at=time.monotonic(),
-        busy_s=sum(cpu) - idle - guest - steal,
-        steal_s=steal,
-        own_s=own,
+        num_cores=len(cores),
+        busy_s=sum(map(_busy_s, cores)),
+        steal_s=sum(getattr(core, "steal", 0.0) for core in cores),
+        own_s=time.process_time(),
         cgroup_throttled=_cgroup_throttled(),
         core_throttled=_core_throttled(),
     )
 
 
-def _cgroup_throttled(path: Path = Path("/sys/fs/cgroup/cpu.stat")) -> int:
-    """Return how often the control group had used up its quota."""
+def _own_cores() -> list[Any]:
+    """Return the times of the cores that this process may run on."""
+    cores = psutil.cpu_times(percpu=True)
+    if not hasattr(os, "sched_getaffinity"):  # Linux alone has it
+        return cores
+    return [core for number, core in enumerate(cores) if number in os.sched_getaffinity(0)] or cores
+
+
+def _busy_s(core: Any) -> float:
+    idle = core.idle + getattr(core, "iowait", 0.0)
+    guest = getattr(core, "guest", 0.0) + getattr(core, "guest_nice", 0.0)  # part of user, nice
+    return float(sum(core) - idle - guest - getattr(core, "steal", 0.0))
+
+
+def _cgroup_throttled() -> int:
+    """Return how often a control group that this process is in had used up its quota."""
+    return sum(_times_throttled(folder / "cpu.stat") for folder in cgroup_folders())
+
+
+def _times_throttled(path: Path) -> int:
     try:
         lines = dict(line.split() for line in path.read_text().splitlines())
         return int(lines.get("nr_throttled", 0))
@@ -90,7 +108,7 @@ def glance(gpu_uuid: str | None = None) -> NoiseFacts:
 def _noise(
     before: _Counters, after: _Counters, gpu_uuid: str | None, throttled_before: tuple[str, ...]
 ) -> NoiseFacts:
-    capacity_s = max(1e-9, (after.at - before.at) * (os.cpu_count() or 1))
+    capacity_s = max(1e-9, (after.at - before.at) * after.num_cores)
     others_s = after.busy_s - before.busy_s - (after.own_s - before.own_s)
     throttled = [f"GPU: {reason}" for reason in throttled_before]
     if gpu_uuid:
@@ -132,7 +150,8 @@ def warnings(noise: NoiseFacts) -> tuple[str, ...]:
     """Return in words what makes timings taken meanwhile doubtful."""
     found = []
     if (noise.other_cpu_share or 0.0) > BUSY_SHARE:
-        found.append(f"other work used {100 * (noise.other_cpu_share or 0.0):.0f} % of the cores")
+        share = 5 * round(20 * (noise.other_cpu_share or 0.0))  # so that rows share a footnote
+        found.append(f"other work used about {share} % of the cores")
     if (noise.steal_share or 0.0) > STOLEN_SHARE:
         found.append(
             f"the hypervisor took {100 * (noise.steal_share or 0.0):.0f} % of the cores' time"

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from bench import device as devices
 from bench import energy, noise, parity, roofline, runtime, stats, timing, workload
 from bench.breakdown import break_down
-from bench.candidate import Build, Candidate, Count, candidate
+from bench.candidate import Build, Candidate, Count, build_timed, candidate
 from bench.environment import collect, utc_now
 from bench.errors import UserError
 from bench.memory import MemoryJob, MemoryServer, ran_out
@@ -127,13 +127,18 @@ def profile(
     with contextlib.ExitStack() as stack:
         if spec.memory and server is None:
             server = stack.enter_context(MemoryServer())
-        if server:
-            server.expect(expected_jobs(spec))
         devices.prepare(spec.device)
-        candidates = {}
+        networks = {}
         for model in spec.models:
             tell("building", model.name, 0.0)
-            candidates[model] = candidate(model, build, count, (run_ids or {}).get(model))
+            networks[model] = build_timed(model, build)
+        if server:  # works while this process counts
+            server.expect(expected_jobs(spec))
+        candidates = {}
+        for model, (network, load_s) in networks.items():
+            tell("counting", model.name, 0.0)
+            run_id = (run_ids or {}).get(model)
+            candidates[model] = candidate(model, network, load_s, count, run_id)
         if server:
             tell("measuring memory", "", 0.0)
             server.wait()
@@ -370,7 +375,10 @@ def _completed(
     occupy: Callable[[float], None] | None,
 ) -> TimingFacts:
     """Add what is not read from blocks: the very first call, and calls without the host's pace."""
-    changes: dict[str, Any] = {"first_call_s": load.first_call_s}
+    changes: dict[str, Any] = {
+        "first_call_s": load.first_call_s,
+        "compile_cached": load.compile_cached,
+    }
     if occupy and facts.block_s:
         call_s = max(facts.block_s[-1] / facts.block_iters[-1], 0.0)
         queued = (

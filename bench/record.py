@@ -235,7 +235,8 @@ class TimingFacts(Frozen):
     each other, so that their ratio is taken round by round. ``event_s`` is the same block by the
     device's own events, and ``device_s`` single calls by them, given to the device while it is
     still busy, so that it never waits for the host. ``first_call_s`` holds what a runtime compiles
-    when it is first called.
+    when it is first called; ``compile_cached`` tells whether that was found on disk, as an earlier
+    process had left it, and is None where nothing is compiled.
     """
 
     block_s: tuple[float, ...]
@@ -249,6 +250,7 @@ class TimingFacts(Frozen):
     event_s: tuple[float, ...] | None = None
     device_s: tuple[float, ...] | None = None
     overhead_s: float = 0.0
+    compile_cached: bool | None = None
 
 
 class ParityFacts(Frozen):

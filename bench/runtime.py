@@ -145,6 +145,33 @@ def _compiled(
     return Session(call, adapter(device, precision, layout))
 
 
+def from_cache() -> Callable[[], bool | None]:
+    """Begin to watch; the returned function tells if all code compiled since came from a cache.
+
+    Inductor keeps on disk what it made for earlier processes; None when nothing was compiled, or
+    when this version of torch does not say.
+    """
+    before = _cache_counts()
+
+    def end() -> bool | None:
+        hits, misses = (after - b for after, b in zip(_cache_counts(), before, strict=True))
+        return misses == 0 if hits + misses else None
+
+    return end
+
+
+def _cache_counts() -> tuple[int, int]:
+    """Return how often Inductor found code in its cache, and how often not, in this process."""
+    utils = sys.modules.get("torch._dynamo.utils")  # there once something was compiled
+    counts = getattr(utils, "counters", {})
+    hits, misses = (
+        counts.get("inductor", {}).get(f"fxgraph_cache_{what}", 0)
+        + counts.get("aot_autograd", {}).get(f"autograd_cache_{what}", 0)
+        for what in ("hit", "miss")
+    )
+    return hits, misses
+
+
 def prepare_compiler() -> None:
     """Let a sitting compile many models and shapes, each for its own shape.
 

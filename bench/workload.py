@@ -34,7 +34,8 @@ MIN_SPLIT_STEPS, MAX_SPLIT_STEPS = 3, 20
 class Workload:
     """What is timed, and what making it ready took and showed.
 
-    ``num_classes`` and image size are the model's; ``split`` times a few training steps in parts.
+    ``split`` times a few training steps in parts; ``compile_cached`` tells whether what the first
+    call compiles was found on disk (see `runtime.from_cache`).
     """
 
     work: timing.Work
@@ -42,6 +43,7 @@ class Workload:
     first_call_s: float
     parity: ParityFacts | None
     split: Callable[[], SplitFacts] | None = None
+    compile_cached: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def infer(network: nn.Module, setting: Setting, *, check: bool = True) -> Worklo
     session = make(network, images[0], setting.device, setting.precision)
     build_s = perf_counter() - begin
     inputs = [session.adapt(image) for image in images]
-    clock = clock_of(setting.device)
+    clock, cached = clock_of(setting.device), runtime.from_cache()
     begin = clock.read()
     logits = session.call(inputs[0])
     first_call_s = clock.read() - begin
@@ -107,6 +109,7 @@ def infer(network: nn.Module, setting: Setting, *, check: bool = True) -> Worklo
         build_s,
         first_call_s,
         None if expected is None else parity.compare_logits(logits, expected, setting.precision),
+        compile_cached=cached(),
     )
 
 
@@ -127,15 +130,18 @@ def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Wor
     parts = step.parts(state, RECIPE, how, step.compiled(model) if chosen.compiled else model)
     build_s = perf_counter() - begin
     inputs = [_placed(batch, setting) for batch in batches]
-    clock = clock_of(setting.device)
+    clock, cached = clock_of(setting.device), runtime.from_cache()
     begin = clock.read()
     _backward(parts, inputs[0])
     first_call_s = clock.read() - begin
+    compile_cached = cached()
     found = _gradient_parity(network, model, parts, batches[0], setting) if check else None
     model.zero_grad(set_to_none=True)
     take_step = step.whole(parts, state)
     if chosen.captured:
+        begin = perf_counter()
         take_step = step.captured(take_step, inputs[0], setting.device)
+        build_s += perf_counter() - begin
     following = itertools.cycle(inputs).__next__
     return Workload(
         lambda: take_step(*following()),
@@ -143,6 +149,7 @@ def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Wor
         first_call_s,
         found,
         None if chosen.captured else lambda: time_parts(parts, inputs, clock),
+        compile_cached,
     )
 
 

@@ -95,6 +95,7 @@ _DETAILS: dict[str, tuple[Column, ...]] = {
         ("load", "load_s", 1),
         ("build", "build_s", 1),
         ("1st call", "first_call_s", 1),
+        ("compile", "compile_s", 1),
         ("warm-up", "warmup_s", 1),
         ("off by", "parity_error", 1),
         ("allowed", "parity_tolerance", 1),
@@ -284,6 +285,8 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
         notes.append(
             "single: one image at a time, each waited for, p50/p90/p99; p99 from 1,000 calls on"
         )
+    if any(p.record.timing and p.record.timing.compile_cached for r in rows for p in r.profiles):
+        notes.append("compile: some code was on disk already, from an earlier process (see --json)")
     return notes + _energy_reasons(rows)
 
 

@@ -43,6 +43,14 @@ def launch_bound(row: CostRow) -> bool | None:
     return row.timing.call_s.estimate > 1.25 * median(device_s)
 
 
+def compile_s(row: CostRow) -> float | None:
+    """Return what the first call took beyond a later one, where it compiled; else None."""
+    facts, timing = row.first.timing, row.timing
+    if facts is None or timing is None or not row.first.runtime.startswith("compile"):
+        return None
+    return max(0.0, facts.first_call_s - timing.call_s.estimate)
+
+
 def split_ms(row: CostRow) -> tuple[float, float, float] | None:
     """Return the median milliseconds of forward, backward and update of a training step."""
     splits = [p.record.split for p in row.profiles if p.record.split]
@@ -98,6 +106,8 @@ def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]
         "load_s": record.load_s,
         "build_s": record.build_s,
         "first_call_s": facts.first_call_s if facts else None,
+        "compile_s": compile_s(row),
+        "compile_cached": facts.compile_cached if facts else None,
         "warmup_s": facts.warmup_s if facts else None,
         "parity_error": record.parity.error if record.parity else None,
         "parity_tolerance": record.parity.tolerance if record.parity else None,

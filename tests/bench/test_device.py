@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,33 @@ def test_threads_follow_affinity_and_quota_and_are_at_least_one(
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(devices, "_cgroup_quota", lambda: quota)
     assert devices.usable_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "quotas", "expected"),
+    [
+        ("0::/a/b\n", {"a": "150000 100000", "a/b": "max 100000"}, 1.5),
+        ("0::/a/b\n", {"a": "400000 100000", "a/b": "200000 100000"}, 2.0),
+        ("0::/a/b\n", {"a": "max 100000", "a/b": "max 100000"}, math.inf),
+        ("0::/\n", {"": "300000 100000"}, 3.0),
+        ("", {"": "300000 100000"}, 3.0),
+    ],
+)
+def test_the_quota_is_the_least_of_the_groups_around_the_process(
+    own: str,
+    quotas: dict[str, str],
+    expected: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A batch system limits a group in which the process' own group lies."""
+    (tmp_path / "own").write_text(own)
+    for folder, text in quotas.items():
+        (tmp_path / "root" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / folder / "cpu.max").write_text(text)
+    found = devices.cgroup_folders(tmp_path / "root", tmp_path / "own")
+    monkeypatch.setattr(devices, "cgroup_folders", lambda: found)
+    assert devices._cgroup_quota() == expected
 
 
 def test_flags_tell_whether_denormals_are_flushed() -> None:

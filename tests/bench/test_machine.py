@@ -1,6 +1,7 @@
 """What the machine can do, uses and suffers: roofline, energy, noise."""
 
 import os
+from collections import namedtuple
 
 import pytest
 import torch
@@ -119,17 +120,27 @@ def test_a_missing_nvml_answers_nothing(monkeypatch):
 
 
 def counters(**changes):
-    zero = {"at": 0.0, "busy_s": 0.0, "steal_s": 0.0, "own_s": 0.0}
+    zero = {"at": 0.0, "num_cores": 2, "busy_s": 0.0, "steal_s": 0.0, "own_s": 0.0}
     return noise._Counters(**(zero | {"cgroup_throttled": 0, "core_throttled": 0} | changes))
 
 
-def test_other_work_is_what_is_busy_and_not_ours(monkeypatch):
+def test_other_work_is_what_is_busy_and_not_ours():
     """2 cores for 10 s, 16 s busy, 6 s of them ours, 1 s stolen: 50 % and 5 %."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     after = counters(at=10.0, busy_s=16.0, own_s=6.0, steal_s=1.0)
     found = noise._noise(counters(), after, None, ())
     assert found.other_cpu_share == pytest.approx(0.5)
     assert found.steal_share == pytest.approx(0.05)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_only_the_cores_that_we_may_run_on_are_watched(monkeypatch):
+    """Of four cores two are ours: what is busy on the others disturbs nothing."""
+    core = namedtuple("core", ["user", "idle"])
+    times = [core(1.0, 9.0), core(100.0, 0.0), core(2.0, 8.0), core(100.0, 0.0)]
+    monkeypatch.setattr(noise.psutil, "cpu_times", lambda percpu: times)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2})
+    seen = noise._counters()
+    assert (seen.num_cores, seen.busy_s) == (2, 3.0)
 
 
 def test_throttling_between_the_looks_is_told():
@@ -146,7 +157,7 @@ def test_throttling_between_the_looks_is_told():
     ("facts", "words"),
     [
         (NoiseFacts(other_cpu_share=0.05, steal_share=0.01), ()),
-        (NoiseFacts(other_cpu_share=0.3), ("other work used 30 % of the cores",)),
+        (NoiseFacts(other_cpu_share=0.3), ("other work used about 30 % of the cores",)),
         (NoiseFacts(steal_share=0.2), ("the hypervisor took 20 % of the cores' time",)),
         (NoiseFacts(on_battery=True), ("the machine runs on battery",)),
         (NoiseFacts(gpu_processes=2), ("2 other processes compute on the GPU",)),

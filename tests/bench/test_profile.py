@@ -82,7 +82,7 @@ def test_rows_of_a_group_share_their_rounds():
 
 def test_the_model_is_not_changed_by_profiling_it():
     """Weights stay in fp32 and in place while bf16 and channels-last sessions are made."""
-    model = candidate.candidate(PLAIN, network, count, None)
+    model = candidate.candidate(PLAIN, network(PLAIN).eval(), 0.0, count, None)
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     for name in ("eager", "channels_last"):
         runtime.RUNTIMES[name](model.network, torch.zeros(1, 3, 8, 8), "cpu", "bf16")
@@ -170,7 +170,7 @@ def test_trained_statistics_are_kept():
     trained = network(PLAIN)
     trained(workload.random_images(4, 8, seed=1))
     before = trained[1].running_mean.clone()
-    found = candidate.candidate(PLAIN, lambda spec: trained, count, "run-1")
+    found = candidate.candidate(PLAIN, trained.eval(), 0.5, count, "run-1")
     assert torch.equal(found.network[1].running_mean, before)
 
 

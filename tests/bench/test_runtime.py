@@ -1,7 +1,9 @@
 """Runtimes: the same logits by different ways, and a reason where there is no way."""
 
 import importlib.util
+import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -111,6 +113,37 @@ def test_exporting_prints_nothing(model, images, capfd):
     """stdout and stderr stay empty: with --json stdout is JSON alone."""
     error_of("onnxruntime", model, images)
     assert capfd.readouterr() == ("", "")
+
+
+CACHED = """
+import torch
+from bench import runtime
+
+torch.manual_seed(0)
+images, network = torch.ones(2, 3, 8, 8), torch.nn.Conv2d(3, 4, 3).eval()
+with torch.inference_mode():
+    watch = runtime.from_cache()
+    runtime.eager(network, images, "cpu", "fp32").call(images)
+    print(watch())
+    watch = runtime.from_cache()
+    runtime.compiled(network, images, "cpu", "fp32").call(images)
+    print(watch())
+"""
+
+
+@needs_compiler
+def test_code_that_an_earlier_process_compiled_is_told(tmp_path):
+    """Nothing compiled, compiled anew, and found on disk by the next process."""
+    told = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", CACHED],
+            env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        told.append(done.stdout.split())
+    assert told == [["None", "False"], ["None", "True"]]
 
 
 @needs_compiler

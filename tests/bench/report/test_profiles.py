@@ -94,6 +94,18 @@ def test_energy_split_and_reasons_are_told():
     assert (line["joules_per_image"], line["energy_reason"]) == (None, "none")
 
 
+def test_compiling_is_what_the_first_call_took_longer_where_it_compiles():
+    """A first call of 20 s and later ones of 0.1 s are 19.9 s of compiling; eager has none."""
+    record = profiled("resnet50", 0.1, noise=0.0)
+    timing = record.timing.model_copy(update={"first_call_s": 20.0, "compile_cached": True})
+    slow = record.model_copy(update={"timing": timing})
+    compiled = cost_rows([slow.model_copy(update={"runtime": "compile"})])
+    line = summary(compiled[0])
+    assert (line["compile_s"], line["compile_cached"]) == (pytest.approx(19.9), True)
+    assert any("on disk already" in note for note in tables.footnotes(compiled))
+    assert summary(cost_rows([slow])[0])["compile_s"] is None
+
+
 def test_a_call_that_waits_for_its_launches_is_launch_bound():
     """Calls of 100 ms whose work takes the device 60 ms are; with 95 ms they are not."""
     record = profiled("resnet50", 0.1)

@@ -146,6 +146,8 @@ def profiles_in(folder: Path) -> list[ProfileRecord]:
 
 def _readable(folder: Path) -> Iterator[ProfileRecord]:
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        if not path.is_file():
+            continue
         try:
             record = read_record(path)
         except (OSError, ValueError):

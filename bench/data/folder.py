@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def load_folder(spec: DataSpec, progress: Progress | None = None) -> Dataset:
 
     ``val`` stands in for a missing ``test``. Classes are the folders' names, sorted; hidden files
     and those without an image's suffix are passed over, folders inside of a class are searched.
-    UserError says what is missing, and names an image that cannot be read.
+    UserError says what is missing, and names an image that cannot be read. Links are followed.
     """
     root = _check_root(spec.data_dir)
     train_root, test_root = _split_folder(root, "train"), _split_folder(root, *TEST_FOLDERS)
@@ -149,17 +150,20 @@ def _fingerprint(image_size: int, *listings: Listing) -> str:
     sha = hashlib.sha256(f"{CACHE_FORMAT} {PIL.__version__} {image_size}".encode())
     for listing in listings:
         for path, label in zip(listing.paths, listing.labels, strict=True):
-            stat = _stat(path)
-            facts = f"{path}\0{label}\0{stat.st_size}\0{stat.st_mtime_ns}\0"
+            found = _stat(path)
+            facts = f"{path}\0{label}\0{found.st_size}\0{found.st_mtime_ns}\0"
             sha.update(os.fsencode(facts))
     return sha.hexdigest()
 
 
 def _stat(path: str) -> os.stat_result:
     try:
-        return os.stat(path)
+        found = os.stat(path)
     except OSError as error:
         _unreadable(error)
+    if not stat.S_ISREG(found.st_mode):  # to open a pipe or a terminal would wait for ever
+        raise UserError(f"{path} cannot be read as an image: it is no regular file")
+    return found
 
 
 def _read_kept(path: Path, key: str, label: str, classes: tuple[str, ...]) -> Dataset | None:

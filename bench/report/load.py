@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +102,11 @@ def _read_one(
 ) -> None:
     """Read one file into one of the three lists."""
     where = path.as_posix()
-    if is_failure(path):
-        aside.append(SetAside(where, _failed(path)))
-        return
     try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
+        if _size_of_file(path) > MAX_RECORD_BYTES:
             raise ValueError(f"larger than {MAX_RECORD_BYTES >> 20} MiB, so not a record")
+        if is_failure(path):
+            raise ValueError(f"failed: {read_failure(path).reason}")
         record = read_record(path)
     except (OSError, ValueError, RecursionError) as error:
         aside.append(SetAside(where, _one_line(error)))
@@ -122,12 +122,12 @@ def _read_one(
         runs.append(LoadedRun(record, where, _predictions(path, record, aside)))
 
 
-def _failed(path: Path) -> str:
-    """Return in one line why a cell of an experiment has no record."""
-    try:
-        return f"failed: {read_failure(path).reason}"
-    except (OSError, ValueError) as error:
-        return _one_line(error)
+def _size_of_file(path: Path) -> int:
+    """Return a file's bytes; ValueError for anything else: a pipe would be waited for for ever."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("no regular file")
+    return found.st_size
 
 
 def _predictions(path: Path, record: RunRecord, aside: list[SetAside]) -> Predictions | None:
@@ -136,6 +136,7 @@ def _predictions(path: Path, record: RunRecord, aside: list[SetAside]) -> Predic
         return None
     file = path.parent / Path(record.predictions.name).name
     try:
+        _size_of_file(file)
         return read_predictions(file, record)
     except (OSError, ValueError) as error:
         note = f"{_one_line(error)}; the run's own accuracy is used, without paired tests"

@@ -1,6 +1,7 @@
 """Loading: every record is used once, and whatever is not used is named with its reason."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -48,6 +49,19 @@ def test_damaged_and_foreign_files_are_named_and_the_rest_is_kept(tmp_path):
     assert "NaN" in found["nan.json"]
     assert "params" in found["wrong.json"]
     assert all("\n" not in reason for reason in found.values())
+
+
+def test_a_pipe_among_the_records_is_named_and_not_waited_for(tmp_path):
+    """Whoever opened it would wait until somebody writes to it."""
+    make.write_run(tmp_path / "a", np.ones(100, bool))
+    (tmp_path / "a" / "predictions.npz").unlink()
+    for name in ("a/predictions.npz", "pipe.json", "failure-1.json"):
+        os.mkfifo(tmp_path / name)
+    loaded = load([tmp_path])
+    assert len(loaded.runs) == 1
+    found = reasons(loaded)
+    assert set(found) == {"predictions.npz", "pipe.json", "failure-1.json"}
+    assert all(reason.startswith("no regular file") for reason in found.values())
 
 
 @pytest.mark.parametrize(

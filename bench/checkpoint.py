@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ class Damaged(ValueError):
     """The file is not a whole checkpoint."""
 
 
-def save(folder: Path, state: dict[str, Any], *, keep: int = KEPT, best: bool = False) -> Path:
+def save(folder: Path, state: dict[str, Any], *, best: bool = False) -> Path:
     """Write a checkpoint of ``state`` (with its ``epoch`` and ``step``) and drop older ones.
 
-    The newest ``keep`` stay, and the newest that was the ``best``. Raises UserError when the
-    folder cannot be written to; what was saved before is then as it was.
+    The newest two stay, and the newest that was the ``best``. Raises UserError when the folder
+    cannot be written to; what was saved before is then as it was.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -41,10 +40,15 @@ def save(folder: Path, state: dict[str, Any], *, keep: int = KEPT, best: bool = 
     kind = BEST if best else ""
     path = folder / f"checkpoint-{state['epoch']:06d}-{state['step']:08d}{kind}.ckpt"
     write_whole(path, MAGIC, digest, b"\n", body)
-    alike = [old for old in checkpoints(folder) if is_best(old) == best]
-    for old in alike[1 if best else keep :]:
-        old.unlink(missing_ok=True)
+    keep_newest(folder, 1 if best else KEPT, best=best)
     return path
+
+
+def keep_newest(folder: Path, num: int, *, best: bool = False) -> None:
+    """Drop all but the newest checkpoints, of those that were the ``best`` or of the others."""
+    alike = [path for path in checkpoints(folder) if is_best(path) == best]
+    for old in alike[num:]:
+        old.unlink(missing_ok=True)
 
 
 def is_best(path: Path) -> bool:
@@ -62,10 +66,11 @@ def load(path: Path, device: str) -> dict[str, Any]:
         raise Damaged(f"{path.name} is damaged: its SHA-256 does not match")
     try:
         state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
+    except Exception as error:  # whoever can write a hash can write what raises anything
         problem = type(error).__name__
         raise Damaged(f"{path.name} holds more than plain tensors ({problem})") from None
-    assert isinstance(state, dict)
+    if not isinstance(state, dict):
+        raise Damaged(f"{path.name} holds no state of a training")
     return state
 
 
@@ -73,7 +78,7 @@ def checkpoints(folder: Path) -> list[Path]:
     """Return a folder's checkpoints, the furthest first."""
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_file())
     return sorted(found, key=lambda path: (path.stem.removesuffix(BEST), path.stem), reverse=True)
 
 

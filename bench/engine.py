@@ -108,6 +108,7 @@ def fit(job: Job, training: Training) -> str | None:
         for facts in ENGINES[job.spec.engine](job, training):
             job.saver.note_epoch(training)
             job.emit(EpochDone(facts))
+        train.check_finite(training, job.group)  # the last step may have been the one that ruins
     except train.Diverged as problem:
         job.saver.save_good()
         return str(problem)
@@ -118,7 +119,7 @@ def fit(job: Job, training: Training) -> str | None:
         if not devices.is_out_of_memory(error):
             raise
     else:
-        job.saver.save(training, keep=1)
+        job.saver.save(training)
         return None
     gc.collect()  # of what the failed step still holds
     raise _out_of_memory(job, training)
@@ -195,6 +196,10 @@ def _fit_plain(job: Job, training: Training) -> Iterator[EpochFacts]:
                 at = f"epoch {training.epoch + 1}, step {training.step} of {job.num_steps}"
                 raise Preempted(f"{signal}: stopped in {at}, {_kept(training.epoch)}")
 
+        def save(training: Training) -> None:
+            train.check_finite(training, job.group)
+            job.saver.save(training)
+
         yield from baseline.fit(
             training,
             job.images,
@@ -203,7 +208,7 @@ def _fit_plain(job: Job, training: Training) -> Iterator[EpochFacts]:
             seed=spec.seed,
             device=spec.device,
             on_step=on_step,
-            save=job.saver.save,
+            save=save,
             validate=job.validate,
         )
 

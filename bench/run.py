@@ -291,6 +291,8 @@ def _train(
     predictions, eval_s, problem = _test(job, dataset, training.result, problem)
     if not group.is_first:
         return None
+    if problem is None:  # until it was tested, the last state might not be a good one
+        checkpoint.keep_newest(folder, 1)
     return RunRecord(
         id=spec.folder_name(),
         status="diverged" if problem else "finished",

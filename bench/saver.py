@@ -91,15 +91,15 @@ class Saver:
             checkpoint.save(self.folder, self.good)
             self.good = None
 
-    def save(self, training: Training, keep: int = checkpoint.KEPT) -> None:
-        """Write a checkpoint now, and keep that many of the newest."""
+    def save(self, training: Training) -> None:
+        """Write a checkpoint now."""
         begin = perf_counter()
         content = self._content(training)
         if self.group.is_first:
             if self.best is not None:
                 checkpoint.save(self.folder, self.best, best=True)
                 self.best = None
-            checkpoint.save(self.folder, content, keep=keep)
+            checkpoint.save(self.folder, content)
             self.good = None
         self.last_s = perf_counter() - begin
         self.spent_s += self.last_s

@@ -86,7 +86,7 @@ def fit(
             if save_due():
                 synchronize()
                 training.wall_s = clock() - begin
-                _check_finite(training, setting.group)
+                check_finite(training, setting.group)
                 save(training)
                 begin = clock() - training.wall_s
         synchronize()
@@ -121,7 +121,7 @@ def _images_together(num_images: int, recipe: Recipe, step: int) -> int:
     return min(recipe.batch_size, num_images - step * recipe.batch_size)
 
 
-def _check_finite(training: Training, group: Group) -> None:
+def check_finite(training: Training, group: Group) -> None:
     """Raise `Diverged` rather than let a bad state take the place of a good one that was saved.
 
     What the processes counted is added up on the first, whose state is the one that is saved.
@@ -129,7 +129,8 @@ def _check_finite(training: Training, group: Group) -> None:
     distributed.add_up(group, training.totals)
     tensors = (training.totals, *training.model.parameters())
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise Diverged(f"loss or weights are not finite in epoch {training.epoch + 1}")
+        epoch = training.epoch + (training.step > 0)
+        raise Diverged(f"loss or weights are not finite in epoch {epoch}")
     if not group.is_first:
         training.totals.zero_()
 

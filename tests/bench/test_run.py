@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,49 @@ def test_a_run_that_diverges_keeps_its_last_good_state(
     kept = checkpoint.load(checkpoint.checkpoints(tmp_path / record.id)[0], "cpu")
     assert kept["epoch"] == len(record.epochs) == 1
     assert all(bool(torch.isfinite(weight).all()) for weight in kept["model"].values())
+
+
+def ruined(factor: float, step: int) -> Callable[..., nn.Module]:
+    """Return a builder of models whose gradients are multiplied by ``factor`` in one step."""
+
+    def ruin(steps: Iterator[int]) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda gradient: gradient * factor if next(steps) == step else gradient
+
+    def build(*, stem: str, num_classes: int) -> nn.Module:
+        model = build_tiny(stem=stem, num_classes=num_classes)
+        for parameter in model.parameters():
+            parameter.register_hook(ruin(itertools.count(1)))
+        return model
+
+    return build
+
+
+@pytest.mark.parametrize("engine", ["fast", "plain"])
+@pytest.mark.parametrize(
+    ("factor", "reason"),
+    [
+        (float("nan"), "loss or weights are not finite in epoch 2"),
+        (1e38, "the logits on the test set are not finite"),
+    ],
+)
+def test_a_run_that_its_very_last_step_ruins_keeps_the_state_before(
+    engine: str,
+    factor: float,
+    reason: str,
+    dataset: data.Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its losses are all finite, since they were computed before. It saves after step 4 of 8."""
+    steps = itertools.count(1)
+    monkeypatch.setattr(saver.Saver, "due", lambda self: next(steps) == 4)
+    monkeypatch.setitem(senet.MODELS, "ruined", ruined(factor, step=8))
+    record, _ = train(spec("ruined", dataset, engine=engine), dataset, tmp_path)
+    assert (record.status, record.test, record.weights) == ("diverged", None, None)
+    assert record.reason == reason
+    states = [checkpoint.load(p, "cpu") for p in checkpoint.checkpoints(tmp_path / record.id)]
+    largest = [max(float(w.abs().max()) for w in state["model"].values()) for state in states]
+    assert any(value < 1e3 for value in largest), largest
 
 
 @pytest.mark.parametrize(

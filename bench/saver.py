@@ -17,6 +17,7 @@ from bench.spec import RunSpec
 from bench.state import Training
 
 CHECKPOINT_EVERY_S = 60.0
+NOT_DIFFERENT = ("data.data_dir", "data.label", "weights", "target_top1")  # the same run with any
 MAX_SHARE = 0.01  # of the time, for saving: where that takes long, it is done more rarely
 
 
@@ -29,6 +30,7 @@ class Saver:
 
     def __init__(self, spec: RunSpec, data_digest: str, folder: Path, group: Group) -> None:
         self.identity = {"run": spec.folder_name(), "data": data_digest}
+        self.spec = spec.model_dump(mode="json")
         self.folder, self.group = folder, group
         self.facts: dict[str, Any] = {}
         self.problems: list[str] = []
@@ -40,14 +42,22 @@ class Saver:
     def load(self) -> dict[str, Any] | None:
         """Return what the newest whole checkpoint holds, if any; note which were damaged.
 
-        Raises UserError when it is of a training on other images.
+        Raises UserError, which names the difference, when it is of another training.
         """
         saved, self.problems = distributed.on_first(
             self.group, lambda: checkpoint.load_newest(self.folder, "cpu")
         )
-        if saved is not None and saved["identity"] != self.identity:
-            raise UserError(f"{self.folder} was being trained on other images")
+        if saved is not None and saved.get("identity") != self.identity:
+            raise UserError(f"{self.folder} was being trained {self._difference(saved)}")
         return saved
+
+    def _difference(self, saved: dict[str, Any]) -> str:
+        """Say in what a saved training was another than this one."""
+        was, now = _flat(saved.get("spec", {})), _flat(self.spec)
+        differing = [key for key in now if key in was and was[key] != now[key]]
+        differing = [key for key in differing if key not in NOT_DIFFERENT]
+        named = [f"{key} {was[key]}, not {now[key]}" for key in differing]
+        return f"with {'; '.join(named)}" if named else "on other images"
 
     def restore(self, training: Training, saved: dict[str, Any] | None) -> None:
         """Put a training where it was saved."""
@@ -108,8 +118,21 @@ class Saver:
     def _content(self, training: Training) -> dict[str, Any]:
         """Return what a checkpoint holds; all processes of the group have to call this."""
         own = devices.generators(str(training.totals.device))
-        shared = {"identity": self.identity, "generators": distributed.collect(self.group, own)}
+        shared = {
+            "identity": self.identity,
+            "spec": self.spec,
+            "generators": distributed.collect(self.group, own),
+        }
         return state.state(training) | self.facts | shared
+
+
+def _flat(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a specification by names such as ``recipe.lr``."""
+    found: dict[str, Any] = {}
+    for key, value in spec.items():
+        inner = _flat(value) if isinstance(value, dict) else {"": value}
+        found |= {f"{key}.{name}".rstrip("."): item for name, item in inner.items()}
+    return found
 
 
 def _is_finite(training: Training) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import senet
-from bench import checkpoint, data, run, saver, trial
+from bench import checkpoint, data, distributed, run, saver, trial
 from bench import device as devices
 from bench.errors import UserError
 from bench.evaluate import load_predictions, score
@@ -189,8 +189,47 @@ def test_a_run_is_not_continued_on_other_images(
     interrupted_at(2, chosen, dataset, tmp_path)
     flipped = data.Split(dataset.train.images.flip(3).contiguous(), dataset.train.labels)
     other = data.make_dataset("shapes", "shapes", flipped, dataset.test, dataset.classes)
-    with pytest.raises(UserError, match="other images"):
+    with pytest.raises(UserError, match="was being trained on other images"):
         train(chosen, other, tmp_path, existing="resume")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (
+            {"recipe": RECIPE.changed(lr=0.2)},
+            r"recipe\.name t, not t-lr=0\.2; .*lr 0\.05, not 0\.2",
+        ),
+        ({"model": ModelSpec(name="tiny", stem="imagenet")}, r"model\.stem cifar, not imagenet"),
+        ({"data": DATA.model_copy(update={"train_limit": 90})}, r"data\.train_limit 100, not 90"),
+        ({"seed": 3}, "seed 0, not 3"),
+    ],
+)
+def test_a_run_is_not_continued_as_another_and_the_difference_is_named(
+    changes: dict[str, Any],
+    named: str,
+    tiny_model: str,
+    dataset: data.Dataset,
+    tmp_path: Path,
+) -> None:
+    """Another run has another folder; its checkpoint is in the wrong one."""
+    chosen = spec(tiny_model, dataset)
+    other = chosen.model_copy(update=changes)
+    interrupted_at(2, chosen, dataset, tmp_path)
+    (tmp_path / chosen.folder_name()).rename(tmp_path / other.folder_name())
+    with pytest.raises(UserError, match=f"was being trained with .*{named}"):
+        train(other, dataset, tmp_path, existing="resume")
+
+
+def test_a_run_is_not_continued_by_more_processes(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    chosen = spec(tiny_model, dataset)
+    interrupted_at(2, chosen, dataset, tmp_path)
+    more = spec(tiny_model, dataset, world_size=2)
+    keeper = saver.Saver(more, dataset.digest, tmp_path / chosen.folder_name(), distributed.ALONE)
+    with pytest.raises(UserError, match="was being trained with world_size 1, not 2"):
+        keeper.load()
 
 
 def test_a_diverged_run_has_no_accuracy_and_no_weights(

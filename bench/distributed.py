@@ -22,6 +22,7 @@ from bench.errors import UserError
 
 T = TypeVar("T")
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+_MEETING_POINT = ("MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ def from_environment() -> Group:
         raise UserError(
             "RANK and WORLD_SIZE are set but are no numbers; start with torchrun, or unset them"
         ) from None
+    if not 0 <= rank < world_size:
+        raise UserError(f"RANK {rank} is not one of the {world_size} of WORLD_SIZE")
+    if missing := [n for n in _MEETING_POINT if world_size > 1 and not os.environ.get(n)]:
+        raise UserError(f"{missing[0]} is not set; start with torchrun, or unset WORLD_SIZE")
     return Group(rank, world_size, local_rank, local_world_size)
 
 

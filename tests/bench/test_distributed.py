@@ -236,17 +236,35 @@ def test_without_torchrun_a_process_is_alone(clean: pytest.MonkeyPatch) -> None:
 
 def test_torchruns_environment_is_read(clean: pytest.MonkeyPatch) -> None:
     values = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    values |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     for name, value in values.items():
         clean.setenv(name, value)
     assert distributed.from_environment() == Group(5, 8, 1, 4)
 
 
-@pytest.mark.parametrize("values", [{"RANK": "0"}, {"RANK": "x", "WORLD_SIZE": "2"}])
-def test_half_an_environment_is_refused(values: Any, clean: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"RANK": "0"}, "start with torchrun"),
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "start with torchrun"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR is not set; start with torchrun"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK 2 is not one of the 2 of WORLD_SIZE"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "RANK 0 is not one of the 0 of WORLD_SIZE"),
+    ],
+)
+def test_half_an_environment_is_refused(
+    values: Any, message: str, clean: pytest.MonkeyPatch
+) -> None:
     for name, value in values.items():
         clean.setenv(name, value)
-    with pytest.raises(UserError, match="start with torchrun"):
+    with pytest.raises(UserError, match=message):
         distributed.from_environment()
+
+
+def test_a_group_of_one_needs_no_meeting_point(clean: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1"}.items():
+        clean.setenv(name, value)
+    assert distributed.from_environment().is_alone
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def run(
     ] = False,
     timeout: Annotated[
         float | None,
-        typer.Option(min=1, help="Seconds that each run, and the profile, may take."),
+        typer.Option(min=1, max=1e9, help="Seconds that each run, and the profile, may take."),
     ] = None,
 ) -> None:
     """Carry out a whole comparison: train, test and profile every model, write the report.

@@ -96,6 +96,13 @@ def test_seeds_are_told_as_a_number_or_one_by_one(text: str, seeds: tuple[int, .
     assert seed_list(text) == seeds
 
 
+@pytest.mark.parametrize("seconds", ["0.5", "-1", "inf", "nan", "1e12"])
+def test_a_time_that_no_clock_can_wait_for_is_refused(seconds: str, here: Path) -> None:
+    result = CliRunner().invoke(app, ["run", "mine.toml", "--timeout", seconds])
+    assert result.exit_code == 2
+    assert "--timeout" in result.stderr
+
+
 @pytest.mark.parametrize("text", ["0", "-2", "", "two", "1;2"])
 def test_seeds_that_are_no_seeds_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="--seeds takes"):

@@ -23,7 +23,7 @@ from pydantic import Field, TypeAdapter
 from bench.errors import EXIT_USAGE, UserError
 from bench.events import Event, Profiling, RunDone, StepDone
 from bench.record import ProfileRecord, read_record, write_record
-from bench.signals import EXIT_PREEMPTED, Preempted
+from bench.signals import EXIT_PREEMPTED, Preempted, Stopped, stoppable
 from bench.spec import ModelSpec, ProfileSpec, RunSpec
 
 if TYPE_CHECKING:
@@ -162,11 +162,10 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no event
     job = read_job(sys.stdin.readline(), Path(sys.argv[1]))
     try:
-        do(job, _teller(events))
-    except Preempted as reason:
+        with stoppable():
+            do(job, _teller(events))
+    except (Preempted, Stopped) as reason:
         _leave(str(reason), EXIT_PREEMPTED)
-    except KeyboardInterrupt:
-        _leave("interrupted", EXIT_PREEMPTED)
     except ValueError as error:
         if not _is_the_users(error):
             raise

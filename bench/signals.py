@@ -19,6 +19,28 @@ class Preempted(Exception):
     """The job was asked to end, and has saved what is needed to go on."""
 
 
+class Stopped(KeyboardInterrupt):
+    """The job was asked to end where there is nothing to save, and can be begun again or go on."""
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Inside the block a first signal raises `Stopped`; a second one ends the process at once.
+
+    `stop_requests` and `forwarded`, inside of it, deal with a signal in their own ways.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Stopped(f"{signal.Signals(number).name}: stopped between steps; --resume goes on")
+
+    with _handling(stop):
+        yield
+
+
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], str | None]]:
     """Inside the block, a first signal is only noted; a second one ends the process at once.

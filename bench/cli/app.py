@@ -21,7 +21,7 @@ from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.train import train
 from bench.errors import EXIT_USAGE, FieldError, UserError
-from bench.signals import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
+from bench.signals import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, Stopped
 
 # What the fields of a specification are called on the command line, where that is not their name.
 PARAMETERS = {
@@ -62,7 +62,7 @@ class Commands(TyperGroup):
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
-        except Preempted as reason:
+        except (Preempted, Stopped) as reason:
             _leave(str(reason), EXIT_PREEMPTED)
         except KeyboardInterrupt:
             _leave("interrupted", EXIT_INTERRUPTED)

@@ -66,6 +66,7 @@ def run(
     from bench.experiment import load_experiment
     from bench.report.console import summary
     from bench.run import existing
+    from bench.signals import stoppable
 
     experiment = load_experiment(source).changed(
         dataset=dataset,
@@ -81,7 +82,7 @@ def run(
         runtime=runtime,
     )
     report = out or Path("reports") / experiment.name
-    with screen() as emit:
+    with stoppable(), screen() as emit:
         done = conduct(
             experiment,
             runs or Path("runs") / experiment.name,

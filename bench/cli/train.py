@@ -71,6 +71,7 @@ def train(
     from bench.device import resolve
     from bench.errors import UserError
     from bench.folders import check_writable
+    from bench.signals import stoppable
     from bench.spec import RunSpec, get_recipe, validated
 
     existing = run.existing(resume=resume, restart=restart)
@@ -107,6 +108,7 @@ def train(
         run.check_runnable(validated(RunSpec, shared | {"model": identify(name)}))
     check_writable(out)
     with (
+        stoppable(),
         screen() if group.is_first else silence() as emit,
         distributed.joined(group, chosen),
     ):

@@ -1,0 +1,99 @@
+"""Signals to ``senet-bench train``: saved at the next step, exit code 75; a second ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TRAIN = """
+import sys, time
+from pathlib import Path
+import senet
+from bench import data, evaluate
+from bench.cli.app import app
+from tests.factories import tiny_cell
+def wait(*_, **__):
+    Path("{where}").touch()
+    time.sleep(600)
+senet.MODELS |= tiny_cell.MODELS
+if "{where}" == "loading":
+    data.load = wait
+if "{where}" == "testing":
+    evaluate.predict = wait
+app(sys.argv[1:])
+"""
+SMALL = ["--dataset", "shapes", "--train-limit", "64", "--test-limit", "20"]
+SMALL += ["--recipe", "quick", "--device", "cpu"]
+
+
+@contextmanager
+def training(where: str, model: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Train a model in a process that has come so far that it left the file ``where``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN.format(where=where), "train", model, *SMALL, *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    try:
+        for _ in range(1200):
+            if Path(where).exists():
+                break
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_one_checkpoint_is_written_at_the_next_step(name: str) -> None:
+    with training("slow", "slow", "--epochs", "500") as process:
+        process.send_signal(getattr(signal, name))
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith(f"{name}: stopped in epoch 1, step ")
+    assert last.endswith(" of 2 and saved; --resume goes on")
+    (folder,) = Path("runs").iterdir()
+    (left,) = folder.iterdir()
+    assert left.name.startswith("checkpoint-000000-0000000")
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    """The step that the first one would wait for never ends."""
+    with training("hanging", "hanging") as process:
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(timeout=20) == -signal.SIGUSR1
+
+
+@pytest.mark.parametrize(("name", "where"), [("SIGTERM", "loading"), ("SIGINT", "testing")])
+def test_where_no_step_is_taken_a_signal_ends_the_job_which_can_go_on(
+    name: str, where: str
+) -> None:
+    with training(where, "tiny", "--epochs", "1") as process:
+        process.send_signal(getattr(signal, name))
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert said.strip().splitlines()[-1] == f"{name}: stopped between steps; --resume goes on"
+    assert not list(Path().rglob("writer.lock"))
+    assert bool(list(Path().rglob("*.ckpt"))) == (where == "testing")

@@ -182,6 +182,18 @@ def test_an_unfinished_run_is_neither_continued_nor_thrown_away_unasked(
     assert sum(isinstance(e, StepDone) for e in events) == 8
 
 
+def test_what_killed_writers_left_is_removed_when_the_run_goes_on(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    chosen = spec(tiny_model, dataset)
+    interrupted_at(2, chosen, dataset, tmp_path)
+    folder = tmp_path / chosen.folder_name()
+    for name in (".checkpoint-000001-00000000.ckpt.x1.tmp", ".weights.safetensors.x2.tmp"):
+        (folder / name).write_bytes(b"half")
+    train(chosen, dataset, tmp_path, existing="resume")
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
 def test_a_run_is_not_continued_on_other_images(
     tiny_model: str, dataset: data.Dataset, tmp_path: Path
 ) -> None:

@@ -29,7 +29,16 @@ from bench.runtime import check as check_runtimes
 from bench.spec import ModelSpec, ProfileSpec, RunSpec, validated
 
 PROFILES = "profiles"
-SHARED = {"data", "recipe", "precision", "runtime", "engine", "val_split", "target_top1"}
+SHARED = {
+    "data",
+    "recipe",
+    "precision",
+    "runtime",
+    "engine",
+    "val_split",
+    "target_top1",
+    "deterministic",
+}
 
 
 @dataclass(frozen=True)

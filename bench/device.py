@@ -236,14 +236,30 @@ def computing_in(device: str, precision: Precision) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def fixed_shapes(device: str) -> Iterator[None]:
-    """Let cuDNN try its algorithms once for each shape, which pays where shapes repeat."""
-    former = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = kind(device) == "cuda"
+def fixed_shapes(device: str, *, deterministic: bool = False) -> Iterator[None]:
+    """Let cuDNN try its algorithms once for each shape, which pays where shapes repeat.
+
+    With ``deterministic`` it does not: only algorithms are used then that give the same bits every
+    time, and torch raises RuntimeError for an operator that has none (see `no_deterministic`).
+    """
+    cudnn, former_mode = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    former = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark = kind(device) == "cuda" and not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS' documented condition
+        cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = former
+        cudnn.benchmark, cudnn.deterministic = former
+        torch.use_deterministic_algorithms(former_mode)
+
+
+def no_deterministic(error: BaseException) -> str | None:
+    """Return the operator that has no deterministic algorithm, where that is the error; or None."""
+    found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+    return found.group(1) if found else None
 
 
 def autocast(device: str, precision: Precision) -> contextlib.AbstractContextManager[object]:

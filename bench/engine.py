@@ -116,6 +116,11 @@ def fit(job: Job, training: Training) -> str | None:
         if devices.is_lost(error):
             reason = str(error).partition("\n")[0]
             raise UserError(f"{job.spec.device} failed: {reason}; --resume goes on") from error
+        if operator := devices.no_deterministic(error):
+            raise UserError(
+                f"{operator} has no deterministic algorithm on {job.spec.device}; train"
+                f" {job.spec.model.name} without --deterministic"
+            ) from error
         if not devices.is_out_of_memory(error):
             raise
     else:

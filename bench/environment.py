@@ -37,14 +37,16 @@ GIT_TIMEOUT_S = 2.0
 
 
 def collect_computing(
-    device: str, precision: Precision, *, fixed_shapes: bool = False
+    device: str, precision: Precision, *, fixed_shapes: bool = False, deterministic: bool = False
 ) -> Environment:
     """Return `collect` with the flags that are in force while ``device`` computes in ``precision``.
 
     ``fixed_shapes`` says that this happens inside `device.fixed_shapes`, as training does.
     """
-    tuning = devices.fixed_shapes(device) if fixed_shapes else contextlib.nullcontext()
-    with devices.computing_in(device, precision), tuning:
+    kernels: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if fixed_shapes:
+        kernels = devices.fixed_shapes(device, deterministic=deterministic)
+    with devices.computing_in(device, precision), kernels:
         return collect(device)
 
 

@@ -70,6 +70,7 @@ class Experiment(Frozen):
     engine: Engine = "fast"
     val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_top1: Annotated[float, Field(gt=0, le=1)] | None = None
+    deterministic: bool = False
     data: DataSpec = DataSpec()
     recipe: Recipe
     profile: ProfileEntry | None = ProfileEntry()

@@ -244,6 +244,22 @@ def check_unfinished(folder: Path, existing: Existing) -> None:
         raise UserError(f"{folder} holds an unfinished run; give --resume or --restart")
 
 
+def unfinished_beside(folder: Path, spec: RunSpec) -> list[Path]:
+    """Return the unfinished runs of the same model and data, where ``folder`` holds none itself.
+
+    A run that is to be continued with another recipe or seed is a new one, in a folder of its own.
+    """
+    if folder.is_dir() and ((folder / RECORD).exists() or checkpoint.checkpoints(folder)):
+        return []
+    model = spec.model
+    beside = folder.parent.glob(f"{model.name}-{model.stem}-{spec.data.name}-*/")
+    return sorted(
+        other
+        for other in beside
+        if other != folder and checkpoint.checkpoints(other) and not (other / RECORD).exists()
+    )
+
+
 def _take_over(folder: Path, existing: Existing) -> None:
     """Do with what an unfinished run left as ``existing`` says; the folder is this process'."""
     check_unfinished(folder, existing)
@@ -278,12 +294,15 @@ def _train(
     """Carry a run out; return its record, which of several processes the first one makes."""
     here = spec.model_copy(update={"device": distributed.own_device(spec.device, group)})
     devices.prepare(here.device, group.local_world_size)
-    environment = collect_computing(here.device, here.precision, fixed_shapes=True)
+    environment = collect_computing(
+        here.device, here.precision, fixed_shapes=True, deterministic=spec.deterministic
+    )
     saver = Saver(spec, dataset.digest, folder, group)
     saved = saver.load()
     model, build_s = _timed(lambda: build(spec.model, seed=spec.seed, weights=spec.weights))
     job, validation = _job(here, dataset, group, saver, emit)
-    with devices.computing_in(here.device, here.precision), devices.fixed_shapes(here.device):
+    kernels = devices.fixed_shapes(here.device, deterministic=spec.deterministic)
+    with devices.computing_in(here.device, here.precision), kernels:
         (job, found), trial_s = _timed(lambda: _choose_runtime(job, model, saved))
         training = engine.start(job, model)
         saver.restore(training, saved)

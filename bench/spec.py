@@ -268,7 +268,8 @@ class RunSpec(Frozen):
     ``engine`` is ``fast`` or ``plain``, the loop people write (`bench.baseline`). ``runtime`` may
     be ``auto``: the record says which was chosen. ``val_split`` is the share of the training
     images that are held out and classified after every epoch, ``target_top1`` the accuracy on
-    them that is waited for. ``world_size`` processes share each batch of the recipe.
+    them that is waited for. ``world_size`` processes share each batch of the recipe. With
+    ``deterministic`` only algorithms that repeat to the bit are used, which the CPU's do anyway.
     """
 
     model: ModelSpec
@@ -285,6 +286,7 @@ class RunSpec(Frozen):
     val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_top1: Annotated[float, Field(gt=0, le=1)] | None = None
     world_size: PositiveInt = 1
+    deterministic: bool = False
 
     @model_validator(mode="after")
     def _has_images_to_reach_the_target_on(self) -> RunSpec:
@@ -306,6 +308,8 @@ class RunSpec(Frozen):
         facts = self.model_dump(mode="json", exclude=left_out)
         if self.model.se_divisor is None:  # as before there was one: runs keep their folders
             del facts["model"]["se_divisor"]
+        if not self.deterministic:
+            del facts["deterministic"]
         return _digest(facts)
 
     def folder_name(self) -> str:

@@ -67,6 +67,13 @@ Target = Annotated[
     float | None,
     typer.Option(help="Report the seconds of training until this validation top-1, e.g. 0.94."),
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Use only algorithms that repeat to the bit; on a GPU slower, on a CPU always so.",
+    ),
+]
 TraceFile = Annotated[
     Path | None,
     typer.Option("--trace", help="Write a Chrome trace of a few training steps to this file."),

@@ -30,6 +30,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision of the training.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Runtime of the training.")] = None,
+    deterministic: opt.Deterministic = False,
     runs: Annotated[
         Path | None, typer.Option(help="Folder of the runs (default: runs/NAME).")
     ] = None,
@@ -80,6 +81,7 @@ def run(
         device=device,
         precision=precision,
         runtime=runtime,
+        deterministic=deterministic or None,
     )
     report = out or Path("reports") / experiment.name
     with stoppable(), screen() as emit:

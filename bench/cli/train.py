@@ -12,7 +12,10 @@ from bench.cli import options as opt
 from bench.cli.screen import duration, screen, silence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.record import RunRecord
+    from bench.spec import RunSpec
 
 
 def train(
@@ -40,6 +43,7 @@ def train(
     changes: opt.RecipeChanges = None,
     val_split: opt.ValSplit = None,
     target: opt.Target = None,
+    deterministic: opt.Deterministic = False,
     trace: opt.TraceFile = None,
     weights: Annotated[
         str | None,
@@ -97,6 +101,7 @@ def train(
         "val_split": (0.1 if target else 0.0) if val_split is None else val_split,
         "target_top1": target,
         "world_size": group.world_size,
+        "deterministic": deterministic,
         **run.weights_facts(weights),
     }
     if trace is not None:
@@ -117,6 +122,8 @@ def train(
         for spec in specs:
             run.check_batch_size(spec, len(loaded.train))
             run.check_weights(spec)
+            if resume and group.is_first:
+                _note_unfinished(run.unfinished_beside(out / spec.folder_name(), spec), spec)
         train_run = partial(
             run.train_run, emit=emit, existing=existing, data_s=data_s, group=group, trace=trace
         )
@@ -131,6 +138,16 @@ def train(
             typer.echo(f"Next: senet-bench report {out}")
         if any(record.status == "diverged" for record in records):
             raise typer.Exit(opt.EXIT_FAILED)
+
+
+def _note_unfinished(beside: Sequence[Path], spec: RunSpec) -> None:
+    """Say that a run begins anew although one that looks like it could be continued."""
+    if beside:
+        names = ", ".join(str(folder) for folder in beside)
+        typer.echo(
+            f"note: {spec.folder_name()} begins anew; unfinished, and trained otherwise: {names}",
+            err=True,
+        )
 
 
 def _reached(record: RunRecord, target: float) -> str:

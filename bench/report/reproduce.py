@@ -24,6 +24,7 @@ def train_command(cell: Cell) -> str:
         *([f"--runtime {_quoted(spec.runtime)}"] if spec.runtime != "eager" else []),
         *([f"--engine {spec.engine}"] if spec.engine != "fast" else []),
         *([f"--val-split {spec.val_split:g}"] if spec.val_split else []),
+        *(["--deterministic"] if spec.deterministic else []),
         *([f"--weights {_quoted(spec.weights)}"] if spec.weights else []),
         f"--seed {cell.seeds[0]}",
     ]

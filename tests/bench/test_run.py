@@ -145,6 +145,62 @@ def test_a_preempted_run_goes_on_as_if_nothing_had_happened(
     assert sum(isinstance(e, StepDone) for e in events) == 8 - step
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("step", [1, 6])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu_a_deterministic_run_goes_on_to_the_bit(
+    precision: str, step: int, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    """Weights, scaler, order and predictions of a ResNet-18, with the stem without max-pooling."""
+    chosen = spec("resnet18", dataset).model_copy(
+        update={"device": "cuda:0", "precision": precision, "deterministic": True}
+    )
+    whole, _ = train(chosen, dataset, tmp_path / "whole")
+    interrupted_at(step, chosen, dataset, tmp_path / "pieces")
+    record, _ = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    assert (record.weights, record.predictions) == (whole.weights, whole.predictions)
+    assert record.environment.flags["deterministic"] == "True"
+
+
+def test_deterministic_algorithms_are_on_while_training_alone(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    """The record says so, and on a CPU the weights are the same without."""
+    plain, _ = train(spec(tiny_model, dataset), dataset, tmp_path)
+    chosen = spec(tiny_model, dataset).model_copy(update={"deterministic": True})
+    record, _ = train(chosen, dataset, tmp_path)
+    told = [run.environment.flags["deterministic"] for run in (plain, record)]
+    assert told == ["False", "True"]
+    assert record.id != plain.id
+    assert record.weights == plain.weights
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_model_that_cannot_be_deterministic_is_refused_by_its_operator(
+    dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch says of an operator that has no deterministic algorithm on a GPU."""
+
+    class Pooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = build_tiny(stem="cifar", num_classes=10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if torch.are_deterministic_algorithms_enabled():
+                raise RuntimeError(
+                    "max_pool2d_with_indices_backward_cuda does not have a deterministic"
+                    " implementation, but you set 'torch.use_deterministic_algorithms(True)'."
+                )
+            logits: torch.Tensor = self.inner(images)
+            return logits
+
+    monkeypatch.setitem(senet.MODELS, "pooling", lambda **_: Pooling())
+    chosen = spec("pooling", dataset).model_copy(update={"deterministic": True})
+    with pytest.raises(UserError, match="max_pool2d_with_indices_backward_cuda has no determin"):
+        train(chosen, dataset, tmp_path)
+
+
 def drawing(*, stem: str, num_classes: int) -> nn.Module:
     """Return a tiny model that draws from torch's generator in training."""
     return nn.Sequential(nn.Dropout(0.3), build_tiny(stem=stem, num_classes=num_classes))

@@ -42,6 +42,7 @@ def break_down(
                 num_calls += 1
                 if num_calls == MAX_CALLS:
                     break
+        timed_s = clock.read() - begin
     return BreakdownFacts(
         seconds={
             stage: {kind: seconds / num_calls for kind, seconds in kinds.items()}
@@ -49,6 +50,7 @@ def break_down(
         },
         num_calls=num_calls,
         call_s=call_s,
+        timed_s=timed_s,
     )
 
 

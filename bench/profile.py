@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+
 from bench import device as devices
 from bench import energy, noise, parity, roofline, runtime, stats, timing, workload
 from bench.breakdown import break_down
@@ -132,8 +134,9 @@ def profile(
         for model in spec.models:
             tell("building", model.name, 0.0)
             networks[model] = build_timed(model, build)
-        if server:  # works while this process counts
+        if server:  # works while this process counts, in one thread: two pools would wait in turns
             server.expect(expected_jobs(spec))
+            torch.set_num_threads(1)
         candidates = {}
         for model, (network, load_s) in networks.items():
             tell("counting", model.name, 0.0)
@@ -142,6 +145,7 @@ def profile(
         if server:
             tell("measuring memory", "", 0.0)
             server.wait()
+            devices.prepare(spec.device)
         for warning in noise.warnings(noise.glance(devices.gpu_uuid(spec.device))):
             on_warning(warning)
         tell("measuring", "the machine", 0.0)

@@ -234,7 +234,8 @@ class TimingFacts(Frozen):
     ``block_round[i]`` of the sitting; rows of one group whose rounds are equal were timed next to
     each other, so that their ratio is taken round by round. ``event_s`` is the same block by the
     device's own events, and ``device_s`` single calls by them, given to the device while it is
-    still busy, so that it never waits for the host. ``first_call_s`` holds what a runtime compiles
+    still busy, so that it never waits for the host. ``warmup_s`` includes the calls that settle
+    caches before a block, ``warmup_iters`` does not. ``first_call_s`` holds what a runtime compiles
     when it is first called; ``compile_cached`` tells whether that was found on disk, as an earlier
     process had left it, and is None where nothing is compiled.
     """
@@ -281,12 +282,13 @@ class BreakdownFacts(Frozen):
     """Where the time of one eager call goes: seconds by stage and kind of operator.
 
     Every operator is timed alone, the device waited for after it; ``call_s`` is one whole call
-    timed as usual, which is shorter by what overlaps.
+    timed as usual, which is shorter by what overlaps. All of ``num_calls`` took ``timed_s``.
     """
 
     seconds: dict[str, dict[str, float]]
     num_calls: int
     call_s: float
+    timed_s: float = 0.0
 
 
 ALLOCATOR_PEAK: Final = "CUDA allocator's peak"  # counts bytes: the same in every process

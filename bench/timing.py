@@ -218,11 +218,14 @@ class Subject:
     warmup: WarmUp
     plan: Plan
     blocks: list[Block] = field(default_factory=list)
+    settle_s: float = 0.0
 
     def visit(self, clock: Clock, which_round: int) -> None:
         """Take one turn: a few calls to settle, then the blocks of the plan."""
+        begin = clock.read()
         for _ in range(self.plan.settle_calls):
             self.work()
+        self.settle_s += max(0.0, clock.read() - begin)
         for _ in range(self.plan.visit_blocks):
             self.blocks.append(time_block(self.work, self.plan.iters, clock, which_round))
 
@@ -371,7 +374,7 @@ def _facts(
         block_round=tuple(rounds),
         event_s=tuple(events) if len(events) == len(seconds) else None,
         first_call_s=max(0.0, subject.warmup.first_call_s),
-        warmup_s=subject.warmup.seconds,
+        warmup_s=subject.warmup.seconds + subject.settle_s,
         warmup_iters=subject.warmup.iters,
         steady=subject.warmup.steady,
         overhead_s=overhead,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from bench.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from bench.memory import MemoryServer
+    from bench.profile import Progress
     from bench.record import ProfileRecord
     from bench.report.study import CostRow
     from bench.sitting import SittingJob
@@ -277,7 +279,13 @@ def _measure(
 
     records: list[ProfileRecord] = []
     try:
-        with screen() as (tell, warn):
+        with screen() as (show, warn):
+
+            def tell(progress: Progress) -> None:
+                show(progress)
+                if progress.stage == "measuring memory":  # in another process: import meanwhile
+                    importlib.import_module("bench.report.profile_charts")
+
             found = (
                 repeat(job, times, tell, warn) if times > 1 else measure(job, tell, warn, server)
             )

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from bench import stats
-from bench.record import BreakdownFacts, ProfileRecord
+from bench.record import ProfileRecord
 from bench.report.load import Loaded, LoadedProfile
 from bench.report.study import CostRow, study
 
@@ -140,19 +140,13 @@ def seconds_spent(records: Iterable[ProfileRecord], total_s: float) -> dict[str,
 
 def _examined_s(record: ProfileRecord) -> float:
     """Return the seconds of a row's work that was measured beside its blocks."""
-    found = _operators_s(record.breakdown) if record.breakdown else 0.0
+    found = record.breakdown.timed_s if record.breakdown else 0.0
     if record.split:
         parts = (record.split.forward_s, record.split.backward_s, record.split.update_s)
         found += math.fsum(map(math.fsum, parts))
     if record.energy and record.energy.window_s:
         found += record.energy.window_s
     return found
-
-
-def _operators_s(breakdown: BreakdownFacts) -> float:
-    """Return the seconds in which operators were timed one by one."""
-    one_call = math.fsum(s for kinds in breakdown.seconds.values() for s in kinds.values())
-    return breakdown.num_calls * one_call
 
 
 def strict(value: Any) -> Any:

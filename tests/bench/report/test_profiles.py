@@ -312,7 +312,8 @@ def test_seconds_are_timed_warm_up_or_neither():
     """Of 10 s blocks, what is measured beside them, the machine's peaks (once) are timed."""
     machine = MACHINE.model_copy(update={"timed_s": 0.25})
     record = profiled("resnet50", 0.1).model_copy(update={"machine": machine})
-    broken = BreakdownFacts(seconds={"stem": {"conv": 0.1, "norm": 0.05}}, num_calls=4, call_s=0.2)
+    seconds = {"stem": {"conv": 0.1, "norm": 0.05}}
+    broken = BreakdownFacts(seconds=seconds, num_calls=4, call_s=0.2, timed_s=0.6)
     timing = record.timing.model_copy(update={"warmup_s": 1.0, "first_call_s": 0.5})
     beside = {
         "breakdown": broken,

@@ -338,7 +338,7 @@ class TimingSpec(Frozen):
     """
 
     min_blocks: PositiveInt = 10
-    block_s: PositiveFloat = 0.2
+    block_s: PositiveFloat = 0.1
     max_s: PositiveFloat = 8.0
     rel_precision: PositiveFloat = 0.01
     min_warmup_s: NonNegativeFloat = 0.2

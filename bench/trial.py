@@ -23,7 +23,7 @@ from bench.state import Training
 from bench.step import RUNTIMES, Batch, Setting
 
 CANDIDATES: dict[str, tuple[str, ...]] = {
-    "cpu": ("channels_last", "eager", "compile"),
+    "cpu": ("channels_last", "eager", "compile_channels_last"),
     "cuda": (
         "cudagraph_channels_last",
         "cudagraph",

@@ -44,7 +44,7 @@ def test_the_measured_rates_are_recorded_and_the_fastest_is_chosen(
     chosen, found = trial.choose(work(), 1000)
     assert set(found.throughput) == {"channels_last", "eager"}
     assert chosen == max(found.throughput, key=lambda name: found.throughput[name])
-    assert "compiling takes about" in found.left_out["compile"]
+    assert "compiling takes about" in found.left_out["compile_channels_last"]
 
 
 def test_a_trial_changes_neither_weights_nor_random_numbers() -> None:
@@ -73,37 +73,47 @@ def test_a_short_run_takes_the_devices_usual_runtime_untried(
 def test_compiling_is_tried_when_the_run_is_long_enough(
     num_steps: int, compiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = {"channels_last": (0.01, 0.1), "eager": (0.02, 0.1), "compile": (0.005, 30.0)}
+    times = {
+        "channels_last": (0.01, 0.1),
+        "eager": (0.02, 0.1),
+        "compile_channels_last": (0.005, 30.0),
+    }
     monkeypatch.setattr(trial, "_measure", measured(times))
     chosen, found = trial.choose(work(), num_steps)
-    assert chosen == ("compile" if compiles else "channels_last")
-    assert found.throughput.get("compile") == (1600.0 if compiles else None)  # 8 / 0.005
+    assert chosen == ("compile_channels_last" if compiles else "channels_last")
+    assert found.throughput.get("compile_channels_last") == (
+        1600.0 if compiles else None
+    )  # 8 / 0.005
 
 
 def test_what_is_saved_must_exceed_what_getting_ready_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Compiled, 3,000 steps take 24 s instead of 30 s, but 60 s to compile first."""
-    times = {"channels_last": (0.01, 0.1), "eager": (0.02, 0.1), "compile": (0.008, 60.0)}
+    times = {
+        "channels_last": (0.01, 0.1),
+        "eager": (0.02, 0.1),
+        "compile_channels_last": (0.008, 60.0),
+    }
     monkeypatch.setattr(trial, "_measure", measured(times))
     monkeypatch.setitem(trial.COMPILE_S, "cpu", 0.1)
     chosen, found = trial.choose(work(), 3000)
     assert chosen == "channels_last"
-    assert found.throughput["compile"] == 1000.0
+    assert found.throughput["compile_channels_last"] == 1000.0
 
 
 def test_a_runtime_that_fails_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     times = {
         "channels_last": torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
         "eager": (0.02, 0.1),
-        "compile": RuntimeError("no C++ compiler"),
+        "compile_channels_last": RuntimeError("no C++ compiler"),
     }
     monkeypatch.setattr(trial, "_measure", measured(times))
     chosen, found = trial.choose(work(), 1_000_000)
     assert (chosen, found.throughput) == ("eager", {"eager": 400.0})
     assert found.left_out == {
         "channels_last": "CUDA out of memory.",
-        "compile": "no C++ compiler",
+        "compile_channels_last": "no C++ compiler",
     }
 
 

@@ -18,6 +18,7 @@ from bench.report.profile_summary import intensity
 from bench.report.study import CostRow, has_se
 
 MAX_BARS = 8
+MAX_LABELS = 9  # more names hide the points
 KINDS = {
     "conv": ("convolutions", "#0072B2"),
     "linear": ("linear", "#56B4E9"),
@@ -52,12 +53,16 @@ def plans(rows: Sequence[CostRow]) -> Iterator[Plan]:
 
 
 def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
-    """Return what draws achieved FLOP/s over arithmetic intensity under the machine's ceilings."""
+    """Return what draws achieved FLOP/s over arithmetic intensity under the machine's ceilings.
+
+    Of more rows than can be named, the fastest runtime of each model and batch size is.
+    """
     palette = colours(row.model.name for row in rows)
     precision = rows[0].first.precision
     machine = _best_machine(rows, precision)
     peak = machine.peak_flops(precision) or 0.0
     points = [(intensity(row) or 0.0, row.achieved_flops or 0.0) for row in rows]
+    named = rows if len(rows) <= MAX_LABELS else _fastest(rows)
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -71,7 +76,7 @@ def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
             axes.scatter(
                 x,
                 y,
-                s=46,
+                s=46 if row in named else 16,
                 marker=marker(row.model),
                 facecolors=tint if has_se(row.model) else "white",
                 edgecolors=tint,
@@ -80,16 +85,26 @@ def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
             )
         axes.set_xlim(low, high)
         axes.set_ylim(min(y for _, y in points) / 3, max(peak, *(y for _, y in points)) * 2.5)
-        axes.set(xlabel="FLOP a byte moved, nothing fused", ylabel="FLOP/s")
+        rest = "" if named is rows else "; small: slower runtimes"
+        axes.set(xlabel=f"FLOP a byte moved, nothing fused{rest}", ylabel="FLOP/s")
         axes.set_title(escape.chart_title(title))
         settle(figure)
         labels = [
             Label(x, y, escape.chart(_short(row, rows)), palette[row.model.name])
             for row, (x, y) in zip(rows, points, strict=True)
+            if row in named
         ]
         place(axes, labels, [], points)
 
     return draw
+
+
+def _fastest(rows: Sequence[CostRow]) -> list[CostRow]:
+    """Return for each model, mode and batch size the row that computes most."""
+    best: dict[tuple[object, ...], CostRow] = {}
+    for row in sorted(rows, key=lambda row: row.achieved_flops or 0.0):
+        best[row.model, row.first.mode, row.first.batch_size] = row
+    return list(best.values())
 
 
 def _best_machine(rows: Iterable[CostRow], precision: str) -> MachineFacts:

@@ -8,6 +8,7 @@ import re
 
 import pytest
 import record_factory as make
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from bench.record import (
@@ -299,6 +300,22 @@ def test_charts_of_profiles():
     assert "where-time-goes" in drawn
     assert sum(name.startswith("roofline-") for name in drawn) == 2
     assert all(chart.png.startswith(b"\x89PNG") for chart in drawn.values())
+
+
+def test_a_roofline_of_many_rows_names_the_fastest_of_each_model_and_batch_size():
+    """Six runtimes of two models: two names instead of twelve, the other points without."""
+    records = [
+        profiled(name, call_s, runtime=runtime)
+        for name in ("resnet50", "se_resnet50")
+        for runtime, call_s in zip("abcdef", (0.3, 0.25, 0.1, 0.28, 0.35, 0.4), strict=True)
+    ]
+    for shown, expected in ((records[:6], 6), (records, 2)):
+        figure = Figure()
+        next(plans(cost_rows(shown))).draw(figure)
+        names = [text.get_text() for text in figure.axes[0].texts]
+        named = [name for name in names if "resnet50" in name]
+        assert len(named) == expected
+        assert any(name.endswith("c") for name in named)
 
 
 def test_strict_json_has_no_infinity():

@@ -326,7 +326,7 @@ def test_strict_json_has_no_infinity():
 
 
 def test_seconds_are_timed_warm_up_or_neither():
-    """Of 10 s blocks, what is measured beside them, the machine's peaks (once) are timed."""
+    """Of 10 s blocks, what is beside them, the machine's peaks and a first call (once) are told."""
     machine = MACHINE.model_copy(update={"timed_s": 0.25})
     record = profiled("resnet50", 0.1).model_copy(update={"machine": machine})
     seconds = {"stem": {"conv": 0.1, "norm": 0.05}}
@@ -340,6 +340,12 @@ def test_seconds_are_timed_warm_up_or_neither():
     spent = seconds_spent(
         [
             record.model_copy(update={"timing": timing, **beside}),
+            record.model_copy(
+                update={
+                    "scenario": "single_stream",
+                    "timing": timing.model_copy(update={"block_s": (), "warmup_s": 0.0}),
+                }
+            ),
             record.model_copy(update={"timing": None}),
         ],
         total_s=10.0,

@@ -29,16 +29,8 @@ from bench.runtime import check as check_runtimes
 from bench.spec import ModelSpec, ProfileSpec, RunSpec, validated
 
 PROFILES = "profiles"
-SHARED = {
-    "data",
-    "recipe",
-    "precision",
-    "runtime",
-    "engine",
-    "val_split",
-    "target_top1",
-    "deterministic",
-}
+# What an experiment says of all its runs; the device is resolved first.
+SHARED = (Experiment.model_fields.keys() & RunSpec.model_fields.keys()) - {"device"}
 
 
 @dataclass(frozen=True)

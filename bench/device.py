@@ -293,9 +293,9 @@ def usable_cores() -> int:
 
 def _cgroup_quota() -> float:
     """Return the CPUs that the control groups allow, version 2 then 1, or infinity."""
-    quotas = [_quota(folder / "cpu.max") for folder in cgroup_folders()]
-    if any(quota is not None for quota in quotas):
-        return min(quota for quota in quotas if quota is not None)
+    found = (_quota(folder / "cpu.max") for folder in cgroup_folders())
+    if quotas := [quota for quota in found if quota is not None]:
+        return min(quotas)
     try:
         folder = Path("/sys/fs/cgroup/cpu")
         quota_us = int((folder / "cpu.cfs_quota_us").read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import functools
 import os
@@ -36,17 +35,9 @@ PREFIXES = ("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "MKL_", "KMP_", "CUD
 GIT_TIMEOUT_S = 2.0
 
 
-def collect_computing(
-    device: str, precision: Precision, *, fixed_shapes: bool = False, deterministic: bool = False
-) -> Environment:
-    """Return `collect` with the flags that are in force while ``device`` computes in ``precision``.
-
-    ``fixed_shapes`` says that this happens inside `device.fixed_shapes`, as training does.
-    """
-    kernels: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if fixed_shapes:
-        kernels = devices.fixed_shapes(device, deterministic=deterministic)
-    with devices.computing_in(device, precision), kernels:
+def collect_computing(device: str, precision: Precision) -> Environment:
+    """Return `collect` with the flags in force while ``device`` computes in ``precision``."""
+    with devices.computing_in(device, precision):
         return collect(device)
 
 

@@ -23,6 +23,8 @@ from bench.record import NoiseFacts
 BUSY_SHARE = 0.1
 STOLEN_SHARE = 0.02
 GLANCE_S = 0.3
+# What psutil raises where a system has no such sensor, or hides it: it is then not measured.
+NO_SENSOR = (AttributeError, NotImplementedError, OSError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def _own_cores() -> list[Any]:
     cores = psutil.cpu_times(percpu=True)
     if not hasattr(os, "sched_getaffinity"):  # Linux alone has it
         return cores
-    return [core for number, core in enumerate(cores) if number in os.sched_getaffinity(0)] or cores
+    own = os.sched_getaffinity(0)
+    return [core for number, core in enumerate(cores) if number in own] or cores
 
 
 def _busy_s(core: Any) -> float:
@@ -133,7 +136,7 @@ def _noise(
 def _cpu_mhz() -> float | None:
     try:
         frequency = psutil.cpu_freq()
-    except (AttributeError, NotImplementedError, OSError, RuntimeError):
+    except NO_SENSOR:
         return None
     return float(frequency.current) if frequency and frequency.current > 0 else None
 
@@ -141,7 +144,7 @@ def _cpu_mhz() -> float | None:
 def _on_battery() -> bool | None:
     try:
         battery = psutil.sensors_battery()
-    except (AttributeError, NotImplementedError, OSError, RuntimeError):
+    except NO_SENSOR:
         return None
     return None if battery is None else not battery.power_plugged
 

@@ -20,7 +20,7 @@ from bench import baseline, checkpoint, data, distributed, engine, evaluate, loc
 from bench import device as devices
 from bench.cost import layer_macs
 from bench.distributed import Group
-from bench.environment import collect_computing, utc_now
+from bench.environment import collect, utc_now
 from bench.errors import UserError, unknown
 from bench.events import Evaluating, Event, Preparing, RunDone, RunStarted
 from bench.folders import check_writable, remove_orphans, sha256
@@ -244,15 +244,16 @@ def check_unfinished(folder: Path, existing: Existing) -> None:
         raise UserError(f"{folder} holds an unfinished run; give --resume or --restart")
 
 
-def unfinished_beside(folder: Path, spec: RunSpec) -> list[Path]:
-    """Return the unfinished runs of the same model and data, where ``folder`` holds none itself.
+def unfinished_beside(spec: RunSpec, out: Path) -> list[Path]:
+    """Return unfinished runs of the same model and data in ``out``, if this one is yet to begin.
 
     A run that is to be continued with another recipe or seed is a new one, in a folder of its own.
     """
+    folder = out / spec.folder_name()
     if folder.is_dir() and ((folder / RECORD).exists() or checkpoint.checkpoints(folder)):
         return []
     model = spec.model
-    beside = folder.parent.glob(f"{model.name}-{model.stem}-{spec.data.name}-*/")
+    beside = out.glob(f"{model.name}-{model.stem}-{spec.data.name}-*/")
     return sorted(
         other
         for other in beside
@@ -294,15 +295,13 @@ def _train(
     """Carry a run out; return its record, which of several processes the first one makes."""
     here = spec.model_copy(update={"device": distributed.own_device(spec.device, group)})
     devices.prepare(here.device, group.local_world_size)
-    environment = collect_computing(
-        here.device, here.precision, fixed_shapes=True, deterministic=spec.deterministic
-    )
     saver = Saver(spec, dataset.digest, folder, group)
     saved = saver.load()
     model, build_s = _timed(lambda: build(spec.model, seed=spec.seed, weights=spec.weights))
     job, validation = _job(here, dataset, group, saver, emit)
     kernels = devices.fixed_shapes(here.device, deterministic=spec.deterministic)
     with devices.computing_in(here.device, here.precision), kernels:
+        environment = collect(here.device)  # with the flags that are in force here
         (job, found), trial_s = _timed(lambda: _choose_runtime(job, model, saved))
         training = engine.start(job, model)
         saver.restore(training, saved)

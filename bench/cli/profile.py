@@ -13,6 +13,7 @@ import typer
 
 from bench.cli import options as opt
 from bench.cli.profile_screen import screen
+from bench.errors import EXIT_USAGE
 from bench.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from bench.spec import ModelSpec
 
 CLASSES = {"shapes": 10, "cifar10": 10, "cifar100": 100}
-EXIT_NOTHING = 2
 
 
 def profile(
@@ -156,7 +156,7 @@ def _leave(records: list[ProfileRecord], interrupted: bool, out: Path) -> None:
         raise typer.Exit(EXIT_INTERRUPTED)
     if not any(record.status == "ok" for record in records):
         typer.echo("error: none of the rows could be measured", err=True)
-        raise typer.Exit(EXIT_NOTHING)
+        raise typer.Exit(EXIT_USAGE)
 
 
 @contextlib.contextmanager

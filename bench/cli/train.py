@@ -123,7 +123,7 @@ def train(
             run.check_batch_size(spec, len(loaded.train))
             run.check_weights(spec)
             if resume and group.is_first:
-                _note_unfinished(run.unfinished_beside(out / spec.folder_name(), spec), spec)
+                _note_unfinished(run.unfinished_beside(spec, out), spec)
         train_run = partial(
             run.train_run, emit=emit, existing=existing, data_s=data_s, group=group, trace=trace
         )

@@ -19,6 +19,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from bench import heap
 from bench.errors import UserError, unknown
 from bench.spec import PRECISIONS, Precision
 
@@ -450,6 +451,8 @@ def flags(device: str) -> dict[str, str]:
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
         "flush_denormal": str(_flushes_denormals()),
     }
+    if kind(device) == "cpu":
+        return common | {"freed_memory": heap.state()}
     return common | _cuda_flags(device) if kind(device) == "cuda" else common
 
 

@@ -31,7 +31,10 @@ PACKAGES = (
     "onnxruntime-gpu",
     "openvino",
 )
-PREFIXES = ("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "MKL_", "KMP_", "CUDA_", "CUBLAS_")
+PREFIXES = (
+    *("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "MKL_", "KMP_", "CUDA_", "CUBLAS_"),
+    *("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"),
+)
 GIT_TIMEOUT_S = 2.0
 
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 
 from bench import device as devices
-from bench import energy, noise, parity, roofline, runtime, stats, timing, workload
+from bench import energy, heap, noise, parity, roofline, runtime, stats, timing, workload
 from bench.breakdown import break_down
 from bench.candidate import Build, Candidate, Count, build_timed, candidate
 from bench.environment import collect, utc_now
@@ -146,6 +146,7 @@ def profile(
             tell("measuring memory", "", 0.0)
             server.wait()
             devices.prepare(spec.device)
+        stack.enter_context(heap.kept(spec.keep_freed and spec.device == "cpu"))
         for warning in noise.warnings(noise.glance(devices.gpu_uuid(spec.device))):
             on_warning(warning)
         tell("measuring", "the machine", 0.0)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import senet
-from bench import baseline, checkpoint, data, distributed, engine, evaluate, lock, step
+from bench import baseline, checkpoint, data, distributed, engine, evaluate, heap, lock, step
 from bench import device as devices
 from bench.cost import layer_macs
 from bench.distributed import Group
@@ -300,7 +300,8 @@ def _train(
     model, build_s = _timed(lambda: build(spec.model, seed=spec.seed, weights=spec.weights))
     job, validation = _job(here, dataset, group, saver, emit)
     kernels = devices.fixed_shapes(here.device, deterministic=spec.deterministic)
-    with devices.computing_in(here.device, here.precision), kernels:
+    memory = heap.kept(here.device == "cpu" and spec.engine == "fast")
+    with devices.computing_in(here.device, here.precision), kernels, memory:
         environment = collect(here.device)  # with the flags that are in force here
         (job, found), trial_s = _timed(lambda: _choose_runtime(job, model, saved))
         training = engine.start(job, model)

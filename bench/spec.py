@@ -353,7 +353,8 @@ class ProfileSpec(Frozen):
 
     The batch size ``auto`` is the largest that fits, halved from a start until it does. ``memory``
     and ``breakdown`` say whether to measure peak memory in fresh processes and where the time of
-    an eager call goes. ``series`` is shared by sittings that repeat each other.
+    an eager call goes. ``keep_freed`` is for the CPU, see `bench.heap`. ``series`` is shared by
+    sittings that repeat each other.
     """
 
     models: tuple[ModelSpec, ...]
@@ -366,6 +367,7 @@ class ProfileSpec(Frozen):
     timing: TimingSpec = TimingSpec()
     memory: bool = True
     breakdown: bool = True
+    keep_freed: bool = True
     series: str | None = None
 
     @model_validator(mode="after")

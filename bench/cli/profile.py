@@ -78,6 +78,10 @@ def profile(
     breakdown: Annotated[
         bool, typer.Option(help="Measure where the time of eager calls goes.")
     ] = True,
+    keep_freed: Annotated[
+        bool,
+        typer.Option(help="Keep freed memory for the next tensor, on the CPU under glibc."),
+    ] = True,
     price_per_hour: Annotated[
         float | None, typer.Option(min=0, help="The machine's price: gives cost a million images.")
     ] = None,
@@ -123,7 +127,7 @@ def profile(
             "modes": _names(mode),
         }
         timing = {"rel_precision": interval, "max_s": max_s, "single_stream_s": max_s}
-        how = {"seed": seed, "memory": memory, "breakdown": breakdown}
+        how = {"seed": seed, "memory": memory, "breakdown": breakdown, "keep_freed": keep_freed}
         job = _job(subjects, axes | how, timing, out)
         records, interrupted = _measure(job, repeat, server)
     _show(records, job, Wanted(as_json, price_per_hour, reconcile, charts))

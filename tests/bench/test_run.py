@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 import senet
-from bench import checkpoint, data, distributed, run, saver, trial
+from bench import checkpoint, data, distributed, heap, run, saver, trial
 from bench import device as devices
+from bench.engine import ENGINES
 from bench.errors import UserError
 from bench.evaluate import load_predictions, score
 from bench.events import EpochDone, Event, RunDone, RunStarted, StepDone
@@ -174,6 +175,16 @@ def test_deterministic_algorithms_are_on_while_training_alone(
     assert record.id != plain.id
     assert record.weights == plain.weights
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(heap.state() == "unchanged", reason="freed memory is the system's affair here")
+def test_freed_memory_is_kept_by_the_engine_and_not_by_the_plain_loop(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    """The record says so."""
+    found = [train(spec(tiny_model, dataset, engine=e), dataset, tmp_path) for e in ENGINES]
+    told = {record.spec.engine: record.environment.flags["freed_memory"] for record, _ in found}
+    assert told == {"fast": "kept", "plain": "returned"}
 
 
 def test_a_model_that_cannot_be_deterministic_is_refused_by_its_operator(

@@ -19,7 +19,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 import senet
-from bench import baseline, data, train, trial
+from bench import baseline, data, heap, train, trial
 from bench import device as devices
 from bench.data import Normalization, Split
 from bench.spec import Precision, Recipe
@@ -96,7 +96,8 @@ def fast_steps_s(work: Work, runtime: str) -> list[float]:
         plan = data.plan_epoch(len(split), work.recipe, 0, epoch)
         return data.train_batches(split, plan, work.recipe, CIFAR, step)
 
-    with devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device):
+    settings = devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device)
+    with settings[0], settings[1], heap.kept(work.device == "cpu"):
         epochs = train.fit(
             training, batches, work.recipe, setting, num_images=len(split), on_step=intervals
         )
@@ -114,7 +115,8 @@ def chosen_runtime(work: Work, num_steps: int) -> str:
         device=work.device,
         precision=work.precision,
     )
-    with devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device):
+    settings = devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device)
+    with settings[0], settings[1], heap.kept(work.device == "cpu"):
         return trial.choose(given, num_steps)[0]
 
 

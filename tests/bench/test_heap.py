@@ -1,0 +1,104 @@
+"""Freed memory is kept while it is asked for, and given back afterwards."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import psutil
+import pytest
+import torch
+
+from bench import device as devices
+from bench import heap
+
+resource = pytest.importorskip("resource", reason="page faults are not told here")
+
+LARGE = 48 << 20  # bytes: more than glibc ever takes from its heap by itself
+glibc_alone = pytest.mark.skipif(
+    heap.state() == "unchanged", reason="no glibc, or its behaviour was chosen in the environment"
+)
+
+
+def faults(work: Callable[[], object]) -> int:
+    """Return how many pages ``work`` touched that were not there yet."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+
+def fill_large() -> None:
+    torch.ones(LARGE // 4)
+
+
+@glibc_alone
+def test_a_large_tensor_takes_the_place_of_the_last() -> None:
+    pages = LARGE // resource.getpagesize()
+    with heap.kept():
+        for _ in range(20):  # until the heap has a place that nothing else needs
+            fill_large()
+        again = faults(fill_large)
+    assert again < pages // 10
+    if "always" not in huge_pages():
+        assert faults(fill_large) > pages // 2, "outside, each has its own pages again"
+
+
+def huge_pages() -> str:
+    """Return the system's choice of pages: ``always`` huge ones make few faults of many."""
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+            return file.read().partition("[")[2].partition("]")[0]
+    except OSError:
+        return ""
+
+
+@glibc_alone
+def test_memory_is_given_back_at_the_end() -> None:
+    with heap.kept():
+        torch.ones(2 * LARGE)
+        held = resident_bytes()
+    assert resident_bytes() < held - LARGE
+
+
+def resident_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+@glibc_alone
+def test_the_outermost_end_counts_and_an_error_ends_it_too() -> None:
+    assert heap.state() == "returned"
+    with heap.kept():
+        with pytest.raises(ZeroDivisionError), heap.kept():
+            _ = 1 / 0
+        assert heap.state() == "kept"
+        assert devices.flags("cpu")["freed_memory"] == "kept"
+    assert devices.flags("cpu")["freed_memory"] == "returned"
+
+
+@glibc_alone
+def test_nothing_changes_where_it_is_not_wanted() -> None:
+    with heap.kept(wanted=False):
+        assert heap.state() == "returned"
+
+
+@pytest.mark.parametrize(
+    "variable", ["MALLOC_TRIM_THRESHOLD_=1000000", "GLIBC_TUNABLES=glibc.malloc.mmap_max=3"]
+)
+def test_a_choice_in_the_environment_is_left_alone(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*variable.split("=", 1))
+    monkeypatch.setattr(ctypes, "CDLL", unreachable)
+    with heap.kept():
+        assert heap.state() == "unchanged"
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heap, "_is_glibc", lambda: False)
+    monkeypatch.setattr(ctypes, "CDLL", unreachable)
+    with heap.kept():
+        assert heap.state() == "unchanged"
+
+
+def unreachable(name: object) -> None:
+    raise AssertionError("the C library was touched")

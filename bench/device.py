@@ -163,14 +163,14 @@ def is_lost(error: BaseException) -> bool:
 
 
 def release_memory(device: str) -> None:
-    """Give cached memory that no tensor uses back to the device."""
+    """Give memory that is kept and that no tensor uses back to the device."""
     match kind(device):
         case "cuda":
             torch.cuda.empty_cache()
         case "mps":
             torch.mps.empty_cache()
         case _:
-            pass
+            heap.release()
 
 
 def sender(device: str) -> Callable[[Tensor], Callable[[], Tensor]]:
@@ -234,6 +234,11 @@ def computing_in(device: str, precision: Precision) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = former
+
+
+def keeping_freed(device: str, *, wanted: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Keep freed memory for the next tensor, as torch does on a GPU by itself; see `bench.heap`."""
+    return heap.kept(wanted and kind(device) == "cpu")
 
 
 @contextlib.contextmanager

@@ -38,9 +38,10 @@ PREFIXES = (
 GIT_TIMEOUT_S = 2.0
 
 
-def collect_computing(device: str, precision: Precision) -> Environment:
+def collect_computing(device: str, precision: Precision, *, keep_freed: bool = True) -> Environment:
     """Return `collect` with the flags in force while ``device`` computes in ``precision``."""
-    with devices.computing_in(device, precision):
+    memory = devices.keeping_freed(device, wanted=keep_freed)
+    with devices.computing_in(device, precision), memory:
         return collect(device)
 
 

@@ -54,6 +54,7 @@ class ProfileEntry(Frozen):
     timing: TimingSpec = TimingSpec()
     memory: bool = True
     breakdown: bool = True
+    keep_freed: bool = True
 
 
 class Experiment(Frozen):

@@ -1,9 +1,9 @@
-"""Memory of the CPU that is freed kept for the next tensor, as torch keeps a GPU's.
+"""Keep memory that is freed on the CPU for the next tensor, as torch does on a GPU by itself.
 
-glibc gives blocks of 32 MB and more, and whatever is free at the end of the heap, back to the
-system at once. The next tensor then comes in pages that the kernel has to find and clear at their
-first touch, which takes several times as long as what is computed with them, and how many these
-are depends on where in the heap blocks happen to lie. Other C libraries are left as they are.
+glibc gives large blocks, and a large free end of its heap, back to the system. The next tensor then
+comes in pages that the kernel has to find and clear when they are first touched. That can take
+longer than the computation, and how often it happens depends on where blocks happen to lie, which
+differs from process to process. Another C library, or another malloc than glibc's, is left alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import ctypes
 import functools
 import os
 import platform
-from collections.abc import Callable, Iterator
+import re
+import threading
+from collections.abc import Iterator
 
-# malloc.h names what mallopt(3) sets; the values are those that free() itself arrives at.
+# malloc.h names what mallopt(3) sets. There is no way back to thresholds that move with what is
+# freed, as they do in a fresh process: USUAL is where they end when tensors are large.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
 KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 64 << 20}
 USUAL = {
@@ -24,55 +27,75 @@ USUAL = {
     M_TRIM_THRESHOLD: 64 << 20,
     M_TOP_PAD: 128 << 10,
 }
-CHOICES = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
+CHOICES = ("mmap_max", "mmap_threshold", "trim_threshold", "top_pad")
+TUNABLES = re.compile(rf"glibc\.malloc\.({'|'.join(CHOICES)})\b")
 
+_lock = threading.Lock()
 _depth = 0
+_past = "returned"
 
 
 def state() -> str:
-    """Return what becomes of freed memory: ``kept`` or ``returned``, or ``unchanged``.
+    """Return what becomes of freed memory now: ``kept``, ``returned``, or something else.
 
-    ``unchanged`` is said where it is the system's or the user's affair: a C library other than
-    glibc, or a choice made in the environment (``MALLOC_…``, ``GLIBC_TUNABLES``, ``LD_PRELOAD``).
+    ``unchanged`` where it is the affair of the system or of the user, who may have chosen by
+    ``MALLOC_TRIM_THRESHOLD_`` and the like or by ``GLIBC_TUNABLES``; ``returned, kept before`` in a
+    process whose heap is no longer a fresh one's.
     """
-    if _mallopt() is None:
+    if not _may_choose():
         return "unchanged"
-    return "kept" if _depth else "returned"
+    return "kept" if _depth else _past
 
 
 @contextlib.contextmanager
 def kept(wanted: bool = True) -> Iterator[None]:
     """Keep freed memory until the end, and give it back then; nothing where not ``wanted``."""
-    global _depth
-    mallopt = _mallopt()
-    if not wanted or mallopt is None:
+    global _depth, _past
+    if not wanted or not _may_choose():
         yield
         return
-    _depth += 1
-    _set(mallopt, KEEPING)
+    with _lock:
+        _set(KEEPING)
+        _depth += 1
+        _past = "returned, kept before"
     try:
         yield
     finally:
-        _depth -= 1
-        if not _depth:
-            _set(mallopt, USUAL)
-            ctypes.CDLL(None).malloc_trim(0)
+        with _lock:
+            _depth -= 1
+            if not _depth:
+                _set(USUAL)
+                _trim()
 
 
-def _set(mallopt: Callable[[int, int], int], options: dict[int, int]) -> None:
+def release() -> None:
+    """Give what is kept, and used by nothing, back to the system at once."""
+    if _depth:
+        _trim()
+
+
+def _trim() -> None:
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def _set(options: dict[int, int]) -> None:
     for option, value in options.items():
-        mallopt(option, value)
+        ctypes.CDLL(None).mallopt(option, value)
 
 
-def _mallopt() -> Callable[[int, int], int] | None:
-    """Return glibc's function, None where there is another library or the user has chosen."""
-    chosen = any(os.environ.get(name) for name in CHOICES)
-    if chosen or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or not _is_glibc():
-        return None
-    function: Callable[[int, int], int] = ctypes.CDLL(None).mallopt
-    return function
+def _may_choose() -> bool:
+    chosen = any(os.environ.get(f"MALLOC_{name.upper()}_") for name in CHOICES)
+    return not chosen and not TUNABLES.search(os.environ.get("GLIBC_TUNABLES", "")) and _is_glibc()
 
 
 @functools.cache
 def _is_glibc() -> bool:
-    return platform.libc_ver()[0] == "glibc"
+    """Tell whether memory comes from glibc's own malloc, and not one that was put before it."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    try:
+        used, own = ctypes.CDLL(None), ctypes.CDLL("libc.so.6")
+        addresses = [ctypes.cast(library.malloc, ctypes.c_void_p).value for library in (used, own)]
+    except (OSError, AttributeError):
+        return False
+    return addresses[0] == addresses[1]

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 
 from bench import device as devices
-from bench import energy, heap, noise, parity, roofline, runtime, stats, timing, workload
+from bench import energy, noise, parity, roofline, runtime, stats, timing, workload
 from bench.breakdown import break_down
 from bench.candidate import Build, Candidate, Count, build_timed, candidate
 from bench.environment import collect, utc_now
@@ -118,7 +118,8 @@ def profile(
     ``build`` returns a model on the CPU and ``count`` its cost of one image. Records come as soon
     as their group is timed; ending the iteration early loses nothing of what came before.
     ``on_warning`` is told before anything is timed what makes the machine noisy. A ``server``
-    that was started earlier saves the seconds in which it gets ready.
+    that was started earlier saves the seconds in which it gets ready. On a CPU freed memory is kept
+    until the iterator ends or is closed (`bench.heap`).
     """
     check(spec)
     num_groups = len(groups(spec))
@@ -146,7 +147,7 @@ def profile(
             tell("measuring memory", "", 0.0)
             server.wait()
             devices.prepare(spec.device)
-        stack.enter_context(heap.kept(spec.keep_freed and spec.device == "cpu"))
+        stack.enter_context(devices.keeping_freed(spec.device, wanted=spec.keep_freed))
         for warning in noise.warnings(noise.glance(devices.gpu_uuid(spec.device))):
             on_warning(warning)
         tell("measuring", "the machine", 0.0)

@@ -210,13 +210,14 @@ def _keep(
     seconds: tuple[float, float, float],
 ) -> None:
     data_s, build_s, eval_s = seconds
+    keep_freed = run.keeps_freed(spec)
     record = RunRecord(
         id=spec.folder_name(),
         status="finished",
         created_at=utc_now(),
         spec=spec,
         dataset=data.facts(dataset),
-        environment=collect_computing(spec.device, spec.precision),
+        environment=collect_computing(spec.device, spec.precision, keep_freed=keep_freed),
         params=run.num_params(run.build(spec.model)),
         epochs=(),
         test=accuracy,

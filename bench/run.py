@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import senet
-from bench import baseline, checkpoint, data, distributed, engine, evaluate, heap, lock, step
+from bench import baseline, checkpoint, data, distributed, engine, evaluate, lock, step
 from bench import device as devices
 from bench.cost import layer_macs
 from bench.distributed import Group
@@ -146,6 +146,11 @@ def check_runnable(spec: RunSpec) -> None:
         )
     if spec.engine == "plain":
         baseline.check(spec)
+
+
+def keeps_freed(spec: RunSpec) -> bool:
+    """Tell whether freed memory is kept: not by the plain loop, which is left as people have it."""
+    return spec.engine != "plain"
 
 
 def check_weights(spec: RunSpec) -> None:
@@ -300,7 +305,7 @@ def _train(
     model, build_s = _timed(lambda: build(spec.model, seed=spec.seed, weights=spec.weights))
     job, validation = _job(here, dataset, group, saver, emit)
     kernels = devices.fixed_shapes(here.device, deterministic=spec.deterministic)
-    memory = heap.kept(here.device == "cpu" and spec.engine == "fast")
+    memory = devices.keeping_freed(here.device, wanted=keeps_freed(spec))
     with devices.computing_in(here.device, here.precision), kernels, memory:
         environment = collect(here.device)  # with the flags that are in force here
         (job, found), trial_s = _timed(lambda: _choose_runtime(job, model, saved))
@@ -486,7 +491,8 @@ def predict(
     def batches(size: int) -> Iterator[tuple[Tensor, Tensor]]:
         return _counted(data.test_batches(split, size, normalization), len(split), emit)
 
-    with devices.computing_in(spec.device, spec.precision):
+    memory = devices.keeping_freed(spec.device, wanted=keeps_freed(spec))
+    with devices.computing_in(spec.device, spec.precision), memory:
         return _together(spec, model, batches, group)
 
 

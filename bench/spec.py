@@ -378,5 +378,11 @@ class ProfileSpec(Frozen):
         return self
 
     def digest(self) -> str:
-        """Return 8 hex digits that change when anything that is measured does."""
-        return _digest(self.model_dump(mode="json"))
+        """Return 8 hex digits that change when anything that is measured does.
+
+        ``keep_freed`` came later: on a CPU it is another measurement, elsewhere the same.
+        """
+        facts = self.model_dump(mode="json")
+        if self.device != "cpu":
+            del facts["keep_freed"]
+        return _digest(facts)

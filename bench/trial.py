@@ -38,7 +38,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
 WARMUP_STEPS, TIMED_STEPS = 1, 3
 TRIAL_SHARE = 0.05  # of a run's steps, which trying the runtimes that need no compiler may take
 COMPILE_S = {"cpu": 0.7, "cuda": 0.5, "mps": 0.5}  # roughly, for each layer with weights
-EXPECTED_GAIN = 0.2  # of a run's time, which compiling must save to be worth trying
+EXPECTED_GAIN = 0.1  # of a run's time, which compiling must save to be worth trying
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,9 @@ def taxes(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> list[Ta
 
 
 def _setting_key(row: CostRow) -> tuple[object, ...]:
-    record = row.first
-    return (record.environment.device, record.mode, record.scenario, record.precision,
-            record.runtime, record.batch_size)  # fmt: skip
+    record, env = row.first, row.first.environment
+    return (env.device, env.flags.get("freed_memory"), record.mode, record.scenario,
+            record.precision, record.runtime, record.batch_size)  # fmt: skip
 
 
 def _counted(row: CostRow, base: CostRow) -> Iterator[Tax]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 
 import psutil
@@ -37,10 +40,11 @@ def test_a_large_tensor_takes_the_place_of_the_last() -> None:
     with heap.kept():
         for _ in range(20):  # until the heap has a place that nothing else needs
             fill_large()
-        again = faults(fill_large)
+        again = statistics.median(faults(fill_large) for _ in range(9))
     assert again < pages // 10
-    if "always" not in huge_pages():
-        assert faults(fill_large) > pages // 2, "outside, each has its own pages again"
+    if huge_pages() != "always":  # few faults of many bytes
+        found = [faults(fill_large) for _ in range(9)]
+        assert statistics.median(found) > pages // 2, "each has its own pages again"
 
 
 def huge_pages() -> str:
@@ -65,24 +69,50 @@ def resident_bytes() -> int:
 
 
 @glibc_alone
-def test_the_outermost_end_counts_and_an_error_ends_it_too() -> None:
-    assert heap.state() == "returned"
+def test_what_is_kept_can_be_given_back_between_two_works() -> None:
     with heap.kept():
-        with pytest.raises(ZeroDivisionError), heap.kept():
-            _ = 1 / 0
+        torch.ones(2 * LARGE)
+        held = resident_bytes()
+        devices.release_memory("cpu")
+        assert resident_bytes() < held - LARGE
         assert heap.state() == "kept"
-        assert devices.flags("cpu")["freed_memory"] == "kept"
-    assert devices.flags("cpu")["freed_memory"] == "returned"
 
 
 @glibc_alone
-def test_nothing_changes_where_it_is_not_wanted() -> None:
-    with heap.kept(wanted=False):
-        assert heap.state() == "returned"
+def test_the_outermost_end_counts_and_an_error_ends_it_too() -> None:
+    with heap.kept():
+        with pytest.raises(ZeroDivisionError), heap.kept():
+            _ = 1 / 0
+        assert devices.flags("cpu")["freed_memory"] == "kept"
+        for _ in range(20):
+            fill_large()
+        assert statistics.median(faults(fill_large) for _ in range(9)) < 1000
+    assert devices.flags("cpu")["freed_memory"] == "returned, kept before"
+
+
+@glibc_alone
+def test_a_fresh_process_returns_until_it_is_told_to_keep() -> None:
+    script = (
+        "from bench import heap\n"
+        "print(heap.state())\n"
+        "with heap.kept(wanted=False): print(heap.state())\n"
+        "with heap.kept(): print(heap.state())\n"
+        "print(heap.state())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+    told = ["returned", "returned", "kept", "returned, kept before"]
+    assert done.stdout.splitlines() == told
 
 
 @pytest.mark.parametrize(
-    "variable", ["MALLOC_TRIM_THRESHOLD_=1000000", "GLIBC_TUNABLES=glibc.malloc.mmap_max=3"]
+    "variable",
+    [
+        "MALLOC_TRIM_THRESHOLD_=1000000",
+        "MALLOC_TOP_PAD_=4096",
+        "GLIBC_TUNABLES=glibc.pthread.rseq=1:glibc.malloc.mmap_max=3",
+    ],
 )
 def test_a_choice_in_the_environment_is_left_alone(
     variable: str, monkeypatch: pytest.MonkeyPatch
@@ -91,6 +121,14 @@ def test_a_choice_in_the_environment_is_left_alone(
     monkeypatch.setattr(ctypes, "CDLL", unreachable)
     with heap.kept():
         assert heap.state() == "unchanged"
+
+
+@glibc_alone
+def test_a_choice_of_something_else_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    with heap.kept():
+        assert heap.state() == "kept"
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import breakdown, candidate, noise, roofline, runtime, workload
+from bench import breakdown, candidate, heap, noise, roofline, runtime, workload
 from bench import device as devices
 from bench.profile import check, groups, is_complete, profile
 from bench.record import CostFacts, from_json, to_json
@@ -138,6 +138,26 @@ def test_flags_are_recorded_as_they_are_while_measuring(monkeypatch):
     )
     with devices.computing_in("cpu", "tf32"):
         assert run()[0].environment.flags == {"tf32": "False"}
+
+
+@pytest.mark.skipif(heap.state() == "unchanged", reason="freed memory is the system's affair here")
+def test_freed_memory_is_kept_while_profiling_unless_it_shall_not_be(monkeypatch):
+    """The rows say so, and afterwards it is returned again."""
+    monkeypatch.setattr(heap, "_past", "returned")
+    told = [run(keep_freed=keep)[0].environment.flags["freed_memory"] for keep in (False, True)]
+    assert told == ["returned", "kept"]
+    assert heap.state() == "returned, kept before"
+
+
+def test_only_on_a_cpu_keeping_freed_memory_is_another_profile():
+    """Folders of profiles of a GPU keep the names that they had before there was a choice."""
+
+    def digests(device):
+        specs = [ProfileSpec(models=(PLAIN,), device=device, keep_freed=k) for k in (True, False)]
+        return {spec.digest() for spec in specs}
+
+    assert len(digests("cpu")) == 2
+    assert len(digests("cuda:0")) == 1
 
 
 def test_memory_that_does_not_suffice_is_a_row(monkeypatch):

@@ -261,13 +261,14 @@ def test_a_trained_run_is_profiled_with_its_weights(tiny_model: str) -> None:
 def test_repeats_are_fresh_processes_of_one_series(tmp_path: Path) -> None:
     """Two processes: two sittings of one series, one row, whose interval is over processes."""
     arguments = ("resnet18", "--batch-size", "2", "--repeat", "2", "--json", "--no-breakdown")
-    result = invoke(*arguments, *QUICK)
+    result = invoke(*arguments, "--no-keep-freed", *QUICK)
     assert result.exit_code == 0, result.output
     (row,) = json.loads(result.stdout)["rows"]
     assert row["num_processes"] == 2
     assert len({record.sitting for record in records()}) == 2
     assert len({record.series for record in records()}) == 1
     assert {record.series for record in records()} != {None}
+    assert "kept" not in {record.environment.flags["freed_memory"] for record in records()}
     assert "process 2 of 2: building resnet18" in result.stderr
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.record import BreakdownFacts, MachineFacts
+from bench.record import MachineFacts
 from bench.report import escape
 from bench.report.charts import Plan
 from bench.report.palette import colours, marker
@@ -46,7 +46,7 @@ def plans(rows: Sequence[CostRow]) -> Iterator[Plan]:
         suffix = f"-{escape.file_name(f'{device}-{precision}')}" if len(groups) > 1 else ""
         title = f"Roofline of {device}, {precision}"
         yield Plan(title, f"roofline{suffix}", roofline(title, shown))
-    broken = [row for row in rows if row.first.breakdown]
+    broken = [row for row in rows if row.first.breakdown and row.timing]
     if broken:
         title = "Where the time of an eager call goes"
         yield Plan(title, "where-time-goes", where_time_goes(title, broken[:MAX_BARS]))
@@ -148,8 +148,11 @@ def _facets(row: CostRow) -> tuple[str, ...]:
 
 
 def where_time_goes(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
-    """Return what draws a bar a model, its parts the seconds of each kind of operator."""
-    parts = [_by_kind(row.first.breakdown) for row in rows if row.first.breakdown]
+    """Return what draws a bar a model: a call's time, in the shares of its kinds of operators.
+
+    Models take turns for the former and not for the latter, so that bars can be compared only so.
+    """
+    parts = [_by_kind(row) for row in rows]
     kinds = [kind for kind in KINDS if any(part.get(kind) for part in parts)]
 
     def draw(figure: Figure) -> None:
@@ -162,13 +165,13 @@ def where_time_goes(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], N
             axes.barh(places, width, left=left, color=colour, label=words, height=0.6)
             left += width
         for place_, row, end in zip(places, rows, left, strict=True):
-            share = _se_share(row.first.breakdown)
+            share = _se_share(row)
             told = f" {end:,.1f} ms" + (f", SE {100 * share:.0f} %" if share else "")
             axes.annotate(told, (end, place_), va="center", fontsize="small")
         axes.set_yticks(places, [escape.chart(_short_breakdown(row, rows)) for row in rows])
         axes.set_xlim(0, left.max() * 1.3)
         axes.grid(axis="y", visible=False)
-        axes.set(xlabel="ms a call, every operator timed alone")
+        axes.set(xlabel="ms a call, shared out by operators that were timed alone")
         axes.set_title(escape.chart_title(title))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=5, fontsize="small",
                     frameon=False)  # fmt: skip
@@ -176,18 +179,22 @@ def where_time_goes(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], N
     return draw
 
 
-def _by_kind(facts: BreakdownFacts) -> dict[str, float]:
+def _by_kind(row: CostRow) -> dict[str, float]:
+    """Return a call's seconds by kind: shares are means over processes, for a time that is too."""
+    assert row.timing is not None
+    broken = [p.record.breakdown for p in row.profiles if p.record.breakdown]
     found: defaultdict[str, float] = defaultdict(float)
-    for kinds in facts.seconds.values():
-        for kind, seconds in kinds.items():
-            found[kind if kind in KINDS else "other"] += seconds
-    return dict(found)
+    for facts in broken:
+        total = sum(sum(kinds.values()) for kinds in facts.seconds.values())
+        for kinds in facts.seconds.values():
+            for kind, seconds in kinds.items():
+                found[kind if kind in KINDS else "other"] += seconds / total / len(broken)
+    return {kind: share * row.timing.call_s.estimate for kind, share in found.items()}
 
 
-def _se_share(facts: BreakdownFacts | None) -> float:
-    parts = _by_kind(facts) if facts else {}
-    total = sum(parts.values())
-    return sum(s for kind, s in parts.items() if kind.startswith("se_")) / total if total else 0.0
+def _se_share(row: CostRow) -> float:
+    parts = _by_kind(row)
+    return sum(s for kind, s in parts.items() if kind.startswith("se_")) / sum(parts.values())
 
 
 def _short_breakdown(row: CostRow, rows: Sequence[CostRow]) -> str:

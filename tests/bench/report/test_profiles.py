@@ -302,6 +302,24 @@ def test_charts_of_profiles():
     assert all(chart.png.startswith(b"\x89PNG") for chart in drawn.values())
 
 
+def test_where_time_goes_shares_out_a_call_as_it_was_timed():
+    """Operators that took as long alone are shares of 100 and of 120 ms; SE's fifth is told."""
+    parts = BreakdownFacts(
+        seconds={"stage1": {"conv": 0.08, "se_scale": 0.02}}, num_calls=3, call_s=0.1
+    )
+    records = [
+        profiled("resnet50", 0.1, breakdown=parts),
+        profiled("se_resnet50", 0.12, breakdown=parts),
+    ]
+    figure, rows = Figure(), cost_rows(records)
+    (plan,) = [p for p in plans(rows) if p.name == "where-time-goes"]
+    plan.draw(figure)
+    calls = {row.model.name: 1e3 * row.timing.call_s.estimate for row in rows}
+    assert calls == {"resnet50": pytest.approx(100, 0.02), "se_resnet50": pytest.approx(120, 0.02)}
+    said = {text.get_text().strip() for text in figure.axes[0].texts}
+    assert said == {f"{call:.1f} ms, SE 20 %" for call in calls.values()}
+
+
 def test_a_roofline_of_many_rows_names_the_fastest_of_each_model_and_batch_size():
     """Six runtimes of two models: two names instead of twelve, the other points without."""
     records = [

@@ -456,9 +456,13 @@ def flags(device: str) -> dict[str, str]:
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
         "flush_denormal": str(_flushes_denormals()),
     }
-    if kind(device) == "cpu":
-        return common | {"freed_memory": heap.state()}
-    return common | _cuda_flags(device) if kind(device) == "cuda" else common
+    match kind(device):
+        case "cpu":
+            return common | {"freed_memory": heap.state()}
+        case "cuda":
+            return common | _cuda_flags(device)
+        case _:
+            return common
 
 
 def _flushes_denormals() -> bool:

@@ -53,6 +53,11 @@ class Environment(Frozen):
     env: dict[str, str]
     started_at: str
 
+    @property
+    def freed_memory(self) -> str | None:
+        """What became of freed memory, see `bench.heap`; None on a GPU and in old records."""
+        return self.flags.get("freed_memory")
+
 
 class DatasetFacts(Frozen):
     """Which images a run saw. ``digest`` is the SHA-256 of all pixels and labels."""

@@ -164,8 +164,8 @@ def where_time_goes(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], N
             width = np.array([1e3 * part.get(kind, 0.0) for part in parts])
             axes.barh(places, width, left=left, color=colour, label=words, height=0.6)
             left += width
-        for place_, row, end in zip(places, rows, left, strict=True):
-            share = _se_share(row)
+        for place_, part, end in zip(places, parts, left, strict=True):
+            share = _se_share(part)
             told = f" {end:,.1f} ms" + (f", SE {100 * share:.0f} %" if share else "")
             axes.annotate(told, (end, place_), va="center", fontsize="small")
         axes.set_yticks(places, [escape.chart(_short_breakdown(row, rows)) for row in rows])
@@ -192,8 +192,7 @@ def _by_kind(row: CostRow) -> dict[str, float]:
     return {kind: share * row.timing.call_s.estimate for kind, share in found.items()}
 
 
-def _se_share(row: CostRow) -> float:
-    parts = _by_kind(row)
+def _se_share(parts: dict[str, float]) -> float:
     return sum(s for kind, s in parts.items() if kind.startswith("se_")) / sum(parts.values())
 
 

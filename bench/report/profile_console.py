@@ -219,8 +219,7 @@ def base_rows(rows: Iterable[CostRow]) -> dict[str, CostRow]:
 
 def _work(row: CostRow, several: bool) -> tuple[object, ...]:
     record, env = row.first, row.first.environment
-    freed = env.flags.get("freed_memory")
-    work = (env.device, freed, record.mode, record.scenario, record.batch_size)
+    work = (env.device, env.freed_memory, record.mode, record.scenario, record.batch_size)
     return (*work, row.model) if several else work
 
 
@@ -288,7 +287,7 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
         )
     if any(p.record.timing and p.record.timing.compile_cached for r in rows for p in r.profiles):
         notes.append("compile: some code was on disk already, from an earlier process (see --json)")
-    if "kept" in {row.first.environment.flags.get("freed_memory") for row in rows}:
+    if "kept" in {row.first.environment.freed_memory for row in rows}:
         notes.append("freed memory is kept for the next tensor (but where peak memory is measured)")
     return notes + _energy_reasons(rows)
 

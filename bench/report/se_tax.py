@@ -66,7 +66,7 @@ def taxes(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> list[Ta
 
 def _setting_key(row: CostRow) -> tuple[object, ...]:
     record, env = row.first, row.first.environment
-    return (env.device, env.flags.get("freed_memory"), record.mode, record.scenario,
+    return (env.device, env.freed_memory, record.mode, record.scenario,
             record.precision, record.runtime, record.batch_size)  # fmt: skip
 
 

@@ -294,7 +294,7 @@ def _cell_key(run: LoadedRun) -> str:
         "digest": run.record.dataset.digest,
         "label": run.record.dataset.label,
         "device_name": env.device_name,
-        "freed_memory": env.flags.get("freed_memory"),
+        "freed_memory": env.freed_memory,
         "versions": versions(env),
     }
     return json.dumps(facts, sort_keys=True)

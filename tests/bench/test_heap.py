@@ -34,13 +34,18 @@ def fill_large() -> None:
     torch.ones(LARGE // 4)
 
 
+def settled_faults() -> float:
+    """Return a large tensor's faults, once the heap has a place that nothing else needs."""
+    for _ in range(20):
+        fill_large()
+    return statistics.median(faults(fill_large) for _ in range(9))
+
+
 @glibc_alone
 def test_a_large_tensor_takes_the_place_of_the_last() -> None:
     pages = LARGE // resource.getpagesize()
     with heap.kept():
-        for _ in range(20):  # until the heap has a place that nothing else needs
-            fill_large()
-        again = statistics.median(faults(fill_large) for _ in range(9))
+        again = settled_faults()
     assert again < pages // 10
     if huge_pages() != "always":  # few faults of many bytes
         found = [faults(fill_large) for _ in range(9)]
@@ -84,9 +89,7 @@ def test_the_outermost_end_counts_and_an_error_ends_it_too() -> None:
         with pytest.raises(ZeroDivisionError), heap.kept():
             _ = 1 / 0
         assert devices.flags("cpu")["freed_memory"] == "kept"
-        for _ in range(20):
-            fill_large()
-        assert statistics.median(faults(fill_large) for _ in range(9)) < 1000
+        assert settled_faults() < 1000
     assert devices.flags("cpu")["freed_memory"] == "returned, kept before"
 
 

@@ -7,10 +7,8 @@ without benchmarks small work shows that the same calls work.
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import statistics
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -25,6 +23,7 @@ from bench.device import prepare
 from bench.run import build, identify
 from bench.spec import ModelSpec, TimingSpec
 from bench.timing import measure
+from tests.perf.fresh import in_fresh_process
 
 CLOCK = workload.clock_of("cpu")
 WITHIN = 0.03  # of torch's timer
@@ -112,13 +111,8 @@ def speeds(
 
 def plain_speed(model: ModelSpec, batch_size: int, spec: TimingSpec, *, fresh: bool) -> float:
     """Return the img/s of eager, in a ``fresh`` process with its memory as Python starts."""
-    if not fresh:
-        return speeds(model, ["eager"], batch_size, spec)["eager"]
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(_prepared_speed, model, batch_size, spec).result()
-
-
-def _prepared_speed(model: ModelSpec, batch_size: int, spec: TimingSpec) -> float:
+    if fresh:
+        return in_fresh_process(plain_speed, model, batch_size, spec, fresh=False)
     prepare("cpu")
     return speeds(model, ["eager"], batch_size, spec)["eager"]
 

@@ -7,9 +7,8 @@ Where benchmarks are run as tests, a tiny model takes the steps and nothing is c
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -28,6 +27,7 @@ from bench.data import Normalization, Split
 from bench.spec import Precision, Recipe
 from bench.step import Setting, memory_format, place
 from tests.conftest import build_tiny
+from tests.perf.fresh import in_fresh_process
 
 CIFAR = Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 STANDARD = Recipe(name="standard", epochs=1, batch_size=128, crop_padding=4, flip=True)
@@ -78,13 +78,15 @@ class Intervals:
         return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
 
 
+@contextlib.contextmanager
+def as_the_engine(work: Work) -> Iterator[None]:
+    """Set torch and memory as a training does."""
+    settings = devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device)
+    with settings[0], settings[1], devices.keeping_freed(work.device):
+        yield
+
+
 def plain_steps_s(work: Work) -> list[float]:
-    """Train as the plain loop does, in a process whose memory is as Python starts with it."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        return fresh.submit(_plain_steps_s, work).result()
-
-
-def _plain_steps_s(work: Work) -> list[float]:
     devices.prepare(work.device)
     training = baseline.start(work.build().to(work.device), work.recipe, work.device)
     intervals = Intervals(work.device)
@@ -106,8 +108,7 @@ def fast_steps_s(work: Work, runtime: str) -> list[float]:
         plan = data.plan_epoch(len(split), work.recipe, 0, epoch)
         return data.train_batches(split, plan, work.recipe, CIFAR, step)
 
-    settings = devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device)
-    with settings[0], settings[1], devices.keeping_freed(work.device):
+    with as_the_engine(work):
         epochs = train.fit(
             training, batches, work.recipe, setting, num_images=len(split), on_step=intervals
         )
@@ -125,22 +126,22 @@ def chosen_runtime(work: Work, num_steps: int) -> str:
         device=work.device,
         precision=work.precision,
     )
-    settings = devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device)
-    with settings[0], settings[1], devices.keeping_freed(work.device):
+    with as_the_engine(work):
         return trial.choose(given, num_steps)[0]
 
 
 def compare(benchmark: BenchmarkFixture, work: Work, runtime: str) -> float:
     """Return how many times as fast the engine is; both are named in the saved figures.
 
-    Each trains twice, the plain loop first and last, so that a machine that drifts favours none.
+    Each trains twice, the plain loop first and last, so that a machine that drifts favours none,
+    and in processes whose memory is as Python starts with it.
     """
     devices.prepare(work.device)
-    plain_s = _plain_steps_s(work) if benchmark.disabled else plain_steps_s(work)
+    plain_s = plain_steps_s(work) if benchmark.disabled else in_fresh_process(plain_steps_s, work)
     fast_s = benchmark.pedantic(fast_steps_s, [work, runtime])
     if not benchmark.disabled:
         fast_s += fast_steps_s(work, runtime)
-        plain_s += plain_steps_s(work)
+        plain_s += in_fresh_process(plain_steps_s, work)
     plain, fast = median(plain_s), median(fast_s)
     images = work.recipe.batch_size
     benchmark.extra_info.update(

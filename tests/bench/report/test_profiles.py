@@ -284,14 +284,21 @@ def test_doubtful_rows_are_marked_and_explained():
     assert re.search(r"\ba\s*$", text(tables.timing_table(rows)), re.MULTILINE)
 
 
-def test_charts_of_profiles():
-    """A roofline a precision, and where the time goes where it was broken down."""
+def broken_down():
+    """Return records of two models whose operators took as long, but not their calls."""
     parts = BreakdownFacts(
         seconds={"stage1": {"conv": 0.08, "se_scale": 0.02}}, num_calls=3, call_s=0.1
     )
-    records = [
+    return [
         profiled("resnet50", 0.1, breakdown=parts),
         profiled("se_resnet50", 0.12, breakdown=parts),
+    ]
+
+
+def test_charts_of_profiles():
+    """A roofline a precision, and where the time goes where it was broken down."""
+    records = [
+        *broken_down(),
         profiled("resnet50", 0.05, precision="bf16", id="bf16", machine=MACHINE.model_copy(
             update={"matmul_flops": {"bf16": 300e9}})),
     ]  # fmt: skip
@@ -304,14 +311,7 @@ def test_charts_of_profiles():
 
 def test_where_time_goes_shares_out_a_call_as_it_was_timed():
     """Operators that took as long alone are shares of 100 and of 120 ms; SE's fifth is told."""
-    parts = BreakdownFacts(
-        seconds={"stage1": {"conv": 0.08, "se_scale": 0.02}}, num_calls=3, call_s=0.1
-    )
-    records = [
-        profiled("resnet50", 0.1, breakdown=parts),
-        profiled("se_resnet50", 0.12, breakdown=parts),
-    ]
-    figure, rows = Figure(), cost_rows(records)
+    figure, rows = Figure(), cost_rows(broken_down())
     (plan,) = [p for p in plans(rows) if p.name == "where-time-goes"]
     plan.draw(figure)
     calls = {row.model.name: 1e3 * row.timing.call_s.estimate for row in rows}

@@ -330,10 +330,10 @@ class TimingSpec(Frozen):
     """How long and how finely to time one row.
 
     A block is a number of calls between two clock readings, the device synchronised at its end.
-    Blocks are long enough (``block_s``) for reading the clock and synchronising to cost no more
-    than ``sync_share`` of them. Timing goes on until the 95 % interval of the ratio between the
-    models compared is within ±``rel_precision``, at least ``min_blocks`` and at most ``max_s``
-    seconds a row. A single-stream row times every call by itself and stops at
+    Blocks are about ``block_s`` long, and longer where reading the clock and synchronising would
+    cost more than ``sync_share`` of them. Timing goes on until the 95 % interval of the ratio between the
+    models compared is within ±``rel_precision``, at least ``min_blocks`` a row and at most ``max_s``
+    seconds a row on average. A single-stream row times every call by itself and stops at
     ``single_stream_samples``, or after ``single_stream_s`` seconds when those take longer.
     """
 

@@ -1,7 +1,9 @@
 """Statistics of times and of ratios of times: medians, spreads, paired intervals.
 
 Times are positive and skewed, so ratios are averaged as logarithms; blocks timed next to each
-other are paired, so that what slows both of them down cancels.
+other are paired, so that what slows both of them down cancels. What slows only one of them, such
+as another process that takes a core for a moment, makes a few rounds outliers: the ratio of a
+sitting is a trimmed mean over its rounds.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+TRIMMED = 0.2  # of the rounds at each end, as Wilcox recommends (Robust Estimation, section 3.3)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,29 @@ def t_quantile(confidence: float, freedom: int) -> float:
 
 def geometric_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Return the geometric mean of positive ratios with the interval of their logarithms."""
-    log = mean_interval([math.log(ratio) for ratio in ratios], confidence)
+    return _exp(mean_interval([math.log(ratio) for ratio in ratios], confidence))
+
+
+def trimmed_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the geometric mean of the middle 60 % of positive ratios, with its interval.
+
+    The interval is Student's t with the winsorised variance of the logarithms, which takes what
+    was trimmed into account (Tukey and McLaughlin 1963). Below five ratios nothing is trimmed.
+    """
+    logs = sorted(math.log(ratio) for ratio in ratios)
+    n = len(logs)
+    cut = math.floor(TRIMMED * n)
+    if cut == 0:
+        return geometric_interval(ratios, confidence)
+    middle = logs[cut : n - cut]
+    mean = statistics.fmean(middle)
+    winsorised = [middle[0]] * cut + middle + [middle[-1]] * cut
+    error = statistics.stdev(winsorised) * math.sqrt(n) / len(middle)
+    half = t_quantile(confidence, len(middle) - 1) * error
+    return _exp(Interval(mean, mean - half, mean + half, n))
+
+
+def _exp(log: Interval) -> Interval:
     return Interval(
         math.exp(log.estimate),
         math.exp(log.low),
@@ -116,12 +141,12 @@ def _mean_log(values: Sequence[float]) -> float:
 def paired_ratio(
     numerator: Blocks, denominator: Blocks, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Return how many times longer ``numerator`` takes, with the interval over the rounds.
+    """Return how many times longer ``numerator`` takes: the trimmed mean over the rounds.
 
     Rounds in one process are correlated: this is the precision of one sitting. The interval over
     fresh processes is `geometric_interval` of each process's ratio.
     """
-    return geometric_interval(round_ratios(numerator, denominator), confidence)
+    return trimmed_interval(round_ratios(numerator, denominator), confidence)
 
 
 def noise_floor(subjects: Sequence[Blocks]) -> float | None:
@@ -140,7 +165,7 @@ def noise_floor(subjects: Sequence[Blocks]) -> float | None:
     ]
     if len(pairs) < 2:
         return None
-    interval = geometric_interval([first / second for first, second in pairs])
+    interval = trimmed_interval([first / second for first, second in pairs])
     return max(interval.high, 1 / interval.low) - 1
 
 

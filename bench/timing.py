@@ -49,6 +49,7 @@ WARMUP_BLOCK_S = 0.02
 MAX_WARMUP_BLOCKS = 1000  # bounds the loop where the clock cannot
 MAX_ITERS = 1 << 20
 SETTLED_BY = 5  # calls a block from which on one more is made before it
+SHARE = 1.25  # of the median time that those compared have had: who had more sits out a round
 VISIT_SAMPLES = 10  # single-stream calls made each time a subject has its turn
 
 
@@ -190,15 +191,17 @@ class Plan:
 
 
 def plan_offline(call_s: float, overhead: float, spec: TimingSpec) -> Plan:
-    """Plan blocks so long that clock and synchronise are ``spec.sync_share`` of them at most.
+    """Plan blocks of about ``spec.block_s``, of which clock and synchronise are ``spec.sync_share``.
 
-    Before a block of many short calls, one more call is not timed: it meets the caches and the
+    Calls nearly as long as that make blocks of one: two would use up time for half the rounds. The
+    share of clock and synchronise is a limit, and makes blocks longer where it has to. Before a block of many short calls, one more call is not timed: it meets the caches and the
     threads as the subject before it has left them. A long call hardly notices.
     """
     block_s = min(spec.block_s, spec.max_s / spec.min_blocks)
-    wanted = max(block_s, overhead / spec.sync_share)
-    iters = min(MAX_ITERS, math.ceil(wanted / call_s)) if call_s > 0 else 1
-    settle_calls = int(call_s * SETTLED_BY < wanted)
+    fewest = overhead / spec.sync_share
+    wanted = max(round(block_s / call_s), math.ceil(fewest / call_s), 1) if call_s > 0 else 1
+    iters = min(MAX_ITERS, wanted)
+    settle_calls = int(iters > SETTLED_BY)
     return Plan(iters, 1, settle_calls, spec.min_blocks, 100 * spec.min_blocks, spec.max_s)
 
 
@@ -249,10 +252,10 @@ def measure(
 ) -> dict[Key, TimingFacts]:
     """Time several callables in one sitting, interleaved; return each one's raw block times.
 
-    All are warmed up first. Then every round visits all of them in random order and back again,
-    until the intervals of their ratios are narrow enough or the time is used up. Readings of a
-    broken clock end in `TimingFacts.flags`, never in an exception. ``on_progress`` is called
-    between blocks only.
+    All are warmed up first. Then rounds visit them in random order and back again, until the
+    intervals of their ratios are narrow enough or the time is used up; of three or more, one whose
+    turns are long sits out some rounds. Readings of a broken clock end in `TimingFacts.flags`,
+    never in an exception. ``on_progress`` is called between blocks only.
     """
     broken = clock_flags(clock)
     overhead = 0.0 if broken else overhead_s(clock)
@@ -308,11 +311,32 @@ def _take_turns(
     limit = sum(subject.plan.max_s for subject in subjects.values())
     number = 0
     while not _is_enough(list(subjects.values()), spec):
-        for name in abba(list(subjects), rng):
+        for name in abba(_whose_turn(subjects), rng):
             subjects[name].visit(clock, number)
             used = sum(subject.timed_s() for subject in subjects.values())
             tell("timing", name, min(1.0, used / limit))
         number += 1
+
+
+def _whose_turn(subjects: Mapping[Key, Subject]) -> list[Key]:
+    """Return who takes part in the next round: those that had no more than their share of time.
+
+    Blocks of one long call would otherwise take up most of the time, at the cost of the ratios
+    between the others. The first subject, to which all ratios are, takes part in every round, and
+    at least half of the others do.
+    """
+    first, *others = subjects
+    if len(others) < 2:
+        return [first, *others]
+    typical = statistics.median_low(subjects[name].timed_s() for name in others)
+    return [first, *(name for name in others if _may_take_part(subjects[name], typical))]
+
+
+def _may_take_part(subject: Subject, typical_s: float) -> bool:
+    plan = subject.plan
+    is_single_stream = plan.visit_blocks > 1  # its percentiles need a number of calls, not a time
+    has_few = len(subject.blocks) < plan.min_blocks
+    return is_single_stream or has_few or subject.timed_s() <= SHARE * typical_s
 
 
 def abba(names: Sequence[Key], rng: random.Random) -> list[Key]:

@@ -42,7 +42,7 @@ def time_ratio(row: CostRow, base: CostRow) -> Ratio | None:
     shared = _shared_sittings(row, base)
     floor = stats.noise_floor([b for pair in shared for b in pair])
     if len(shared) > 1:
-        ratios = [math.exp(_mean_log(stats.round_ratios(*pair))) for pair in shared]
+        ratios = [stats.paired_ratio(*pair).estimate for pair in shared]
         return Ratio(stats.geometric_interval(ratios), f"t over {len(ratios)} sittings", floor)
     if shared:
         return Ratio(stats.paired_ratio(*shared[0]), "paired, round by round", floor)
@@ -62,10 +62,6 @@ def _shared_sittings(row: CostRow, base: CostRow) -> list[tuple[Blocks, Blocks]]
         if len(mine.keys() & other.keys()) > 1:
             found.append((mine, other))
     return found
-
-
-def _mean_log(ratios: list[float]) -> float:
-    return math.fsum(math.log(ratio) for ratio in ratios) / len(ratios)
 
 
 def apart(row: Interval, base: Interval) -> Interval:

@@ -69,6 +69,16 @@ def test_clock_and_synchronise_cost_at_most_a_thousandth_of_a_block(call_s):
     assert "coarse_clock" not in facts.flags
 
 
+@pytest.mark.parametrize(
+    ("call_s", "calls"), [(0.13, 1), (0.098, 1), (0.07, 1), (0.06, 2), (0.03, 3)]
+)
+def test_a_block_is_the_number_of_calls_that_comes_nearest(call_s, calls):
+    """A call of 0.098 s makes a block of 0.1 s: two of them would leave half the rounds."""
+    device, spec = Device(), TimingSpec(block_s=0.1)
+    facts = measure({"a": device.work(call_s)}, spec, device.clock())["a"]
+    assert set(facts.block_iters) == {calls}
+
+
 def test_a_slow_clock_makes_blocks_longer_than_asked_for():
     """Reading that costs 1 ms needs blocks of 1 s although 0.2 s were asked for."""
     device = Device(read_s=1e-3)
@@ -201,6 +211,55 @@ def test_an_order_meets_every_subject_twice_and_mirrored():
     order = abba(["a", "b", "c"], random.Random(1))
     assert sorted(order) == ["a", "a", "b", "b", "c", "c"]
     assert order == order[::-1]
+
+
+def rounds_of(facts):
+    return {name: len(set(timed.block_round)) for name, timed in facts.items()}
+
+
+def three_works(device, slowest):
+    return {"a": device.work(0.2), "b": device.work(0.18), "c": device.work(slowest)}
+
+
+def test_a_slow_subject_gets_about_as_much_time_as_the_others():
+    """One whose calls take twice as long sits rounds out; what the others gain is shared time."""
+    device, spec = Device(noise=0.02), TimingSpec(rel_precision=1e-6)
+    facts = measure(three_works(device, 0.36), spec, device.clock())
+    a, b, c = (sum(timed.block_s) for timed in facts.values())
+    assert 1.0 < c / b < 1.5
+    assert a + b + c == pytest.approx(3 * spec.max_s, rel=0.1)
+    every = set(facts["a"].block_round)
+    assert set(facts["b"].block_round) == every > set(facts["c"].block_round)
+
+
+def test_subjects_of_about_the_same_time_take_part_in_every_round():
+    device = Device(noise=0.1)
+    counts = rounds_of(measure(three_works(device, 0.21), TimingSpec(max_s=4), device.clock()))
+    assert len(set(counts.values())) == 1
+
+
+def test_a_very_slow_subject_still_gets_its_fewest_blocks():
+    device, spec = Device(noise=0.02), TimingSpec(rel_precision=1e-6, min_blocks=6)
+    facts = measure(three_works(device, 2.0), spec, device.clock())
+    assert 6 <= len(facts["c"].block_s) < len(facts["b"].block_s)
+    assert "few_blocks" not in facts["c"].flags
+
+
+def test_the_first_subject_and_one_of_two_never_sit_out():
+    """All ratios are to the first; without the other there is none."""
+    device, spec = Device(noise=0.02), TimingSpec(rel_precision=1e-6)
+    slow_first = {"c": device.work(2.0), "a": device.work(0.2), "b": device.work(0.18)}
+    two = {"a": device.work(0.2), "c": device.work(2.0)}
+    for works in (slow_first, two):
+        counts = rounds_of(measure(works, spec, device.clock()))
+        assert len(set(counts.values())) == 1
+
+
+def test_a_slow_subject_of_single_stream_makes_as_many_calls_as_the_others():
+    device, spec = Device(), TimingSpec(single_stream_s=1.0)
+    works = {"a": device.work(1e-3), "b": device.work(1e-3), "c": device.work(1e-2)}
+    facts = measure(works, spec, device.clock(), scenario="single_stream")
+    assert len({len(timed.block_s) for timed in facts.values()}) == 1
 
 
 def test_orders_are_random_and_repeatable():

@@ -331,10 +331,10 @@ class TimingSpec(Frozen):
 
     A block is a number of calls between two clock readings, the device synchronised at its end.
     Blocks are about ``block_s`` long, and longer where reading the clock and synchronising would
-    cost more than ``sync_share`` of them. Timing goes on until the 95 % interval of the ratio between the
-    models compared is within ±``rel_precision``, at least ``min_blocks`` a row and at most ``max_s``
-    seconds a row on average. A single-stream row times every call by itself and stops at
-    ``single_stream_samples``, or after ``single_stream_s`` seconds when those take longer.
+    cost more than ``sync_share`` of them. Timing goes on until the 95 % interval of the ratio
+    between the models compared is within ±``rel_precision``, at least ``min_blocks`` a row and at
+    most ``max_s`` seconds a row on average. A single-stream row times every call by itself and
+    stops at ``single_stream_samples``, or after ``single_stream_s`` seconds when those take longer.
     """
 
     min_blocks: PositiveInt = 10

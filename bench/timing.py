@@ -191,11 +191,12 @@ class Plan:
 
 
 def plan_offline(call_s: float, overhead: float, spec: TimingSpec) -> Plan:
-    """Plan blocks of about ``spec.block_s``, of which clock and synchronise are ``spec.sync_share``.
+    """Plan blocks of about ``spec.block_s``; reading the clock is at most a share of them.
 
-    Calls nearly as long as that make blocks of one: two would use up time for half the rounds. The
-    share of clock and synchronise is a limit, and makes blocks longer where it has to. Before a block of many short calls, one more call is not timed: it meets the caches and the
-    threads as the subject before it has left them. A long call hardly notices.
+    Calls nearly as long as that make blocks of one: two would leave time for half the rounds only.
+    Where clock and synchronise would cost more than ``spec.sync_share``, blocks are longer. Before
+    a block of many short calls, one more call is not timed: it meets the caches and the threads as
+    the subject before it has left them. A long call hardly notices.
     """
     block_s = min(spec.block_s, spec.max_s / spec.min_blocks)
     fewest = overhead / spec.sync_share

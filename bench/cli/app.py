@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -58,10 +59,16 @@ class Command(TyperCommand):
 class Commands(TyperGroup):
     """Print what the user can mend as one line on stderr, and leave with its exit code."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Read the arguments that stand before the command."""
+        with _usage_in_one_line():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with _usage_in_one_line():
+                return super().invoke(ctx)
         except (Preempted, Stopped) as reason:
             _leave(str(reason), EXIT_PREEMPTED)
         except KeyboardInterrupt:
@@ -70,6 +77,22 @@ class Commands(TyperGroup):
             if not _is_the_users(error):
                 raise
             _leave(f"error: {error}", EXIT_USAGE)
+
+
+@contextlib.contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    """Say what is wrong with the arguments as every other error is said, not in a frame."""
+    try:
+        yield
+    except Exception as error:
+        # By what it can do: where the class lies differs between releases of typer.
+        tell = getattr(error, "format_message", None)
+        message = tell() if tell and getattr(error, "exit_code", None) == EXIT_USAGE else ""
+        if not message or type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "senet-bench"
+        _leave(f"error: {message.rstrip('.')} (see {command} --help)", EXIT_USAGE)
 
 
 def _is_the_users(error: ValueError) -> bool:

@@ -31,7 +31,8 @@ def summary(study: Study) -> Table:
     shared = {name: values for name, values in told.items() if len(values) == 1}
     title = ", ".join(f"{name} {_plain(value)}" for name, (value,) in shared.items())
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.padding = (0, 1, 0, 0)
+    # A screen of 80 columns holds the names whole, with a column more if they stand closer.
+    table.padding = (0, 0 if varying else 1, 0, 0)
     for name in ("model", "stem"):
         table.add_column(name, overflow="fold", min_width=8)
     for name in varying:

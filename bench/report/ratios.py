@@ -34,8 +34,8 @@ class Ratio:
 def time_ratio(row: CostRow, base: CostRow) -> Ratio | None:
     """Return the ratio of the times of one call; None when one of them was not timed.
 
-    Rows that took turns in one sitting are compared round by round; several sittings give the
-    interval over sittings; rows timed apart that of two independent medians.
+    Rows that took turns in one sitting are compared round by round (`stats.paired_ratio`); several
+    sittings give the interval over sittings; rows timed apart that of two independent medians.
     """
     if row.timing is None or base.timing is None:
         return None
@@ -45,7 +45,7 @@ def time_ratio(row: CostRow, base: CostRow) -> Ratio | None:
         ratios = [stats.paired_ratio(*pair).estimate for pair in shared]
         return Ratio(stats.geometric_interval(ratios), f"t over {len(ratios)} sittings", floor)
     if shared:
-        return Ratio(stats.paired_ratio(*shared[0]), "paired, round by round", floor)
+        return Ratio(stats.paired_ratio(*shared[0]), "paired, trimmed mean over rounds", floor)
     return Ratio(apart(row.timing.call_s, base.timing.call_s), APART, None)
 
 

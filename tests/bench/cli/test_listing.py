@@ -84,8 +84,26 @@ def test_python_m_bench_is_the_same_program() -> None:
     assert done.stdout == "senet-bench 0.1.0\n"
 
 
-def test_an_unknown_command_or_option_is_exit_code_2() -> None:
-    for arguments in (["fly"], ["train", "resnet18", "--colour", "red"]):
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 2
-        assert "Traceback" not in result.output
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("fly",), "No such command 'fly'"),
+        (("--colour", "red"), "No such option: --colour"),
+        (("train", "resnet18", "--colour", "red"), "No such option: --colour"),
+        (("train",), "Missing argument"),
+        (("train", "resnet18", "--epochs", "x"), "'--epochs'"),
+        (("profile", "resnet18", "--repeat", "0"), "'--repeat'"),
+        (("profile", "resnet18", "--price-per-hour"), "'--price-per-hour' requires an argument"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(arguments: tuple[str, ...], problem: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    (line,) = result.output.splitlines()
+    assert line.startswith("error: ")
+    assert problem in line
+    assert line.endswith("--help)")
+
+
+def test_no_arguments_at_all_print_the_help() -> None:
+    assert "Usage" in CliRunner().invoke(app, []).output

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 import record_factory as make
 from rich.console import Console
@@ -20,6 +21,10 @@ def shown(tmp_path_factory):
     path.write_text(profile.model_dump_json())
     found = study(load([folder]))
     assert any(row.model.name == "resnet152" for row in found.costs)
+    return screen_of(found)
+
+
+def screen_of(found):
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(summary(found))
     return console.export_text()
@@ -36,3 +41,19 @@ def test_what_a_row_lacks_is_no_difference_between_rows(shown):
     title, heading = shown.splitlines()[0], shown.splitlines()[2]
     assert "data " in title
     assert " data " not in heading
+
+
+def test_a_column_more_breaks_no_name(tmp_path):
+    """One model with one seed and another with three: the numbers of seeds have a column."""
+    plain, se = make.model("resnet101", "imagenet"), make.model("se_resnet50", "imagenet")
+    make.write_run(tmp_path / "plain", np.ones(1000), spec=plain)
+    for seed in range(3):
+        make.write_run(tmp_path / f"se{seed}", np.ones(1000), spec=se, seed=seed)
+    for spec in (plain, se):
+        for scenario, batch_size in (("offline", 64), ("single_stream", 1)):
+            profile = make.profile_record(spec, scenario=scenario, batch_size=batch_size)
+            make.write_profile(tmp_path / f"profiles-{batch_size}", profile)
+    shown = screen_of(study(load([tmp_path])))
+    assert " seeds " in shown
+    assert " se_resnet50 imagenet 3 " in shown
+    assert max(map(len, shown.splitlines())) <= 80

@@ -308,6 +308,12 @@ def _train(
     memory = devices.keeping_freed(here.device, wanted=keeps_freed(spec))
     with devices.computing_in(here.device, here.precision), kernels, memory:
         environment = collect(here.device)  # with the flags that are in force here
+        saver.note_machine(
+            saved,
+            device=environment.device_name,
+            threads=environment.num_threads,
+            torch=environment.packages.get("torch"),
+        )
         (job, found), trial_s = _timed(lambda: _choose_runtime(job, model, saved))
         training = engine.start(job, model)
         saver.restore(training, saved)

@@ -35,6 +35,7 @@ class Saver:
         self.spec = spec.model_dump(mode="json")
         self.folder, self.group = folder, group
         self.facts: dict[str, Any] = {}
+        self.machine: dict[str, Any] = {}
         self.problems: list[str] = []
         self.spent_s, self.last_s, self.saved_at = 0.0, 0.0, monotonic()
         self.best: dict[str, Any] | None = None
@@ -52,6 +53,21 @@ class Saver:
         if saved is not None and saved.get("identity") != self.identity:
             raise UserError(f"{self.folder} was being trained {self._difference(saved)}")
         return saved
+
+    def note_machine(self, saved: dict[str, Any] | None, **machine: Any) -> None:
+        """Keep with the training what it computes on, and note what was another when it was saved.
+
+        A checkpoint is exact, but other threads or another release round in another order.
+        """
+        self.machine = machine
+        was = (saved or {}).get("machine", {})
+        named = [
+            f"{key} {now}, before {was[key]}"
+            for key, now in machine.items()
+            if key in was and was[key] != now
+        ]
+        if named:
+            self.problems.append(f"continued under other conditions: {'; '.join(named)}")
 
     def _difference(self, saved: dict[str, Any]) -> str:
         """Say in what a saved training was another than this one."""
@@ -123,6 +139,7 @@ class Saver:
         shared = {
             "identity": self.identity,
             "spec": self.spec,
+            "machine": self.machine,
             "generators": distributed.collect(self.group, own),
         }
         return state.state(training) | self.facts | shared

@@ -143,6 +143,22 @@ def test_a_preempted_run_goes_on_as_if_nothing_had_happened(
     assert record.predictions == whole.predictions
     assert [e.loss for e in record.epochs] == [e.loss for e in whole.epochs]
     assert sum(isinstance(e, StepDone) for e in events) == 8 - step
+    assert not record.warnings
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(
+    tiny_model: str, dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another release of torch rounds in another order: its bits are not those of one run."""
+    chosen, here = spec(tiny_model, dataset), run.collect("cpu")
+    interrupted_at(3, chosen, dataset, tmp_path)
+    elsewhere = here.model_copy(update={"packages": here.packages | {"torch": "1.0"}})
+    monkeypatch.setattr(run, "collect", lambda device: elsewhere)
+    record, _ = train(chosen, dataset, tmp_path, existing="resume")
+    (warning,) = record.warnings
+    assert warning == (
+        f"continued under other conditions: torch 1.0, before {here.packages['torch']}"
+    )
 
 
 @pytest.mark.gpu

@@ -28,6 +28,8 @@ USUAL = {
     M_TOP_PAD: 128 << 10,
 }
 CHOICES = ("mmap_max", "mmap_threshold", "trim_threshold", "top_pad")
+ABOVE_ARENA = (64 << 20) + 1  # bytes: more than an arena holds that is not the main one
+IS_MMAPPED = 2  # in the word before a block: the block has a mapping of its own
 TUNABLES = re.compile(rf"glibc\.malloc\.({'|'.join(CHOICES)})\b")
 
 _lock = threading.Lock()
@@ -40,11 +42,14 @@ def state() -> str:
 
     ``unchanged`` where it is the affair of the system or of the user, who may have chosen by
     ``MALLOC_TRIM_THRESHOLD_`` and the like or by ``GLIBC_TUNABLES``; ``returned, kept before`` in a
-    process whose heap is no longer a fresh one's.
+    process whose heap is no longer a fresh one's; ``kept in part`` where the system once refused
+    this thread memory, since when glibc serves it from an arena whose largest blocks it gives back.
     """
     if not _may_choose():
         return "unchanged"
-    return "kept" if _depth else _past
+    if not _depth:
+        return _past
+    return "kept" if _keeps_large() else "kept in part"
 
 
 @contextlib.contextmanager
@@ -81,6 +86,18 @@ def _trim() -> None:
 def _set(options: dict[int, int]) -> None:
     for option, value in options.items():
         ctypes.CDLL(None).mallopt(option, value)
+
+
+def _keeps_large() -> bool:
+    """Tell whether a large block comes from this thread's heap; nothing of it is touched."""
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+    block = library.malloc(ctypes.c_size_t(ABOVE_ARENA))
+    if not block:
+        return False
+    word = ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t)).value
+    library.free(block)
+    return not word & IS_MMAPPED
 
 
 def _may_choose() -> bool:

@@ -204,13 +204,13 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
         sitting.tell("finding the batch size", "", 0.0, number)
         group = replace(group, batch_size=fitting_batch_size(sitting, group))
     with workload.computing(sitting.device, group.precision, group.mode):
-        flags = devices.flags(sitting.device)
-        environment = sitting.environment.model_copy(update={"flags": flags})
-        sitting = replace(sitting, environment=environment)
         prepared = {}
         for row in rows(sitting.spec):
             sitting.tell("preparing", row, 0.0, number)
             prepared[row] = prepare_row(sitting, group, row)
+        flags = devices.flags(sitting.device)  # as they are from now on: memory may have run out
+        environment = sitting.environment.model_copy(update={"flags": flags})
+        sitting = replace(sitting, environment=environment)
         loads = {}
         for row, outcome in prepared.items():
             if outcome.status == "ok" and outcome.load:

@@ -168,7 +168,7 @@ class Recipe(Frozen):
     name: str
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 128
-    lr: Annotated[float, Field(gt=0, le=1e6)] = 0.1  # far above any use, and no overflow in fp32
+    lr: Annotated[float, Field(gt=0, le=1e38)] = 0.1  # fp32 holds it
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegativeFloat = 5e-4
     nesterov: bool = False

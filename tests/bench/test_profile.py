@@ -145,7 +145,8 @@ def test_freed_memory_is_kept_while_profiling_unless_it_shall_not_be(monkeypatch
     """The rows say so, and afterwards it is returned again."""
     monkeypatch.setattr(heap, "_past", "returned")
     told = [run(keep_freed=keep)[0].environment.flags["freed_memory"] for keep in (False, True)]
-    assert told == ["returned", "kept"]
+    with heap.kept():
+        assert told == ["returned", heap.state()]
     assert heap.state() == "returned, kept before"
 
 

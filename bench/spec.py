@@ -34,6 +34,7 @@ STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 32)]  # of which torch makes others within 64 bits
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 
@@ -275,7 +276,7 @@ class RunSpec(Frozen):
     model: ModelSpec
     data: DataSpec
     recipe: Recipe
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     device: str = "cpu"
     precision: Precision = "fp32"
     runtime: str = "eager"
@@ -363,7 +364,7 @@ class ProfileSpec(Frozen):
     runtimes: tuple[str, ...] = ("eager",)
     batch_sizes: tuple[PositiveInt | Literal["auto"], ...] = (1, 64)
     modes: tuple[Mode, ...] = ("infer",)
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     timing: TimingSpec = TimingSpec()
     memory: bool = True
     breakdown: bool = True

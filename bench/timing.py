@@ -18,7 +18,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from bench import stats
@@ -48,8 +48,9 @@ WINDOW = 4  # warm-up blocks that are compared with each other
 WARMUP_BLOCK_S = 0.02
 MAX_WARMUP_BLOCKS = 1000  # bounds the loop where the clock cannot
 MAX_ITERS = 1 << 20
+STOPPED_ITERS = 1 << 14  # calls that must take some time, or the clock stands still
 SETTLED_BY = 5  # calls a block from which on one more is made before it
-SHARE = 1.25  # of the median time that those compared have had: who had more sits out a round
+LONG_TURN = 1.5  # times the median turn of three or more: who takes longer sits out some rounds
 VISIT_SAMPLES = 10  # single-stream calls made each time a subject has its turn
 
 
@@ -156,6 +157,8 @@ def warm_up(work: Work, spec: TimingSpec, clock: Clock, overhead: float = 0.0) -
         seconds = time_block(work, iters, clock).seconds - overhead
         calls += iters
         total += max(seconds, 0.0)
+        if seconds <= 0 and iters >= STOPPED_ITERS:
+            break
         if seconds < WARMUP_BLOCK_S and iters < MAX_ITERS:
             iters, window = iters * 2, []
         else:
@@ -180,7 +183,10 @@ def unevenness(window: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a subject's turns look and when there have been enough of them."""
+    """How a subject's turns look, in which rounds it has one, and when there have been enough.
+
+    ``every`` is 2 for a subject that takes part in every other round.
+    """
 
     iters: int
     visit_blocks: int
@@ -188,6 +194,12 @@ class Plan:
     min_blocks: int
     max_blocks: int
     max_s: float
+    single_stream: bool = False
+    every: int = 1
+
+    def turn_s(self, call_s: float) -> float:
+        """Return how long a turn takes."""
+        return call_s * (self.settle_calls + self.visit_blocks * self.iters)
 
 
 def plan_offline(call_s: float, overhead: float, spec: TimingSpec) -> Plan:
@@ -211,7 +223,7 @@ def plan_single_stream(spec: TimingSpec) -> Plan:
     samples = spec.single_stream_samples
     fewest = min(samples, spec.min_blocks)
     visit = max(1, min(VISIT_SAMPLES, samples // 2))
-    return Plan(1, visit, 1, fewest, samples, spec.single_stream_s)
+    return Plan(1, visit, 1, fewest, samples, spec.single_stream_s, single_stream=True)
 
 
 @dataclass
@@ -255,8 +267,8 @@ def measure(
 
     All are warmed up first. Then rounds visit them in random order and back again, until the
     intervals of their ratios are narrow enough or the time is used up; of three or more, one whose
-    turns are long sits out some rounds. Readings of a broken clock end in `TimingFacts.flags`,
-    never in an exception. ``on_progress`` is called between blocks only.
+    turns are long sits out every other round. Readings of a broken clock end in
+    `TimingFacts.flags`, never in an exception. ``on_progress`` is called between blocks only.
     """
     broken = clock_flags(clock)
     overhead = 0.0 if broken else overhead_s(clock)
@@ -267,6 +279,7 @@ def measure(
             warmup = _few_calls(work, clock) if broken else warm_up(work, spec, clock, overhead)
             plan = _plan(scenario, warmup.call_s, overhead, spec, broken=bool(broken))
             subjects[name] = Subject(work, warmup, plan)
+        _with_long_turns_rarer(subjects)
         _take_turns(subjects, spec, clock, random.Random(seed), on_progress)
     return {n: _facts(s, spec, overhead, scenario, broken) for n, s in subjects.items()}
 
@@ -286,7 +299,8 @@ def _plan(
     plan = plan_offline(call_s, overhead, spec) if offline else plan_single_stream(spec)
     if not broken:
         return plan
-    return Plan(1, plan.visit_blocks, 0, spec.min_blocks, spec.min_blocks, plan.max_s)
+    fewest = spec.min_blocks
+    return replace(plan, iters=1, settle_calls=0, min_blocks=fewest, max_blocks=fewest)
 
 
 @contextlib.contextmanager
@@ -308,36 +322,32 @@ def _take_turns(
     rng: random.Random,
     tell: Tell,
 ) -> None:
-    """Visit all subjects in random order and back, round after round, until it is enough."""
+    """Visit subjects in random order and back, round after round, until it is enough."""
     limit = sum(subject.plan.max_s for subject in subjects.values())
     number = 0
     while not _is_enough(list(subjects.values()), spec):
-        for name in abba(_whose_turn(subjects), rng):
+        taking_part = [name for name in subjects if number % subjects[name].plan.every == 0]
+        for name in abba(taking_part, rng):
             subjects[name].visit(clock, number)
             used = sum(subject.timed_s() for subject in subjects.values())
             tell("timing", name, min(1.0, used / limit))
         number += 1
 
 
-def _whose_turn(subjects: Mapping[Key, Subject]) -> list[Key]:
-    """Return who takes part in the next round: those that had no more than their share of time.
+def _with_long_turns_rarer(subjects: Mapping[Key, Subject]) -> None:
+    """Let subjects whose turns are long sit out every other round, of three or more.
 
-    Blocks of one long call would otherwise take up most of the time, at the cost of the ratios
-    between the others. The first subject, to which all ratios are, takes part in every round, and
-    at least half of the others do.
+    Calls that last longer than a block would otherwise take up most of the time, at the cost of the
+    ratios between the others. All that sit out sit out the same rounds, so that they meet in the
+    others; those of single-stream do not, because its percentiles need a number of calls.
     """
-    first, *others = subjects
-    if len(others) < 2:
-        return [first, *others]
-    typical = statistics.median_low(subjects[name].timed_s() for name in others)
-    return [first, *(name for name in others if _may_take_part(subjects[name], typical))]
-
-
-def _may_take_part(subject: Subject, typical_s: float) -> bool:
-    plan = subject.plan
-    is_single_stream = plan.visit_blocks > 1  # its percentiles need a number of calls, not a time
-    has_few = len(subject.blocks) < plan.min_blocks
-    return is_single_stream or has_few or subject.timed_s() <= SHARE * typical_s
+    turns = {name: s.plan.turn_s(s.warmup.call_s) for name, s in subjects.items()}
+    if len(turns) < 3:
+        return
+    typical = statistics.median(turns.values())
+    for name, subject in subjects.items():
+        if turns[name] > LONG_TURN * typical and not subject.plan.single_stream:
+            subject.plan = replace(subject.plan, every=2)
 
 
 def abba(names: Sequence[Key], rng: random.Random) -> list[Key]:
@@ -356,7 +366,7 @@ def _is_enough(subjects: Sequence[Subject], spec: TimingSpec) -> bool:
         return False
     if all(len(subject.blocks) >= subject.plan.max_blocks for subject in subjects):
         return True
-    offline = all(subject.plan.visit_blocks == 1 for subject in subjects)
+    offline = not any(subject.plan.single_stream for subject in subjects)
     return offline and half_width([s.by_round() for s in subjects]) <= spec.rel_precision
 
 
@@ -370,7 +380,8 @@ def half_width(subjects: Sequence[Mapping[int, Sequence[float]]]) -> float:
         ratios = [stats.paired_ratio(subjects[0], constant)]
     else:
         ratios = [stats.paired_ratio(other, subjects[0]) for other in subjects[1:]]
-    return max(ratio.high / ratio.estimate - 1 for ratio in ratios)
+    widths = [ratio.high / ratio.estimate - 1 for ratio in ratios]
+    return math.inf if any(map(math.isnan, widths)) else max(widths)
 
 
 def _columns(blocks: Sequence[Block]) -> tuple[list[float], list[int], list[int]]:

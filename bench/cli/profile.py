@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,7 +73,9 @@ def profile(
     ] = None,
     max_s: Annotated[
         float | None,
-        typer.Option("--max-seconds", help="Most seconds of timing a row (8; single calls: 3)."),
+        typer.Option(
+            "--max-seconds", help="Most seconds of timing, a row on average (8; single calls: 3)."
+        ),
     ] = None,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
     breakdown: Annotated[
@@ -209,9 +212,10 @@ def _batch_sizes(text: str) -> tuple[int | str, ...]:
 
     sizes: list[int | str] = []
     for part in _names(text):
-        if part != "auto" and not (part.isascii() and part.isdigit() and int(part) > 0):
+        if part != "auto" and not re.fullmatch(r"0*[1-9][0-9]{0,8}", part, re.ASCII):
             raise UserError(
-                f"--batch-size takes whole numbers from 1 on and auto, with commas, not {part!r}"
+                "--batch-size takes whole numbers from 1 to 999999999 and auto, with commas,"
+                f" not {part!r}"
             )
         sizes.append(part if part == "auto" else int(part))
     return tuple(dict.fromkeys(sizes))

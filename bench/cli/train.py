@@ -105,6 +105,8 @@ def train(
         **run.weights_facts(weights),
     }
     if trace is not None:
+        if trace.is_dir():
+            raise UserError(f"--trace: {trace} is a folder; name a file in it")
         check_writable(trace.parent)
     for option, value in (("--trace", trace), ("--weights", weights)):
         if value is not None and len(models) > 1:
@@ -132,7 +134,7 @@ def train(
         for record in records:
             if target is not None:
                 typer.echo(_reached(record, target))
-        if trace is not None and not trace.exists():
+        if trace is not None and not trace.is_file():
             typer.echo("no trace: the run was finished before; choose another --out", err=True)
         if any(record.status != "diverged" for record in records):
             typer.echo(f"Next: senet-bench report {out}")

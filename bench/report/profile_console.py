@@ -91,12 +91,14 @@ _DETAILS: dict[str, tuple[Column, ...]] = {
         ("backward ms", "backward_ms", 1),
         ("update ms", "update_ms", 1),
     ),
-    "Seconds before the first timed call, and how far off eager fp32": (
+    "Seconds before the first timed call": (
         ("load", "load_s", 1),
         ("build", "build_s", 1),
         ("1st call", "first_call_s", 1),
         ("compile", "compile_s", 1),
         ("warm-up", "warmup_s", 1),
+    ),
+    "How far off eager fp32, of the largest logit": (
         ("off by", "parity_error", 1),
         ("allowed", "parity_tolerance", 1),
     ),
@@ -279,6 +281,8 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
             f"× base: throughput over that of {', '.join(names)}, {_turns(found)}, ± its 95 %"
             f" interval{floor}; in brackets: no difference"
         )
+    if any(ratio is not None and ratio.method != APART for ratio in found):
+        notes.append("ratios of times are trimmed means over rounds, not quotients of two columns")
     if any(row.first.wanted_batch_size for row in rows):
         notes.append("*  the largest batch that fits all the models, halved from a start")
     if any(row.first.scenario == "single_stream" for row in rows):
@@ -287,8 +291,10 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
         )
     if any(p.record.timing and p.record.timing.compile_cached for r in rows for p in r.profiles):
         notes.append("compile: some code was on disk already, from an earlier process (see --json)")
-    if "kept" in {row.first.environment.freed_memory for row in rows}:
-        notes.append("freed memory is kept for the next tensor (but where peak memory is measured)")
+    for state in sorted({str(row.first.environment.freed_memory) for row in rows}):
+        if state.startswith("kept"):
+            where = "(but where peak memory is measured)"
+            notes.append(f"freed memory is {state} for the next tensor {where}")
     return notes + _energy_reasons(rows)
 
 

@@ -130,6 +130,8 @@ def test_weights_can_be_tested_and_trained_on_from_their_file(tiny_model: str, h
         (["resnet18", "--out", "/dev/null/runs"], ["cannot write to /dev/null/runs"]),
         (["resnet18", "--trace", "/dev/null/t/trace.json"], ["cannot write to /dev/null/t"]),
         (["resnet18", "resnet34", "--trace", "t.json"], ["--trace takes one model"]),
+        (["resnet18", "--trace", "."], ["--trace: . is a folder"]),
+        (["resnet18", "--seed", "4294967296"], ["error: --seed: should be less than 4294967296"]),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(

@@ -11,6 +11,7 @@ import record_factory as make
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from bench import stats
 from bench.record import (
     ALLOCATOR_PEAK,
     BreakdownFacts,
@@ -24,6 +25,7 @@ from bench.report import profile_console as tables
 from bench.report.charts import draw
 from bench.report.profile_charts import plans
 from bench.report.profile_summary import cost_rows, seconds_spent, strict, summary
+from bench.report.ratios import time_ratio
 from bench.report.se_tax import taxes, twins
 
 MACHINE = MachineFacts(matmul_flops={"fp32": 200e9}, copy_bytes_per_s=20e9)
@@ -140,6 +142,31 @@ def test_the_base_is_the_plain_model_or_the_plain_runtime():
     bases = tables.base_rows(rows)
     assert all(bases[row.key].first.runtime == "eager" for row in rows)
     assert all(bases[row.key].model == row.model for row in rows)
+
+
+def test_ratio_and_noise_floor_rest_on_the_rounds_that_both_rows_had():
+    """A row that sat out every other round lends no samples to the floor of its ratio."""
+    every, other = tuple(sorted(2 * tuple(range(40)))), tuple(sorted(2 * tuple(range(0, 40, 2))))
+    plain, se = (
+        profiled(name, 0.1, blocks=len(rounds), noise=0.05, seed=seed)
+        for name, rounds, seed in (("resnet50", every, 0), ("se_resnet50", other, 1))
+    )
+    plain, se = (
+        record.model_copy(
+            update={
+                "sitting": "s",
+                "timing": record.timing.model_copy(update={"block_round": rounds}),
+            }
+        )
+        for record, rounds in ((plain, every), (se, other))
+    )
+    base, row = cost_rows([plain, se])
+    found = time_ratio(row, base)
+    both = [stats.by_round(r.timing.block_s, r.timing.block_iters, r.timing.block_round)
+            for r in (plain, se)]  # fmt: skip
+    shared = [{number: rounds[number] for number in range(0, 40, 2)} for rounds in both]
+    assert found.interval.num_samples == 20
+    assert found.floor == stats.noise_floor(shared) != stats.noise_floor(both)
 
 
 def test_what_se_costs_is_ratios_with_intervals():

@@ -42,8 +42,9 @@ def state() -> str:
 
     ``unchanged`` where it is the affair of the system or of the user, who may have chosen by
     ``MALLOC_TRIM_THRESHOLD_`` and the like or by ``GLIBC_TUNABLES``; ``returned, kept before`` in a
-    process whose heap is no longer a fresh one's; ``kept in part`` where the system once refused
-    this thread memory, since when glibc serves it from an arena whose largest blocks it gives back.
+    process whose heap is no longer a fresh one's; ``kept in part`` in a thread that
+    glibc serves from an arena other than the main one, whose largest blocks it gives back: any but
+    the main thread, and that too once the system refused it memory.
     """
     if not _may_choose():
         return "unchanged"

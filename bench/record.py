@@ -236,8 +236,8 @@ class TimingFacts(Frozen):
     """Raw block times of one row, from which every statistic is derived.
 
     Block ``i`` made ``block_iters[i]`` calls in ``block_s[i]`` seconds, in round
-    ``block_round[i]`` of the sitting; rows of one group whose rounds are equal were timed next to
-    each other, so that their ratio is taken round by round. ``event_s`` is the same block by the
+    ``block_round[i]`` of the sitting; blocks of one group and round were timed next to each
+    other, so that their ratio is taken round by round. ``event_s`` is the same block by the
     device's own events, and ``device_s`` single calls by them, given to the device while it is
     still busy, so that it never waits for the host. ``warmup_s`` includes the calls that settle
     caches before a block, ``warmup_iters`` does not. ``first_call_s`` holds what a runtime compiles

@@ -52,6 +52,7 @@ class Saver:
         )
         if saved is not None and saved.get("identity") != self.identity:
             raise UserError(f"{self.folder} was being trained {self._difference(saved)}")
+        self.problems = [*(saved or {}).get("problems", []), *self.problems]
         return saved
 
     def note_machine(self, saved: dict[str, Any] | None, **machine: Any) -> None:
@@ -140,6 +141,7 @@ class Saver:
             "identity": self.identity,
             "spec": self.spec,
             "machine": self.machine,
+            "problems": list(self.problems),
             "generators": distributed.collect(self.group, own),
         }
         return state.state(training) | self.facts | shared

@@ -86,10 +86,11 @@ def geometric_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) 
 
 
 def trimmed_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Return the geometric mean of the middle 60 % of positive ratios, with its interval.
+    """Return the geometric mean of positive ratios, a fifth cut off each end, with its interval.
 
     The interval is Student's t with the winsorised variance of the logarithms, which takes what
-    was trimmed into account (Tukey and McLaughlin 1963). Below five ratios nothing is trimmed.
+    was trimmed into account (Tukey and McLaughlin 1963). The fifth is
+    rounded down: below five ratios nothing is trimmed.
     """
     logs = sorted(math.log(ratio) for ratio in ratios)
     n = len(logs)
@@ -149,23 +150,24 @@ def paired_ratio(
     return trimmed_interval(round_ratios(numerator, denominator), confidence)
 
 
-def noise_floor(subjects: Sequence[Blocks]) -> float | None:
+def noise_floor(pairs: Sequence[tuple[Blocks, Blocks]]) -> float | None:
     """Return the A/A noise floor: how far from 1 a ratio of equal work may come out here.
 
-    Each round times every subject twice. The first time against the second is a comparison of a
-    subject with itself, with half the samples that a comparison of two subjects has; those of all
-    subjects together have as many, and so as wide an interval. The floor is its farther end,
-    minus 1. None when there are less than two such comparisons.
+    ``pairs`` are the two subjects of a ratio, in each sitting that they shared. Each round times
+    both of them twice. The first time against the second compares a subject with itself, with half
+    the samples that a comparison of the two has; the mean of both comparisons is as uncertain as
+    the ratio of the round. The floor is the farther end of the interval of these means, minus 1.
+    None when there are less than two such rounds.
     """
-    pairs = [
-        halves(times)
-        for rounds in subjects
-        for _, times in sorted(rounds.items())
-        if len(times) >= 2
-    ]
-    if len(pairs) < 2:
+    found = []
+    for one, other in pairs:
+        for which in sorted(one.keys() & other.keys()):
+            if min(len(one[which]), len(other[which])) >= 2:
+                (a, b), (c, d) = halves(one[which]), halves(other[which])
+                found.append(math.sqrt(a / b * c / d))
+    if len(found) < 2:
         return None
-    interval = trimmed_interval([first / second for first, second in pairs])
+    interval = trimmed_interval(found)
     return max(interval.high, 1 / interval.low) - 1
 
 

@@ -4,9 +4,9 @@
 
 Work given to an accelerator is done later than the call returns, so every reading of the clock
 waits for the device first. Subjects that are compared take turns in random order and back
-(A B C C B A), so that a slow drift of the machine meets all of them alike. Everything here takes a
-clock and a synchronise function and knows nothing of torch, so that it can be tested with a
-simulated device.
+(A B C C B A), so that a slow drift of the machine meets all that share a round alike. Everything
+here takes a clock and a synchronise function and knows nothing of torch, so that it can be tested with
+a simulated device.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ MAX_WARMUP_BLOCKS = 1000  # bounds the loop where the clock cannot
 MAX_ITERS = 1 << 20
 STOPPED_ITERS = 1 << 14  # calls that must take some time, or the clock stands still
 SETTLED_BY = 5  # calls a block from which on one more is made before it
-LONG_TURN = 1.5  # times the median turn of three or more: who takes longer sits out some rounds
+FEWEST_ROUNDS = 8  # before an interval may end a sitting: of fewer, a narrow one is often luck
+LONG_TURN = 0.4  # of a round of three or more: who takes longer sits out every other one
 VISIT_SAMPLES = 10  # single-stream calls made each time a subject has its turn
 
 
@@ -335,18 +336,16 @@ def _take_turns(
 
 
 def _with_long_turns_rarer(subjects: Mapping[Key, Subject]) -> None:
-    """Let subjects whose turns are long sit out every other round, of three or more.
+    """Let a subject that takes up most of a round of three or more sit out every other one.
 
-    Calls that last longer than a block would otherwise take up most of the time, at the cost of the
-    ratios between the others. All that sit out sit out the same rounds, so that they meet in the
-    others; those of single-stream do not, because its percentiles need a number of calls.
+    Its calls last longer than a block, and would take the time from the ratios between the others.
+    Two that sit out do so in the same rounds, and meet in the others. Single-stream has none: its
+    percentiles need a number of calls.
     """
     turns = {name: s.plan.turn_s(s.warmup.call_s) for name, s in subjects.items()}
-    if len(turns) < 3:
-        return
-    typical = statistics.median(turns.values())
     for name, subject in subjects.items():
-        if turns[name] > LONG_TURN * typical and not subject.plan.single_stream:
+        is_long = len(turns) >= 3 and turns[name] > LONG_TURN * sum(turns.values())
+        if is_long and not subject.plan.single_stream:
             subject.plan = replace(subject.plan, every=2)
 
 
@@ -367,7 +366,9 @@ def _is_enough(subjects: Sequence[Subject], spec: TimingSpec) -> bool:
     if all(len(subject.blocks) >= subject.plan.max_blocks for subject in subjects):
         return True
     offline = not any(subject.plan.single_stream for subject in subjects)
-    return offline and half_width([s.by_round() for s in subjects]) <= spec.rel_precision
+    rounds = [subject.by_round() for subject in subjects]
+    can_tell = offline and min(map(len, rounds)) >= FEWEST_ROUNDS
+    return can_tell and half_width(rounds) <= spec.rel_precision
 
 
 def half_width(subjects: Sequence[Mapping[int, Sequence[float]]]) -> float:

@@ -38,6 +38,12 @@ PARAMETERS = {
 class Command(TyperCommand):
     """Name the option, not the field of a specification, when its value is wrong."""
 
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **options: Any) -> Any:
+        """Read the arguments of the command."""
+        path = f"{parent.command_path} {info_name}" if parent else str(info_name)
+        with _usage_in_one_line(path):
+            return super().make_context(info_name, args, parent, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
@@ -80,7 +86,7 @@ class Commands(TyperGroup):
 
 
 @contextlib.contextmanager
-def _usage_in_one_line() -> Iterator[None]:
+def _usage_in_one_line(command: str = "senet-bench") -> Iterator[None]:
     """Say what is wrong with the arguments as every other error is said, not in a frame."""
     try:
         yield
@@ -90,8 +96,6 @@ def _usage_in_one_line() -> Iterator[None]:
         message = tell() if tell and getattr(error, "exit_code", None) == EXIT_USAGE else ""
         if not message or type(error).__name__ == "NoArgsIsHelpError":
             raise
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "senet-bench"
         _leave(f"error: {message.rstrip('.')} (see {command} --help)", EXIT_USAGE)
 
 

@@ -40,7 +40,7 @@ def time_ratio(row: CostRow, base: CostRow) -> Ratio | None:
     if row.timing is None or base.timing is None:
         return None
     shared = _shared_sittings(row, base)
-    floor = stats.noise_floor([b for pair in shared for b in pair])
+    floor = stats.noise_floor(shared)
     if len(shared) > 1:
         ratios = [stats.paired_ratio(*pair).estimate for pair in shared]
         return Ratio(stats.geometric_interval(ratios), f"t over {len(ratios)} sittings", floor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -46,7 +47,10 @@ def resident():
 def told(script: str) -> list[str]:
     """Return the lines that a script prints in a fresh process."""
     command = [sys.executable, "-c", PRELUDE + script]
-    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    chosen = {
+        key: os.environ[key] for key in os.environ if not key.startswith(("MALLOC_", "GLIBC_"))
+    }
+    done = subprocess.run(command, capture_output=True, check=True, text=True, env=chosen)
     return done.stdout.splitlines()
 
 

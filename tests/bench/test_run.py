@@ -116,7 +116,7 @@ def test_a_finished_run_is_not_trained_again(
     assert events == [RunDone(first, str(tmp_path / first.id), reused=True)]
 
 
-def interrupted_at(step: int, spec: RunSpec, dataset: data.Dataset, out: Path) -> None:
+def interrupted_at(step: int, spec: RunSpec, dataset: data.Dataset, out: Path, **how: Any) -> None:
     """Train until a signal arrives after so many steps of the first process."""
     seen = [0]
 
@@ -128,7 +128,7 @@ def interrupted_at(step: int, spec: RunSpec, dataset: data.Dataset, out: Path) -
     with pytest.raises(
         Preempted, match=r"SIGTERM: stopped in epoch \d, step \d of 4(,| and) saved"
     ):
-        train(spec, dataset, out, emit=emit)
+        train(spec, dataset, out, emit=emit, **how)
 
 
 @pytest.mark.parametrize("step", [1, 4, 6, 8])
@@ -154,6 +154,7 @@ def test_a_run_that_goes_on_elsewhere_says_so(
     interrupted_at(3, chosen, dataset, tmp_path)
     elsewhere = here.model_copy(update={"packages": here.packages | {"torch": "1.0"}})
     monkeypatch.setattr(run, "collect", lambda device: elsewhere)
+    interrupted_at(2, chosen, dataset, tmp_path, existing="resume")
     record, _ = train(chosen, dataset, tmp_path, existing="resume")
     (warning,) = record.warnings
     assert warning == (

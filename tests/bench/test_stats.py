@@ -122,18 +122,19 @@ def test_noise_floor_is_the_spread_of_a_row_against_itself():
     rounds = {r: [1.0, 1.02] if r % 2 else [1.02, 1.0] for r in range(10)}
     error = math.log(1.02) * math.sqrt(10 / 9) * math.sqrt(10) / 6  # of ten, four are trimmed
     half = scipy_stats.t.ppf(0.975, 5) * error
-    assert stats.noise_floor([rounds]) == pytest.approx(math.exp(half) - 1, rel=1e-6)
-    assert stats.noise_floor([{0: [1.0, 1.0]}]) is None
+    assert stats.noise_floor([(rounds, rounds)]) == pytest.approx(math.exp(half) - 1, rel=1e-6)
+    assert stats.noise_floor([({0: [1.0, 1.0]}, {0: [1.0, 1.0]})]) is None
 
 
-def test_the_noise_floor_is_as_wide_as_the_interval_of_two_equal_subjects():
+@pytest.mark.parametrize("noise", [(0.05, 0.05), (0.08, 0.01)])
+def test_the_noise_floor_is_as_wide_as_the_interval_of_two_equal_subjects(noise):
     """Over 400 simulated sittings of equal work, both have a median width within 10 %."""
     generator = np.random.default_rng(0)
     floors, widths = [], []
     for _ in range(400):
-        times = np.exp(generator.normal(0.0, 0.05, (2, 8, 2)))
+        times = np.exp(generator.normal(0.0, np.reshape(noise, (2, 1, 1)), (2, 8, 2)))
         one, two = ({r: list(turns) for r, turns in enumerate(subject)} for subject in times)
-        floor, ratio = stats.noise_floor([one, two]), stats.paired_ratio(one, two)
+        floor, ratio = stats.noise_floor([(one, two)]), stats.paired_ratio(one, two)
         assert floor is not None
         floors.append(math.log1p(floor))
         widths.append(max(abs(math.log(ratio.low)), abs(math.log(ratio.high))))

@@ -21,7 +21,7 @@ def ratio(facts, a, b):
     def rounds(key):
         return stats.by_round(facts[key].block_s, facts[key].block_iters, facts[key].block_round)
 
-    return stats.paired_ratio(rounds(a), rounds(b)), stats.noise_floor([rounds(a), rounds(b)])
+    return stats.paired_ratio(rounds(a), rounds(b)), stats.noise_floor([(rounds(a), rounds(b))])
 
 
 def measured_call_s(clock, device):
@@ -238,12 +238,27 @@ def test_subjects_of_about_the_same_time_take_part_in_every_round():
 
 
 def test_two_slow_subjects_meet_in_all_their_rounds():
-    """A ratio between them has as many rounds as one of them to a fast one."""
+    """A ratio between them has as many rounds as one of them to the fast one."""
     device, spec = Device(noise=0.02), TimingSpec(rel_precision=1e-6)
-    slow = {"d": device.work(0.4), "e": device.work(0.5)}
-    facts = measure(three_works(device, 0.2) | slow, spec, device.clock())
-    assert set(facts["d"].block_round) == set(facts["e"].block_round)
-    assert set(facts["d"].block_round) < set(facts["a"].block_round)
+    works = {"a": device.work(0.1), "b": device.work(0.8), "c": device.work(0.9)}
+    facts = measure(works, spec, device.clock())
+    assert set(facts["b"].block_round) == set(facts["c"].block_round)
+    assert set(facts["b"].block_round) < set(facts["a"].block_round)
+
+
+def test_among_many_a_slow_subject_sits_nothing_out():
+    """Its turns are a small part of a round: the others would gain little."""
+    device, spec = Device(noise=0.02), TimingSpec(max_s=2.0, rel_precision=1e-6)
+    works = {str(i): device.work(0.1) for i in range(5)} | {"slow": device.work(0.2)}
+    counts = rounds_of(measure(works, spec, device.clock()))
+    assert len(set(counts.values())) == 1
+
+
+def test_a_narrow_interval_of_few_rounds_ends_nothing():
+    device = Device(noise=1e-4)
+    works = {"a": device.work(0.2), "b": device.work(0.2)}
+    counts = rounds_of(measure(works, TimingSpec(min_blocks=4), device.clock()))
+    assert counts == {"a": 8, "b": 8}
 
 
 def test_a_very_slow_subject_still_gets_its_fewest_blocks():

@@ -102,7 +102,8 @@ def test_wrong_arguments_are_told_in_one_line(arguments: tuple[str, ...], proble
     (line,) = result.output.splitlines()
     assert line.startswith("error: ")
     assert problem in line
-    assert line.endswith("--help)")
+    helped = f"{arguments[0]} --help)" if arguments[0] in ("train", "profile") else "--help)"
+    assert line.endswith(helped)
 
 
 def test_no_arguments_at_all_print_the_help() -> None:

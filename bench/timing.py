@@ -5,8 +5,8 @@
 Work given to an accelerator is done later than the call returns, so every reading of the clock
 waits for the device first. Subjects that are compared take turns in random order and back
 (A B C C B A), so that a slow drift of the machine meets all that share a round alike. Everything
-here takes a clock and a synchronise function and knows nothing of torch, so that it can be tested with
-a simulated device.
+here takes a clock and a synchronise function and knows nothing of torch, so that it can be tested
+with a simulated device.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ def trimmed_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) ->
     """Return the geometric mean of positive ratios, a fifth cut off each end, with its interval.
 
     The interval is Student's t with the winsorised variance of the logarithms, which takes what
-    was trimmed into account (Tukey and McLaughlin 1963). The fifth is
-    rounded down: below five ratios nothing is trimmed.
+    was trimmed into account (Tukey and McLaughlin 1963). The fifth is rounded down: below five
+    ratios nothing is trimmed.
     """
     logs = sorted(math.log(ratio) for ratio in ratios)
     n = len(logs)

@@ -365,10 +365,10 @@ def _is_enough(subjects: Sequence[Subject], spec: TimingSpec) -> bool:
         return False
     if all(len(subject.blocks) >= subject.plan.max_blocks for subject in subjects):
         return True
-    offline = not any(subject.plan.single_stream for subject in subjects)
+    if any(subject.plan.single_stream for subject in subjects):
+        return False
     rounds = [subject.by_round() for subject in subjects]
-    can_tell = offline and min(map(len, rounds)) >= FEWEST_ROUNDS
-    return can_tell and half_width(rounds) <= spec.rel_precision
+    return min(map(len, rounds)) >= FEWEST_ROUNDS and half_width(rounds) <= spec.rel_precision
 
 
 def half_width(subjects: Sequence[Mapping[int, Sequence[float]]]) -> float:

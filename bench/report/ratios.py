@@ -53,15 +53,14 @@ Blocks = dict[int, list[float]]
 
 
 def _shared_sittings(row: CostRow, base: CostRow) -> list[tuple[Blocks, Blocks]]:
-    """Return the blocks of both rows in the rounds that both took part in, for each sitting."""
+    """Return the blocks of both rows for each sitting in which they took turns."""
     bases = {(p.record.sitting, p.record.group): blocks(p.record) for p in base.profiles}
     found = []
     for profile in row.profiles:
         other = bases.get((profile.record.sitting, profile.record.group), {})
         mine = blocks(profile.record)
-        common = sorted(mine.keys() & other.keys())
-        if len(common) > 1:
-            found.append(({r: mine[r] for r in common}, {r: other[r] for r in common}))
+        if len(mine.keys() & other.keys()) > 1:
+            found.append((mine, other))
     return found
 
 

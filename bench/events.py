@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.record import EpochFacts, RunRecord
-from bench.spec import RunSpec
+from bench.record.run import EpochFacts, RunRecord
+from bench.spec.run import RunSpec
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,6 @@ class CellFailed:
 Event = (
     Preparing | RunStarted | StepDone | EpochDone | Evaluating | RunDone | Profiling | CellFailed
 )
+
+
+Emit = Callable[[Event], None]

@@ -25,7 +25,8 @@ from pathlib import Path
 MODEL = "resnet18"
 # The command line, saving more often than it usually does.
 SENET_BENCH = """
-from bench import __main__, saver
+from bench import __main__
+from bench.train import saver
 saver.CHECKPOINT_EVERY_S, saver.MAX_SHARE = 5.0, 0.1
 __main__.main()
 """

@@ -1,4 +1,4 @@
-"""The directions in which modules may import each other."""
+"""The directions in which folders may import each other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MEASUREMENTS = {"train", "evaluate", "cost", "timing"}
-WIRING = {"run", "rescore", "cell", "profile", "workload"}
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "scipy", "pydantic", "numpy", "senet")
+ROOM = ("errors", "events", "signals")  # of the root: whoever needs to may import them
+# What each folder of bench/ may import of the others; a name that is missing is forbidden.
+MAY_IMPORT = {
+    "spec": ("errors",),
+    "record": ("errors", "spec"),
+    "stats": ("errors",),
+    "machine": ("errors", "spec", "record"),
+    "data": ("errors", "spec", "record", "machine"),
+    "compute": ("errors", "spec", "record", "machine", "data"),
+    "train": (*ROOM, "spec", "record", "stats", "machine", "data", "compute"),
+    "measure": (*ROOM, "spec", "record", "stats", "machine", "data", "compute"),
+    "report": ("errors", "spec", "record", "stats"),
+    "execute": (
+        *(*ROOM, "spec", "record", "stats", "machine", "data", "compute"),
+        *("train", "measure", "report", "presets"),
+    ),
+}
 
 
 def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
@@ -52,40 +67,54 @@ def imports_any(path: Path, packages: tuple[str, ...], **options: bool) -> set[s
     return {p for p in packages if any(name == p or name.startswith(p + ".") for name in names)}
 
 
+def rooms_imported(path: Path) -> set[str]:
+    """Return the folders and files of bench/'s root that a file imports from."""
+    parts = [name.split(".") for name in imported(path)]
+    return {part[1] for part in parts if part[0] == "bench" and len(part) > 1}
+
+
 def test_senet_never_imports_bench() -> None:
     assert {p.name: imports_any(p, ("bench",)) for p in files("senet/*.py")} == {
         p.name: set() for p in files("senet/*.py")
     }
 
 
-@pytest.mark.parametrize("name", ["spec", "record", "timing", "stats", "experiment", "accuracy"])
-def test_specifications_records_and_statistics_do_without_torch(name: str) -> None:
-    assert imports_any(ROOT / "bench" / f"{name}.py", ("torch", "torchvision", "senet")) == set()
+@pytest.mark.parametrize("folder", sorted(MAY_IMPORT))
+def test_each_folder_imports_what_stands_below_it(folder: str) -> None:
+    for path in files(f"bench/{folder}/**/*.py"):
+        assert rooms_imported(path) <= {*MAY_IMPORT[folder], folder}, path
 
 
-def test_reports_read_files_only_and_never_import_torch() -> None:
-    code = "import sys, bench.report.write, bench.report.charts; sys.exit('torch' in sys.modules)"
+def test_every_folder_has_its_rule() -> None:
+    folders = {p.parent.relative_to(ROOT / "bench").parts[0] for p in files("bench/*/**/*.py")}
+    assert folders == {*MAY_IMPORT, "cli", "presets"}
+
+
+@pytest.mark.parametrize("folder", ["spec", "record", "stats", "report"])
+def test_specifications_records_statistics_and_reports_do_without_torch(folder: str) -> None:
+    for path in files(f"bench/{folder}/**/*.py"):
+        assert imports_any(path, ("torch", "torchvision", "senet")) == set(), path
+
+
+def test_a_report_is_rendered_without_torch() -> None:
+    code = "import sys, bench.report.write, bench.report.charts.draw\n"
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", sorted(MEASUREMENTS))
-def test_measurements_do_not_import_each_other(name: str) -> None:
-    others = tuple(f"bench.{other}" for other in MEASUREMENTS - {name})
-    assert imports_any(ROOT / "bench" / f"{name}.py", others) == set()
+def test_within_reports_reading_comes_before_deriving_and_rendering_last() -> None:
+    order = ("read", "derive", "charts", "page")
+    for number, part in enumerate(order):
+        later = tuple(f"bench.report.{name}" for name in order[number + 1 :])
+        for path in files(f"bench/report/{part}/*.py"):
+            assert imports_any(path, later) == set(), path
 
 
-def test_only_the_wiring_imports_several_measurements() -> None:
-    measurements = tuple(f"bench.{name}" for name in MEASUREMENTS)
-    for path in files("bench/*.py", "bench/data/*.py", "bench/report/*.py"):
-        if path.stem not in WIRING:
-            assert len(imports_any(path, measurements)) <= 1, path.name
-
-
-def test_only_device_asks_which_devices_there_are() -> None:
+def test_only_machine_asks_which_devices_there_are() -> None:
     asking = ("cuda.is_available", "mps.is_available", "cuda.synchronize", "mps.synchronize")
     for path in files("bench/**/*.py", "senet/*.py"):
-        if path.name != "device.py":
-            assert not [word for word in asking if word in path.read_text()], path.name
+        if path.parent.name != "machine":
+            assert not [word for word in asking if word in path.read_text()], path
 
 
 def test_the_command_line_imports_nothing_heavy_before_a_command_runs() -> None:

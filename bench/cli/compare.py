@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.gate import Change
+    from bench.report.derive.gate import Change
 
 EXIT_REGRESSION = 1
 
@@ -46,7 +46,8 @@ def compare(
       senet-bench compare base.json new.json --fail-on 10% --github
     """
     from bench.errors import UserError
-    from bench.report import gate, gate_output
+    from bench.report.derive import gate
+    from bench.report.page import gate_tables
 
     threshold = _threshold(fail_on)
     job_summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -58,9 +59,9 @@ def compare(
     regressions = [c for c in changes if threshold is not None and c.regressed(threshold)]
     _show(changes, threshold, as_json)
     if github and job_summary:
-        _append(Path(job_summary), gate_output.markdown(changes, threshold))
+        _append(Path(job_summary), gate_tables.markdown(changes, threshold))
         for change in regressions:
-            typer.echo(gate_output.annotation(change), err=as_json)
+            typer.echo(gate_tables.annotation(change), err=as_json)
     if threshold is not None and all(change.interval is None for change in changes):
         raise UserError("no row could be compared, so nothing is known about regressions")
     if regressions:
@@ -74,15 +75,15 @@ def _show(changes: Sequence[Change], threshold: float | None, as_json: bool) -> 
 
     from rich.console import Console
 
-    from bench.report import gate_output
+    from bench.report.page import gate_tables
 
     if as_json:
-        data = [gate_output.as_data(change, threshold) for change in changes]
+        data = [gate_tables.as_data(change, threshold) for change in changes]
         typer.echo(json.dumps(data, indent=2, allow_nan=False))
         return
     console = Console()
-    console.print(gate_output.screen(changes))
-    console.print(gate_output.summary(changes), highlight=False)
+    console.print(gate_tables.screen(changes))
+    console.print(gate_tables.summary(changes), highlight=False)
 
 
 def _append(path: Path, text: str) -> None:

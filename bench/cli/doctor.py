@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cli import options as opt
 
 if TYPE_CHECKING:
-    from bench.record import Environment
+    from bench.record.environment import Environment
 
 EXTRAS = {
     "onnxruntime": ("runtime onnxruntime", "pip install 'senet-bench[onnx]'"),
@@ -22,16 +22,16 @@ BUSY_SHARE = 0.2
 
 def doctor(as_json: opt.AsJson = False) -> None:
     """Tell what this machine can do: devices, versions, threads, noise, and what is missing."""
-    from bench import device as devices
-    from bench.environment import collect
+    from bench.machine import devices, numerics
+    from bench.machine.environment import collect
 
     best = devices.resolve("auto")
-    devices.prepare(best)
+    numerics.prepare(best)
     environment = collect(best)
     devices_here = {
         name: {
             "name": environment.cpu_model if name == "cpu" else devices.device_name(name),
-            "precisions": devices.precisions(name),
+            "precisions": numerics.precisions(name),
         }
         for name in devices.available()
     }

@@ -10,7 +10,7 @@ import typer
 from bench.cli import options as opt
 
 if TYPE_CHECKING:
-    from bench.rescore import Rescored
+    from bench.execute.evaluate_weights import Rescored
 
 
 def evaluate(
@@ -55,9 +55,9 @@ def evaluate(
       senet-bench evaluate se.safetensors --model se_resnet50 --stem cifar --json
     """
     from bench.cli.screen import screen
-    from bench.device import resolve
     from bench.errors import UserError
-    from bench.rescore import rescore_file, rescore_run
+    from bench.execute.evaluate_weights import rescore_file, rescore_run
+    from bench.machine.devices import resolve
 
     if Path(source).is_dir():
         known: dict[str, object] = {

@@ -9,7 +9,7 @@ import typer
 from bench.cli import options as opt
 
 if TYPE_CHECKING:
-    from bench.spec import ModelSpec
+    from bench.spec.run import ModelSpec
 
 
 def models(
@@ -24,8 +24,8 @@ def models(
     from itertools import product
 
     import senet
-    from bench.run import identify
-    from bench.spec import STEMS
+    from bench.compute.model import identify
+    from bench.spec.values import STEMS
 
     rows = [
         _row(identify(name, stem=stem, num_classes=num_classes, image_size=image_size))
@@ -42,8 +42,8 @@ def _row(model: ModelSpec) -> dict[str, Any]:
     import torch
 
     import senet
-    from bench.cost import layer_macs
-    from bench.run import build, num_params
+    from bench.compute.model import build, num_params
+    from bench.measure.cost import layer_macs
 
     with torch.device("meta"):  # shapes without weights
         network = build(model)
@@ -71,7 +71,7 @@ def datasets(as_json: opt.AsJson = False) -> None:
 
 def recipes(as_json: opt.AsJson = False) -> None:
     """List the training recipes with all their hyper-parameters."""
-    from bench.spec import RECIPES
+    from bench.spec.recipe import RECIPES
 
     rows = [recipe.model_dump(mode="json") for recipe in RECIPES.values()]
     if as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from bench.spec import DataSpec
+    from bench.spec.run import DataSpec
 
 EXIT_FAILED = 1
 
@@ -104,7 +104,8 @@ def data_spec(
     """Return the DataSpec of the shared data options; UserError for what is not one."""
     from bench.data import DATASETS
     from bench.errors import unknown
-    from bench.spec import DataSpec, validated
+    from bench.spec.run import DataSpec
+    from bench.spec.values import validated
 
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from bench.profile import Progress
+    from bench.measure.prepare import Progress
 
     Screen = tuple[Callable[[Progress], None], Callable[[str], None]]
 

@@ -39,8 +39,8 @@ def report(
     from rich.console import Console
 
     from bench.errors import UserError
-    from bench.report.console import summary
-    from bench.report.readme import fill
+    from bench.report.page.console import summary
+    from bench.report.page.readme import fill
     from bench.report.write import render
 
     if price_per_hour is not None and not 0 < price_per_hour < float("inf"):

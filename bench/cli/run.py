@@ -63,11 +63,11 @@ def run(
     from rich.console import Console
 
     from bench.cli.screen import screen
-    from bench.conduct import conduct
-    from bench.experiment import load_experiment
-    from bench.report.console import summary
-    from bench.run import existing
+    from bench.execute.experiment import conduct
+    from bench.execute.run_folder import existing
+    from bench.report.page.console import summary
     from bench.signals import stoppable
+    from bench.spec.experiment import load_experiment
 
     experiment = load_experiment(source).changed(
         dataset=dataset,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from bench.events import Event, RunStarted
-    from bench.record import EpochFacts, RunRecord
+    from bench.record.run import EpochFacts, RunRecord
 
 PLAIN_EVERY_S = 30.0
 

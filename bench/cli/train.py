@@ -14,8 +14,8 @@ from bench.cli.screen import duration, screen, silence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.record import RunRecord
-    from bench.spec import RunSpec
+    from bench.record.run import RunRecord
+    from bench.spec.run import RunSpec
 
 
 def train(
@@ -71,17 +71,21 @@ def train(
 
       torchrun --nproc-per-node 4 -m bench train resnet50 --runtime compile
     """
-    from bench import distributed, run
-    from bench.device import resolve
+    from bench.compute import distributed, model
     from bench.errors import UserError
-    from bench.folders import check_writable
+    from bench.execute import checks, run_folder
+    from bench.execute import train_run as run
+    from bench.machine.devices import resolve
+    from bench.record.files import check_writable
     from bench.signals import stoppable
-    from bench.spec import RunSpec, get_recipe, validated
+    from bench.spec.recipe import get_recipe
+    from bench.spec.run import RunSpec
+    from bench.spec.values import validated
 
-    existing = run.existing(resume=resume, restart=restart)
+    existing = run_folder.existing(resume=resume, restart=restart)
     group, chosen = distributed.from_environment(), resolve(device)
     identify = partial(
-        run.identify,
+        model.identify,
         stem=stem,
         reduction=reduction,
         se_bias=se_bias,
@@ -102,7 +106,7 @@ def train(
         "target_top1": target,
         "world_size": group.world_size,
         "deterministic": deterministic,
-        **run.weights_facts(weights),
+        **model.weights_facts(weights),
     }
     if trace is not None:
         if trace.is_dir():
@@ -112,7 +116,7 @@ def train(
         if value is not None and len(models) > 1:
             raise UserError(f"{option} takes one model, since it names one file")
     for name in models:  # all that can be refused without the data is refused before it is read
-        run.check_runnable(validated(RunSpec, shared | {"model": identify(name)}))
+        checks.check_runnable(validated(RunSpec, shared | {"model": identify(name)}))
     check_writable(out)
     with (
         stoppable(),
@@ -122,10 +126,10 @@ def train(
         loaded, data_s = distributed.local_first(group, lambda: run.load_data(data, emit))
         specs = [validated(RunSpec, shared | {"model": identify(name, loaded)}) for name in models]
         for spec in specs:
-            run.check_batch_size(spec, len(loaded.train))
-            run.check_weights(spec)
+            checks.check_batch_size(spec, len(loaded.train))
+            checks.check_weights(spec)
             if resume and group.is_first:
-                _note_unfinished(run.unfinished_beside(spec, out), spec)
+                _note_unfinished(run_folder.unfinished_beside(spec, out), spec)
         train_run = partial(
             run.train_run, emit=emit, existing=existing, data_s=data_s, group=group, trace=trace
         )

@@ -24,7 +24,7 @@ from bench.data.folder import load_folder
 from bench.data.placing import DeviceSplit, place
 from bench.data.shapes import load_shapes
 from bench.errors import UserError, unknown
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 __all__ = [
     "DATASETS",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bench.spec import Recipe
+from bench.spec.recipe import Recipe
 
 # Each purpose has a stream of its own: switching one on leaves the others' draws as they were.
 STREAMS = ("order", "crop", "flip", "cutout", "erasing", "mixup")

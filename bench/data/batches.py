@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import device as devices
 from bench.data.augment import EpochPlan
 from bench.data.dataset import Dataset
 from bench.data.placing import DeviceSplit, first_bytes, gather
 from bench.errors import UserError
-from bench.spec import Recipe
+from bench.machine import device_memory as devices
+from bench.spec.recipe import Recipe
 
 HALF = (0.5, 0.5, 0.5)
 NUM_AHEAD = 2  # batches that are on their way while one is computed with

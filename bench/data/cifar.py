@@ -18,7 +18,7 @@ from bench.data.dataset import Dataset, Split, make_dataset
 from bench.data.download import Progress, Unreachable, download, md5, md5_of_file, unpack
 from bench.data.safe_pickle import loads_arrays
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 SIZE = 32
 PIXELS = 3 * SIZE * SIZE

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.record import DatasetFacts
+from bench.record.run import DatasetFacts
 
 LEVELS = 256
 CHUNK = 4096

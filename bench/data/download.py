@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from bench.errors import UserError
-from bench.record import write_whole
+from bench.record.files import write_whole
 
 Progress = Callable[[str, int, int], None]
 

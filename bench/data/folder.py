@@ -27,7 +27,7 @@ from bench.data.dataset import Dataset, Split, make_dataset
 from bench.data.download import Progress
 from bench.data.images import SUFFIXES, decode
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 TEST_FOLDERS = "test", "val"
 CACHE_FORMAT = 1

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from bench.data.download import Progress
-from bench.device import usable_cores
 from bench.errors import UserError
+from bench.machine.cores import usable_cores
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Named, because some of Pillow's other readers start programs.

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import device as devices
 from bench.data.dataset import Split
+from bench.machine import device_memory, devices
 
 DEVICE_SHARE = 0.5  # of the free memory; weights, gradients and activations need the rest
 
@@ -57,7 +57,7 @@ def place(
     pixels = _laid_out(split.images, padding, memory_format)
     on_host, warning = False, None
     if devices.kind(device) != "cpu" or device_bytes is not None:
-        free = devices.free_bytes(device) if device_bytes is None else device_bytes
+        free = device_memory.free_bytes(device) if device_bytes is None else device_bytes
         on_host = pixels.numel() > DEVICE_SHARE * free
         warning = _host_warning(pixels.numel(), free, device) if on_host else None
     if not on_host:

@@ -20,7 +20,7 @@ import torch
 from bench.data.dataset import Dataset, Split, make_dataset
 from bench.data.download import Progress
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 Floats = npt.NDArray[np.floating[Any]]
 Outline = Callable[[Floats, Floats], Floats]

@@ -9,17 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.folders import check_writable
-from bench.record import write_whole
-from bench.report import html, markdown, table
-from bench.report.blocks import Image
-from bench.report.contents import TITLE, contents
-from bench.report.findings import Findings, findings
-from bench.report.load import SetAside, load
-from bench.report.study import Study, study
+from bench.record.files import check_writable, write_whole
+from bench.report.derive.findings import Findings, findings
+from bench.report.page import csv_table, html, markdown
+from bench.report.page.blocks import Image
+from bench.report.page.contents import TITLE, contents
+from bench.report.read.load import SetAside, load
+from bench.report.read.study import Study, study
 
 if TYPE_CHECKING:
-    from bench.report.charts import Chart
+    from bench.report.charts.draw import Chart
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def render(
     ``price_per_hour`` adds what a million images cost. Raises UserError when there are no records
     or ``out`` cannot be written to.
     """
-    from bench.report.charts import charts  # matplotlib takes longer to import than to draw
+    from bench.report.charts.draw import charts  # matplotlib takes longer to import than to draw
 
     check_writable(out)
     shown = study(load(folders), price_per_hour)
@@ -52,9 +51,9 @@ def render(
     files: dict[str, bytes] = {}
     for chart in drawn:
         files |= {f"{chart.name}.png": chart.png, f"{chart.name}.svg": chart.svg}
-    files["results.csv"] = table.to_csv(shown).encode()
+    files["results.csv"] = csv_table.to_csv(shown).encode()
     if find_spec("pyarrow"):
-        files["results.parquet"] = table.to_parquet(shown)
+        files["results.parquet"] = csv_table.to_parquet(shown)
     files["report.html"] = _page(found, drawn).encode()
     files["report.md"] = markdown.render(blocks).encode()
     former = _former_charts(out / "report.md")

@@ -18,7 +18,8 @@ TRAIN = """
 import sys, time
 from pathlib import Path
 import senet
-from bench import data, evaluate
+from bench import data
+from bench.train import evaluate
 from bench.cli.app import app
 from tests.factories import tiny_cell
 def wait(*_, **__):

@@ -19,10 +19,15 @@ from pathlib import Path
 import torch
 
 import senet
-from bench import checkpoint, data, run, saver
+from bench import data
+from bench.compute import model
 from bench.data import Dataset
-from bench.folders import sha256
-from bench.spec import DataSpec, Recipe, RunSpec, validated
+from bench.execute import run_folder, train_run
+from bench.record.files import sha256
+from bench.spec.recipe import Recipe
+from bench.spec.run import DataSpec, RunSpec
+from bench.spec.values import validated
+from bench.train import checkpoint, saver
 from tests.conftest import build_tiny
 
 DATA = DataSpec(name="shapes", train_limit=80, test_limit=20)
@@ -49,7 +54,7 @@ def start(spec: RunSpec, dataset: Dataset, out: Path) -> int:
     if child:
         return child
     try:
-        run.train_run(spec, dataset, out, emit=lambda event: None, existing="resume")
+        train_run.train_run(spec, dataset, out, emit=lambda event: None, existing="resume")
         os._exit(0)
     finally:
         os._exit(1)
@@ -72,7 +77,7 @@ def trials(spec: RunSpec, dataset: Dataset, out: Path, num_kills: int, seed: int
     begin = time.monotonic()
     assert finish(start(spec, dataset, out / "whole")) == 0
     whole_s = time.monotonic() - begin
-    expected = sha256(out / "whole" / spec.folder_name() / run.WEIGHTS)
+    expected = sha256(out / "whole" / spec.folder_name() / run_folder.WEIGHTS)
     reached, is_begun = 0, False
     while outcome.kills < num_kills or is_begun:
         folder = out / str(outcome.trainings) / spec.folder_name()
@@ -83,7 +88,7 @@ def trials(spec: RunSpec, dataset: Dataset, out: Path, num_kills: int, seed: int
         code = finish(child)
         if code == 0:
             outcome.trainings += 1
-            outcome.other_weights += sha256(folder / run.WEIGHTS) != expected
+            outcome.other_weights += sha256(folder / run_folder.WEIGHTS) != expected
             reached, is_begun = 0, False
             continue
         assert code == -signal.SIGKILL, f"a training ended with exit code {code}"
@@ -104,7 +109,7 @@ def main() -> None:
     senet.MODELS["tiny"] = build_tiny
     dataset = data.load(DATA)
     wanted = {
-        "model": run.identify("tiny", dataset, stem="cifar"),
+        "model": model.identify("tiny", dataset, stem="cifar"),
         "data": DATA,
         "recipe": RECIPE,
         "val_split": 0.2,

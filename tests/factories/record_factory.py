@@ -11,19 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.record import (
-    Accuracy,
-    CostFacts,
-    DatasetFacts,
-    Environment,
-    EpochFacts,
-    FileFacts,
-    ProfileRecord,
-    RunRecord,
-    TimingFacts,
-    to_json,
-)
-from bench.spec import DataSpec, ModelSpec, Recipe, RunSpec, TimingSpec
+from bench.record.cost import CostFacts
+from bench.record.environment import Environment
+from bench.record.profile import ProfileRecord, TimingFacts
+from bench.record.read_write import to_json
+from bench.record.run import Accuracy, DatasetFacts, EpochFacts, FileFacts, RunRecord
+from bench.spec.profile import TimingSpec
+from bench.spec.recipe import Recipe
+from bench.spec.run import DataSpec, ModelSpec, RunSpec
 
 CLASSES = ("circle", "square", "ring", "cross", "star", "moon", "bar", "wave", "dots", "heart")
 MACS = {

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.timing import Clock
+from bench.measure.clock import Clock
 
 
 @dataclass

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import senet
-from bench import cell, saver
+from bench.execute import jobs
+from bench.train import saver
 from tests.conftest import build_tiny
 
 HERE = Path.cwd()
@@ -66,4 +67,4 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 if __name__ == "__main__":
     senet.MODELS |= MODELS
     saver.CHECKPOINT_EVERY_S = 0.0
-    cell.main()
+    jobs.main()

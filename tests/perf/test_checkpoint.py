@@ -9,25 +9,32 @@ import pytest
 import torch
 import typer
 
-from bench import checkpoint, run, saver, state
-from bench.distributed import ALONE
-from bench.saver import Saver
-from bench.spec import DataSpec, ModelSpec, Recipe, RunSpec, get_recipe
+from bench.compute import training_state
+from bench.compute.distributed import ALONE
+from bench.compute.model import build
+from bench.execute import train_run
+from bench.spec.recipe import Recipe, get_recipe
+from bench.spec.run import DataSpec, ModelSpec, RunSpec
+from bench.train import checkpoint, saver
+from bench.train.saver import Saver
 
 SPEC = RunSpec(model=ModelSpec(name="resnet50"), data=DataSpec(), recipe=Recipe(name="r"))
 SHARE = 0.01  # of the epochs' time
 
 
 @pytest.fixture(scope="module")
-def training() -> state.Training:
+def training() -> training_state.Training:
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    model = run.build(SPEC.model).to(device)
-    return state.start(model, SPEC.recipe, device=device, precision="fp32")
+    model = build(SPEC.model).to(device)
+    return training_state.start(model, SPEC.recipe, device=device, precision="fp32")
 
 
 @pytest.mark.benchmark(group="checkpoint of ResNet-50")
 def test_a_save(
-    benchmark: Any, training: state.Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    benchmark: Any,
+    training: training_state.Training,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     keeper = Saver(SPEC, "digest", tmp_path, ALONE)
     benchmark.pedantic(lambda: keeper.save(training), rounds=5, warmup_rounds=1)
@@ -39,8 +46,10 @@ def test_a_save(
 
 
 @pytest.mark.benchmark(group="checkpoint of ResNet-50")
-def test_setting_the_best_aside(benchmark: Any, training: state.Training, tmp_path: Path) -> None:
-    content = state.state(training)
+def test_setting_the_best_aside(
+    benchmark: Any, training: training_state.Training, tmp_path: Path
+) -> None:
+    content = training_state.state(training)
     copied = benchmark.pedantic(lambda: saver.copied(content), rounds=5, warmup_rounds=1)
     assert torch.equal(copied["model"]["fc.bias"], training.model.state_dict()["fc.bias"].cpu())
 
@@ -56,7 +65,7 @@ def test_saving_takes_little_of_the_epochs(
     """A real training of some minutes; the last state, which every training saves, is apart."""
     small, saves, save = benchmark.disabled, list[float](), Saver.save
 
-    def noted(keeper: Saver, training: state.Training) -> None:
+    def noted(keeper: Saver, training: training_state.Training) -> None:
         save(keeper, training)
         saves.append(keeper.last_s)
 
@@ -69,9 +78,9 @@ def test_saving_takes_little_of_the_epochs(
             "device": "cuda:0" if torch.cuda.is_available() else "cpu",
         }
     )
-    dataset, _ = run.load_data(spec.data, lambda event: None)
+    dataset, _ = train_run.load_data(spec.data, lambda event: None)
     begin = {"emit": lambda event: None}
-    record = benchmark.pedantic(run.train_run, (spec, dataset, tmp_path), begin)
+    record = benchmark.pedantic(train_run.train_run, (spec, dataset, tmp_path), begin)
     epochs_s = sum(epoch.epoch_wall_s for epoch in record.epochs)
     share = (record.checkpoint_s - saves[-1]) / epochs_s
     benchmark.extra_info |= {"epochs_s": epochs_s, "saving_s": record.checkpoint_s, "share": share}

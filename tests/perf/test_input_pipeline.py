@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from bench.data import Normalization, place, plan_epoch, train_batches
 from bench.data.dataset import Split
-from bench.spec import Recipe
+from bench.spec.recipe import Recipe
 
 NUM_IMAGES = 10_000
 FEW_IMAGES = 500  # where benchmarks are run as tests, untimed

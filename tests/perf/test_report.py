@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import record_factory as make
 
-from bench.spec import Recipe
+from bench.spec.recipe import Recipe
 
 NAMES = [f"{se}resnet{depth}" for se in ("", "se_") for depth in (18, 34, 50, 101, 152)]
 RUNTIMES = ("eager", "compile", "channels_last", "compile_frozen", "cudagraph")
@@ -60,11 +60,11 @@ def records(tmp_path_factory, request):
 MARKDOWN = """
 import sys
 from pathlib import Path
-from bench.report.contents import contents
-from bench.report.findings import findings
-from bench.report.load import load
-from bench.report.markdown import render
-from bench.report.study import study
+from bench.report.page.contents import contents
+from bench.report.derive.findings import findings
+from bench.report.read.load import load
+from bench.report.page.markdown import render
+from bench.report.read.study import study
 Path(sys.argv[2]).write_text(render(contents(findings(study(load([Path(sys.argv[1])]))))))
 """
 EVERYTHING = """

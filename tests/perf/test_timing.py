@@ -16,13 +16,16 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 from torch.utils.benchmark import Timer
 
-from bench import heap, roofline, stats, workload
-from bench.candidate import settle_untrained
-from bench.cost import count
-from bench.device import prepare
-from bench.run import build, identify
-from bench.spec import ModelSpec, TimingSpec
-from bench.timing import measure
+from bench.compute.model import build, identify
+from bench.machine import heap
+from bench.machine.numerics import prepare
+from bench.measure import roofline, workload
+from bench.measure.cost import count
+from bench.measure.settle import settle_untrained
+from bench.measure.timing import measure
+from bench.spec.profile import TimingSpec
+from bench.spec.run import ModelSpec
+from bench.stats import times
 from tests.perf.fresh import in_fresh_process
 
 CLOCK = workload.clock_of("cpu")
@@ -74,7 +77,7 @@ def test_agrees_with_torchs_timer(benchmark: BenchmarkFixture, name: str) -> Non
     for _ in range(1 if benchmark.disabled else 7):
         theirs = torchs_seconds(work, 0.01 if benchmark.disabled else 1.0)
         facts = measure({"work": work}, spec, CLOCK)["work"]
-        ours = statistics.median(stats.call_times(facts.block_s, facts.block_iters))
+        ours = statistics.median(times.call_times(facts.block_s, facts.block_iters))
         ratios.append(ours / theirs)
     ratio = statistics.median(ratios)
     benchmark.extra_info["seconds over torch's"] = ratio
@@ -104,7 +107,7 @@ def speeds(
         }
         timed = measure(works, spec, CLOCK)
     return {
-        name: batch_size * (stats.calls_per_s(facts.block_s, facts.block_iters) or 0.0)
+        name: batch_size * (times.calls_per_s(facts.block_s, facts.block_iters) or 0.0)
         for name, facts in timed.items()
     }
 
@@ -170,9 +173,9 @@ def test_a_ratio_reproduces_itself(benchmark: BenchmarkFixture) -> None:
             with heap.kept():
                 timed = measure(works, spec, CLOCK)
         se, plain = (
-            stats.by_round(f.block_s, f.block_iters, f.block_round) for f in timed.values()
+            times.by_round(f.block_s, f.block_iters, f.block_round) for f in timed.values()
         )
-        return stats.paired_ratio(se, plain).estimate
+        return times.paired_ratio(se, plain).estimate
 
     found = [ratio() for _ in range(2)]
     benchmark.extra_info["SE over plain"] = found

@@ -21,11 +21,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 import senet
-from bench import baseline, data, train, trial
-from bench import device as devices
+from bench import data
+from bench.compute.training_step import Setting, memory_format, place
 from bench.data import Normalization, Split
-from bench.spec import Precision, Recipe
-from bench.step import Setting, memory_format, place
+from bench.machine import clock, device_memory, numerics
+from bench.spec.recipe import Recipe
+from bench.spec.values import Precision
+from bench.train import choose_runtime, loop, plain_loop
 from tests.conftest import build_tiny
 from tests.perf.fresh import in_fresh_process
 
@@ -67,7 +69,7 @@ class Intervals:
     """Seconds from step to step, the device waited for at each."""
 
     def __init__(self, device: str) -> None:
-        self.synchronize = devices.synchronizer(device)
+        self.synchronize = clock.synchronizer(device)
         self.times: list[float] = []
 
     def __call__(self) -> None:
@@ -81,16 +83,19 @@ class Intervals:
 @contextlib.contextmanager
 def as_the_engine(work: Work) -> Iterator[None]:
     """Set torch and memory as a training does."""
-    settings = devices.computing_in(work.device, work.precision), devices.fixed_shapes(work.device)
-    with settings[0], settings[1], devices.keeping_freed(work.device):
+    settings = (
+        numerics.computing_in(work.device, work.precision),
+        numerics.fixed_shapes(work.device),
+    )
+    with settings[0], settings[1], device_memory.keeping_freed(work.device):
         yield
 
 
 def plain_steps_s(work: Work) -> list[float]:
-    devices.prepare(work.device)
-    training = baseline.start(work.build().to(work.device), work.recipe, work.device)
+    numerics.prepare(work.device)
+    training = plain_loop.start(work.build().to(work.device), work.recipe, work.device)
     intervals = Intervals(work.device)
-    epochs = baseline.fit(
+    epochs = plain_loop.fit(
         training, work.images, work.recipe, CIFAR, seed=0, device=work.device, on_step=intervals
     )
     assert [epoch.num_images for epoch in epochs] == [len(work.images)]
@@ -100,7 +105,7 @@ def plain_steps_s(work: Work) -> list[float]:
 def fast_steps_s(work: Work, runtime: str) -> list[float]:
     setting = Setting(work.device, work.precision, runtime)
     model = place(work.build(), work.device, runtime)
-    training = trial.start(model, work.recipe, setting)
+    training = choose_runtime.start(model, work.recipe, setting)
     split = data.place(work.images, work.device, work.recipe.crop_padding, memory_format(runtime))
     intervals = Intervals(work.device)
 
@@ -109,7 +114,7 @@ def fast_steps_s(work: Work, runtime: str) -> list[float]:
         return data.train_batches(split, plan, work.recipe, CIFAR, step)
 
     with as_the_engine(work):
-        epochs = train.fit(
+        epochs = loop.fit(
             training, batches, work.recipe, setting, num_images=len(split), on_step=intervals
         )
         assert [epoch.num_images for epoch in epochs] == [len(split)]
@@ -117,7 +122,7 @@ def fast_steps_s(work: Work, runtime: str) -> list[float]:
 
 
 def chosen_runtime(work: Work, num_steps: int) -> str:
-    given = trial.Work(
+    given = choose_runtime.Work(
         work.build().to(work.device),
         work.recipe,
         work.recipe.batch_size,
@@ -127,7 +132,7 @@ def chosen_runtime(work: Work, num_steps: int) -> str:
         precision=work.precision,
     )
     with as_the_engine(work):
-        return trial.choose(given, num_steps)[0]
+        return choose_runtime.choose(given, num_steps)[0]
 
 
 def compare(benchmark: BenchmarkFixture, work: Work, runtime: str) -> float:
@@ -136,7 +141,7 @@ def compare(benchmark: BenchmarkFixture, work: Work, runtime: str) -> float:
     Each trains twice, the plain loop first and last, so that a machine that drifts favours none,
     and in processes whose memory is as Python starts with it.
     """
-    devices.prepare(work.device)
+    numerics.prepare(work.device)
     plain_s = plain_steps_s(work) if benchmark.disabled else in_fresh_process(plain_steps_s, work)
     fast_s = benchmark.pedantic(fast_steps_s, [work, runtime])
     if not benchmark.disabled:
@@ -208,7 +213,7 @@ def test_the_engine_adds_little_to_the_bare_step(benchmark: BenchmarkFixture) ->
     resnet50 = work(benchmark, "resnet50", "imagenet", num_steps=6)
     many = work(benchmark, "resnet50", "imagenet", num_steps=100)
     trivial = Work(Trivial, many.images, many.recipe)
-    devices.prepare("cpu")
+    numerics.prepare("cpu")
     fast = median(benchmark.pedantic(fast_steps_s, [trivial, "channels_last"]))
     added = fast - bare_step_s(trivial, 100)
     share = added / bare_step_s(resnet50, 6)

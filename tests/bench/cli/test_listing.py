@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import senet
 from bench.cli.app import app
 from bench.data import DATASETS
-from bench.spec import RECIPES
+from bench.spec.recipe import RECIPES
 
 
 def output(*arguments: str) -> str:

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from bench import breakdown, noise, profile, record, roofline, sitting
 from bench.cli.app import app
 from bench.errors import UserError
-from bench.record import ProfileRecord, read_record
+from bench.execute import sitting
+from bench.machine import noise
+from bench.measure import breakdown, profile, roofline
+from bench.record import files
+from bench.record.profile import ProfileRecord
+from bench.record.read_write import read_record
 
 QUICK = ("--max-seconds", "0.02", "--no-memory", "--no-charts", "--device", "cpu")
 
@@ -68,7 +72,7 @@ def test_charts_that_cannot_be_written_are_a_warning(
     def full(path: Path, *parts: bytes) -> None:
         raise UserError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(record, "write_whole", full)
+    monkeypatch.setattr(files, "write_whole", full)
     monkeypatch.setattr(sitting, "write_record", lambda path, record: None)
     quick = [word for word in QUICK if word != "--no-charts"]
     result = invoke(tiny_model, "--batch-size", "4", "--json", *quick)
@@ -289,8 +293,8 @@ def test_the_other_process_says_nothing_while_it_is_timing(
     import io
     import sys
 
-    from bench.run import identify
-    from bench.spec import ProfileSpec, TimingSpec
+    from bench.compute.model import identify
+    from bench.spec.profile import ProfileSpec, TimingSpec
 
     spec = ProfileSpec(
         models=(identify(tiny_model),),

@@ -11,10 +11,10 @@ import tiny_cell
 from typer.testing import CliRunner
 
 import senet
-from bench import isolation
 from bench.cli.app import app
 from bench.cli.options import seed_list
 from bench.errors import UserError
+from bench.execute import process
 
 EXPERIMENT = """
 name = "mine"
@@ -45,7 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty working folder, with cells that know the tiny model too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(isolation, "COMMAND", (sys.executable, tiny_cell.__file__))
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, tiny_cell.__file__))
     return tmp_path
 
 

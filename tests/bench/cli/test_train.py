@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bench.cli.app import app
-from bench.run import load_run
+from bench.execute.run_folder import load_run
 
 SMALL = ["--dataset", "shapes", "--train-limit", "64", "--test-limit", "40", "--device", "cpu"]
 TRAIN = [*SMALL, "--recipe", "quick", "--epochs", "2", "--batch-size", "32"]

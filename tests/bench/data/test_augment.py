@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from bench.data import EpochPlan, plan_epoch
-from bench.spec import Recipe
+from bench.spec.recipe import Recipe
 
 EVERYTHING = Recipe(
     name="everything",

@@ -27,7 +27,7 @@ from bench.data import (
 )
 from bench.data.dataset import Split, make_dataset
 from bench.errors import UserError
-from bench.spec import Recipe
+from bench.spec.recipe import Recipe
 
 CIFAR = Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 HALF = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

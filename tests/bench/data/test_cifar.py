@@ -17,7 +17,7 @@ from torchvision import datasets
 from bench.data.cifar import Source, load_cifar, official
 from bench.data.download import md5, md5_of_file
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 NAMES = ["cifar10", "cifar100"]
 

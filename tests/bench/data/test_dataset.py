@@ -8,7 +8,7 @@ import torch
 from bench.data import DATASETS, facts, load
 from bench.data.dataset import Split, digest, first_balanced, make_dataset, pixel_statistics
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 
 def random_split(num_images: int, num_classes: int = 3, seed: int = 0) -> Split:

@@ -20,7 +20,7 @@ from bench.data.cache import cache_root
 from bench.data.folder import load_folder
 from bench.data.images import decode
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 

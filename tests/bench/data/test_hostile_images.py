@@ -21,7 +21,7 @@ from bench.data.cache import cache_root
 from bench.data.folder import load_folder
 from bench.data.images import FORMATS
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 GHOSTSCRIPT = """#!/bin/sh
 touch '{trace}'

@@ -12,7 +12,8 @@ from bench import data
 from bench.data import Dataset, load, normalization, place, plan_epoch, train_batches
 from bench.data.shapes import CLASSES, OUTLINES, Draws, draw_split
 from bench.errors import UserError
-from bench.spec import DataSpec, Recipe
+from bench.spec.recipe import Recipe
+from bench.spec.run import DataSpec
 
 WHOLE_SET = "6181c48be57beeb32c4e92e22943afed9ed41f14aec3616afbe9cd505617e854"
 

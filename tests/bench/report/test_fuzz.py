@@ -7,12 +7,12 @@ import record_factory as make
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bench.record import from_json
-from bench.report import html, markdown, table
-from bench.report.contents import contents
-from bench.report.findings import findings
-from bench.report.load import load
-from bench.report.study import study
+from bench.record.read_write import from_json
+from bench.report.derive.findings import findings
+from bench.report.page import csv_table, html, markdown
+from bench.report.page.contents import contents
+from bench.report.read.load import load
+from bench.report.read.study import study
 
 ODD = (
     0,
@@ -83,7 +83,7 @@ def test_odd_records_never_break_a_report(records, data):
         blocks = contents(found)
         assert markdown.render(blocks).startswith("# senet-bench report")
         assert "<script>" in html.page(found, blocks, {})
-        assert table.to_csv(shown).count("\n") > 1
+        assert csv_table.to_csv(shown).count("\n") > 1
     finally:
         for path in chosen:
             path.write_text(texts[path])

@@ -11,22 +11,22 @@ import record_factory as make
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from bench import stats
-from bench.record import (
+from bench.record.cost import CostFacts
+from bench.record.profile import (
     ALLOCATOR_PEAK,
     BreakdownFacts,
-    CostFacts,
     EnergyFacts,
     MachineFacts,
     MemoryFacts,
     SplitFacts,
 )
-from bench.report import profile_console as tables
-from bench.report.charts import draw
-from bench.report.profile_charts import plans
-from bench.report.profile_summary import cost_rows, seconds_spent, strict, summary
-from bench.report.ratios import time_ratio
-from bench.report.se_tax import taxes, twins
+from bench.report.charts.draw import draw
+from bench.report.charts.profile import plans
+from bench.report.derive.profile_rows import cost_rows, seconds_spent, strict, summary
+from bench.report.derive.ratios import time_ratio
+from bench.report.derive.se_tax import taxes, twins
+from bench.report.page import profile_tables as tables
+from bench.stats import times
 
 MACHINE = MachineFacts(matmul_flops={"fp32": 200e9}, copy_bytes_per_s=20e9)
 
@@ -162,11 +162,11 @@ def test_ratio_and_noise_floor_rest_on_the_rounds_that_both_rows_had():
     )
     base, row = cost_rows([plain, se])
     found = time_ratio(row, base)
-    both = [stats.by_round(r.timing.block_s, r.timing.block_iters, r.timing.block_round)
+    both = [times.by_round(r.timing.block_s, r.timing.block_iters, r.timing.block_round)
             for r in (plain, se)]  # fmt: skip
     shared = [{number: rounds[number] for number in range(0, 40, 2)} for rounds in both]
     assert found.interval.num_samples == 20
-    assert found.floor == stats.noise_floor([tuple(shared)])
+    assert found.floor == times.noise_floor([tuple(shared)])
 
 
 def test_what_se_costs_is_ratios_with_intervals():

@@ -8,9 +8,9 @@ import pytest
 import record_factory as make
 
 from bench.errors import UserError
-from bench.report.contents import MAIN_COLUMNS
-from bench.report.formats import count
-from bench.report.table import COLUMNS
+from bench.report.page.contents import MAIN_COLUMNS
+from bench.report.page.csv_table import COLUMNS
+from bench.report.page.formats import count
 from bench.report.write import render
 
 

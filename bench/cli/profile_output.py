@@ -1,0 +1,130 @@
+"""What ``senet-bench profile`` prints and draws once the rows are there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bench.cli import options as opt
+
+if TYPE_CHECKING:
+    from bench.execute.sitting import SittingJob
+    from bench.record.profile import ProfileRecord
+    from bench.report.read.profiled import CostRow
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to show of the records."""
+
+    as_json: bool
+    price_per_hour: float | None
+    reconcile: bool
+    charts: bool
+
+
+def _show(records: list[ProfileRecord], job: SittingJob, wanted: Wanted) -> None:
+    from bench.report.derive.profile_rows import cost_rows, seconds_spent
+
+    rows = cost_rows(records)
+    files = _draw(rows, Path(job.out)) if wanted.charts and records else []
+    spent = seconds_spent(records, opt.seconds_since_start())
+    if wanted.as_json:
+        found = _as_json(rows, job, wanted.price_per_hour, wanted.reconcile)
+        opt.print_json(found | {"seconds": spent})
+    elif records:
+        _print(rows, wanted.price_per_hour)
+        if wanted.reconcile:
+            _print_reconciliation(job)
+        for path in files:
+            typer.echo(f"chart: {path}")
+        told = (
+            f"{spent['total']:.1f} s, of which {spent['outside']:.1f} s neither timed nor warm-up"
+        )
+        typer.echo(f"{len(records)} records in {job.out}; {told}")
+
+
+def _draw(rows: list[CostRow], out: Path) -> list[Path]:
+    """Return the charts' files; what cannot be written is a warning: the tables are to come."""
+    from bench.errors import UserError
+    from bench.record.files import write_whole
+    from bench.report.charts.draw import draw
+    from bench.report.charts.profile import plans
+
+    paths: list[Path] = []
+    try:
+        for chart in draw(plans(rows)):
+            for ending, content in (("png", chart.png), ("svg", chart.svg)):
+                path = out / f"{chart.name}.{ending}"
+                write_whole(path, content)
+                paths.append(path)
+    except UserError as error:
+        typer.echo(f"warning: {error}", err=True)
+    return paths
+
+
+def _as_json(
+    rows: list[CostRow], job: SittingJob, price_per_hour: float | None, reconcile: bool
+) -> dict[str, Any]:
+    from bench.report.derive.profile_rows import strict, summary
+    from bench.report.derive.se_tax import taxes, twins
+    from bench.report.page.profile_tables import base_rows, speed
+
+    bases = base_rows(rows)
+    listed = []
+    for row in rows:
+        base = bases.get(row.key)
+        found = speed(row, base) if base and base is not row else None
+        listed.append(
+            summary(row, price_per_hour)
+            | {
+                "speed_over_base": asdict(found) if found else None,
+                "base": f"{base.model.name} {base.first.runtime}" if base else None,
+                "records": [profile.record.model_dump(mode="json") for profile in row.profiles],
+            }
+        )
+    se_tax = {
+        model.name: [asdict(tax) for tax in taxes(rows, model, twin)] for model, twin in twins(rows)
+    }
+    found_counts = _reconciled(job) if reconcile else {}
+    counts = {name: [c.model_dump() for c in counters] for name, counters in found_counts.items()}
+    found_all = {"rows": listed, "se_tax": se_tax, "reconciliation": counts}
+    return {key: strict(value) for key, value in found_all.items()}
+
+
+def _print(rows: list[CostRow], price_per_hour: float | None) -> None:
+    from rich.console import Console
+
+    from bench.report.page import profile_tables as tables
+
+    console = Console(highlight=False)
+    console.print(tables.cost_table(rows))
+    console.print(tables.timing_table(rows))
+    for note in tables.footnotes(rows):
+        console.print(note, style="dim", markup=False)
+    console.print()
+    for table in (*tables.detail_tables(rows, price_per_hour), *tables.tax_tables(rows)):
+        console.print(table)
+
+
+def _reconciled(job: SittingJob) -> dict[str, Any]:
+    """Return every counter's total for each model, taken apart."""
+    from bench.compute.model import build
+    from bench.measure.reconcile import reconcile
+
+    return {
+        f"{model.name}, {model.stem} stem": reconcile(build(model), model.image_size)
+        for model in job.spec.models
+    }
+
+
+def _print_reconciliation(job: SittingJob) -> None:
+    from rich.console import Console
+
+    from bench.report.page.profile_tables import reconciliation_table
+
+    for name, counters in _reconciled(job).items():
+        Console(highlight=False).print(reconciliation_table(name, counters))

@@ -1,0 +1,65 @@
+"""A session: a network made ready once in a runtime and a precision, then called."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.spec.values import Precision
+
+DTYPE = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+class Unsupported(Exception):
+    """Say why a device or precision cannot run a runtime."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model ready to run: ``call`` takes what ``adapt`` made of inputs (B, 3, H, W).
+
+    ``adapt`` moves inputs to the device, into the precision and the memory format, and is not
+    timed; ``call`` returns logits (B, num_classes).
+    """
+
+    call: Callable[[Tensor], Tensor]
+    adapt: Callable[[Tensor], Tensor]
+
+
+Runtime = Callable[[nn.Module, Tensor, str, Precision], Session]
+
+
+def ready(
+    model: nn.Module,
+    device: str,
+    precision: Precision,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> nn.Module:
+    """Return a copy of the model in eval mode on the device, its weights in the precision."""
+    placed = copy.deepcopy(model).eval().requires_grad_(False)
+    # torch's annotations of Module.to do not know memory_format
+    return placed.to(device=device, dtype=DTYPE[precision], memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
+
+
+def adapter(
+    device: str,
+    precision: Precision,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Callable[[Tensor], Tensor]:
+    """Return the function that puts inputs on the device, in the precision and the format."""
+
+    def adapt(images: Tensor) -> Tensor:
+        return images.to(device=device, dtype=DTYPE[precision]).contiguous(
+            memory_format=memory_format
+        )
+
+    return adapt

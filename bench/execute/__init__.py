@@ -1,0 +1,1 @@
+"""An experiment: jobs, each in a process of its own, run folders, checks and the run itself."""

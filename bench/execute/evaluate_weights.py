@@ -1,0 +1,240 @@
+"""Test weights that are there already: a run's own, or a file from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import senet
+from bench import data
+from bench.compute import training_step
+from bench.compute.model import build, identify, is_pretrained_name, num_params, weights_facts
+from bench.errors import UserError
+from bench.events import Event
+from bench.execute import checks, lock, run_folder, train_run
+from bench.machine import numerics as devices
+from bench.machine.environment import collect_computing, utc_now
+from bench.record.files import check_writable, sha256
+from bench.record.read_write import write_record
+from bench.record.run import Accuracy, RunRecord
+from bench.spec.recipe import get_recipe
+from bench.spec.run import DataSpec, RunSpec
+from bench.spec.values import validated
+from bench.train import evaluate, predict
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What testing saved weights found, and where they come from.
+
+    ``recorded_top1`` is what the run's record says (None for a file), and ``same_images`` whether
+    its test set was this one.
+    """
+
+    source: str
+    model: str
+    stem: str
+    dataset: str
+    device: str
+    precision: str
+    accuracy: Accuracy
+    recorded_top1: float | None = None
+    same_images: bool | None = None
+    record: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        return asdict(self) | {"accuracy": self.accuracy.model_dump()}
+
+
+def rescore_run(
+    folder: Path,
+    *,
+    device: str,
+    precision: str | None,
+    data_dir: Path | None,
+    test_limit: int | None,
+    emit: Emit,
+) -> Rescored:
+    """Test a run's weights on its own data set, as its recipe normalises it.
+
+    Raises UserError when the folder has no record or no weights, or when the weights are not
+    those of the record.
+    """
+    record = run_folder.load_run(folder)
+    weights = _recorded_weights(folder, record)
+    changes = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
+    given = {key: value for key, value in changes.items() if value is not None}
+    spec = _changed(
+        record.spec,
+        data=record.spec.data.model_dump() | given,
+        device=device,
+        precision=precision or record.spec.precision,
+        runtime=record.runtime or record.spec.runtime,
+    )
+    dataset, _ = train_run.load_data(spec.data, emit)
+    if dataset.classes != record.dataset.classes:
+        raise UserError(f"{folder} was trained for other classes than those of {dataset.label}")
+    predictions, _, _ = _predict(spec, str(weights), dataset, emit)
+    return Rescored(
+        source=str(folder),
+        model=spec.model.name,
+        stem=spec.model.stem,
+        dataset=dataset.label,
+        device=spec.device,
+        precision=spec.precision,
+        accuracy=evaluate.score(predictions, len(dataset.classes)),
+        recorded_top1=record.test.top1 if record.test else None,
+        same_images=dataset.digest == record.dataset.digest,
+    )
+
+
+def _recorded_weights(folder: Path, record: RunRecord) -> Path:
+    if record.weights is None:
+        raise UserError(f"{folder} has no weights: the run is {record.status} ({record.reason})")
+    path = folder / record.weights.name
+    if not path.is_file():
+        raise UserError(f"{folder} has no weights: {record.weights.name} is not there")
+    if sha256(path) != record.weights.sha256:
+        raise UserError(f"{path} is not what the run wrote: its SHA-256 differs from the record's")
+    return path
+
+
+def _changed(spec: RunSpec, **changes: Any) -> RunSpec:
+    return validated(RunSpec, spec.model_dump() | changes)
+
+
+def rescore_file(
+    weights: str,
+    data_spec: DataSpec,
+    *,
+    model: str | None,
+    stem: str | None,
+    recipe: str,
+    device: str,
+    precision: str,
+    out: Path | None,
+    emit: Emit,
+    reduction: int | None = None,
+    se_bias: bool | None = None,
+    se_divisor: int | None = None,
+) -> Rescored:
+    """Test a weights file; with ``out`` a record of it goes there, so that reports have it.
+
+    A file that this project wrote knows its model. Raises UserError (or senet's ModelError) when
+    the file is not of the model that is named.
+    """
+    se = {"reduction": reduction, "se_bias": se_bias, "se_divisor": se_divisor}
+    model, options = _architecture(weights, {"model": model, "stem": stem, **se})
+    spec = validated(
+        RunSpec,
+        {
+            "model": identify(model, **options),
+            "data": data_spec,
+            "recipe": get_recipe(recipe),
+            "device": device,
+            "precision": precision,
+            "train": False,
+            **weights_facts(weights),
+        },
+    )
+    checks.check_runnable(spec)
+    if out is not None:
+        check_writable(out)
+    dataset, data_s = train_run.load_data(data_spec, emit)
+    spec = _changed(spec, model=identify(model, dataset, **options))
+    folder = out / spec.folder_name() if out else None
+    if folder is not None:
+        _check_free(folder)
+    predictions, build_s, eval_s = _predict(spec, weights, dataset, emit)
+    accuracy = evaluate.score(predictions, len(dataset.classes))
+    if folder is not None:
+        with lock.held(folder):
+            _check_free(folder)  # another process may have been quicker
+            _keep(spec, dataset, predictions, accuracy, folder, (data_s, build_s, eval_s))
+    return Rescored(
+        source=weights,
+        model=model,
+        stem=spec.model.stem,
+        dataset=dataset.label,
+        device=device,
+        precision=precision,
+        accuracy=accuracy,
+        record=str(folder / run_folder.RECORD) if folder else None,
+    )
+
+
+def _architecture(weights: str, named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return model and options: as named, then as the file says itself, then the defaults.
+
+    UserError when the file says otherwise than what was named.
+    """
+    own = None if is_pretrained_name(weights) else senet.read_architecture(weights)
+    if own is None and named["model"] is None:
+        raise UserError(f"{weights} does not say which model it is for: give --model")
+    noted = {"model": own.name, **vars(own)} if own else {}
+    for option, value in named.items():
+        if own and value is not None and value != noted[option]:
+            flag = option.replace("_", "-")
+            raise UserError(f"{weights} holds {own}: --{flag} {value} does not fit it")
+    chosen = {key: noted.get(key) if value is None else value for key, value in named.items()}
+    name = str(chosen.pop("model"))
+    return name, chosen | {"stem": chosen["stem"] or "imagenet"}
+
+
+def _check_free(folder: Path) -> None:
+    check_writable(folder)
+    if (folder / run_folder.RECORD).exists():
+        raise UserError(
+            f"{folder / run_folder.RECORD} is there already; records are never overwritten"
+        )
+
+
+def _predict(
+    spec: RunSpec, weights: str, dataset: data.Dataset, emit: Emit
+) -> tuple[evaluate.Predictions, float, float]:
+    """Return the predictions, and the seconds for loading the model and for testing it."""
+    devices.prepare(spec.device)
+    begin = perf_counter()
+    model = training_step.place(build(spec.model, weights=weights), spec.device, spec.runtime)
+    loaded = perf_counter()
+    try:
+        predictions = predict.predict(model, dataset, spec, emit)
+    except evaluate.NotFinite as problem:
+        raise UserError(f"{weights}: {problem}, so there is no accuracy") from None
+    return predictions, loaded - begin, perf_counter() - loaded
+
+
+def _keep(
+    spec: RunSpec,
+    dataset: data.Dataset,
+    predictions: evaluate.Predictions,
+    accuracy: Accuracy,
+    folder: Path,
+    seconds: tuple[float, float, float],
+) -> None:
+    data_s, build_s, eval_s = seconds
+    keep_freed = predict.keeps_freed(spec)
+    record = RunRecord(
+        id=spec.folder_name(),
+        status="finished",
+        created_at=utc_now(),
+        spec=spec,
+        dataset=data.facts(dataset),
+        environment=collect_computing(spec.device, spec.precision, keep_freed=keep_freed),
+        params=num_params(build(spec.model)),
+        epochs=(),
+        test=accuracy,
+        weights=None,
+        predictions=run_folder.save_predictions(predictions, folder),
+        data_s=data_s,
+        build_s=build_s,
+        eval_s=eval_s,
+        checkpoint_s=0.0,
+    )
+    write_record(folder / run_folder.RECORD, record)

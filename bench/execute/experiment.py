@@ -1,0 +1,188 @@
+"""Carry out a whole experiment: train every run, profile every model, render the report.
+
+Each run, and the sitting that profiles the models, is a cell: it is done in a process of its own,
+and what goes wrong in one is recorded beside it and keeps no other from being done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from bench.compute.inference import check as check_runtimes
+from bench.compute.model import identify
+from bench.data import Dataset
+from bench.errors import UserError
+from bench.events import CellFailed, Event, RunDone
+from bench.execute import checks, run_folder, train_run
+from bench.execute.jobs import ProfileJob, TrainJob, profiles_in
+from bench.execute.process import carry_out
+from bench.machine.devices import resolve
+from bench.machine.environment import utc_now
+from bench.measure.rows import is_complete
+from bench.record.failure import Failure, failures, overcome, write_failure
+from bench.record.files import check_writable
+from bench.record.profile import ProfileRecord
+from bench.record.run import RunRecord
+from bench.report.write import Rendered, render
+from bench.spec.experiment import Experiment
+from bench.spec.profile import ProfileSpec
+from bench.spec.run import ModelSpec, RunSpec
+from bench.spec.values import validated
+
+PROFILES = "profiles"
+# What an experiment says of all its runs; the device is resolved first.
+SHARED = (Experiment.model_fields.keys() & RunSpec.model_fields.keys()) - {"device"}
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """What an experiment left: its records, its report if there is one, what failed this time."""
+
+    runs: tuple[RunRecord, ...]
+    profiles: tuple[ProfileRecord, ...]
+    rendered: Rendered | None
+    failed: tuple[CellFailed, ...]
+
+
+def conduct(
+    experiment: Experiment,
+    runs: Path,
+    out: Path,
+    *,
+    emit: Callable[[Event], None],
+    existing: run_folder.Existing = "refuse",
+    timeout_s: float | None = None,
+) -> Conducted:
+    """Train, test and profile all of an experiment, then render its report into ``out``.
+
+    Runs and profiles lie in ``runs``; what is there already is not done again, and what failed
+    before is continued. Everything that can be refused is refused (UserError) before the first
+    run starts. A cell that fails, or takes longer than ``timeout_s`` seconds, is recorded as a
+    `Failure`, and the others are done. Raises `Preempted` when a signal asked for an end.
+    """
+    device = resolve(experiment.device)
+    check(experiment, device)
+    check_writable(runs)
+    check_writable(out)
+    dataset, _ = train_run.load_data(experiment.data, emit)
+    specs = [
+        run_spec(experiment, device, model, seed)
+        for model, seed in product(models(experiment, dataset), experiment.seeds)
+    ]
+    jobs = [_train_job(spec, runs, existing) for spec in specs]
+    for job in jobs:
+        checks.check_batch_size(job.spec, len(dataset.train))
+        run_folder.check_unfinished(job.folder, job.existing)
+    failed = [_trained(job, dataset, emit, timeout_s) for job in jobs]
+    sitting = _profile_job(experiment, device, specs, runs / PROFILES)
+    if sitting is not None:
+        failed.append(_profiled(sitting, emit, timeout_s))
+    records = [
+        run_folder.load_run(job.folder) for job in jobs if (job.folder / run_folder.RECORD).exists()
+    ]
+    profiles = profiles_in(sitting.folder) if sitting else []
+    rendered = render([runs], out) if records or profiles else None
+    return Conducted(
+        tuple(records), tuple(profiles), rendered, tuple(cell for cell in failed if cell)
+    )
+
+
+def check(experiment: Experiment, device: str) -> None:
+    """Raise UserError for models, runtimes or precisions that cannot be, before data is read."""
+    for model in models(experiment, None):
+        checks.check_runnable(run_spec(experiment, device, model, experiment.seeds[0]))
+    if experiment.profile is not None:
+        check_runtimes(experiment.profile.runtimes)
+
+
+def models(experiment: Experiment, dataset: Dataset | None) -> list[ModelSpec]:
+    """Return the experiment's models, sized for the data set once it is there."""
+    return [
+        identify(
+            entry.name,
+            dataset,
+            stem=entry.stem or "imagenet",
+            reduction=entry.reduction,
+            se_bias=entry.se_bias,
+            se_divisor=entry.se_divisor,
+        )
+        for entry in experiment.entries()
+    ]
+
+
+def run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) -> RunSpec:
+    """Return one run of an experiment."""
+    shared = experiment.model_dump(include=SHARED)
+    return validated(RunSpec, shared | {"model": model, "seed": seed, "device": device})
+
+
+def _train_job(spec: RunSpec, runs: Path, existing: run_folder.Existing) -> TrainJob:
+    """Return the job for a run; one that failed before is continued without being asked."""
+    job = TrainJob(spec, existing, runs)
+    if existing == "refuse" and failures(job.folder):
+        return replace(job, existing="resume")
+    return job
+
+
+def _trained(
+    job: TrainJob, dataset: Dataset, emit: Callable[[Event], None], timeout_s: float | None
+) -> CellFailed | None:
+    """Train a run, or find it finished; return why it has no record."""
+    if not (job.folder / run_folder.RECORD).exists():
+        return _done(job, emit, timeout_s)
+    try:
+        found = run_folder.load_finished(job.folder, dataset)
+    except UserError as error:
+        failed = CellFailed(job.name, str(error), str(job.folder / run_folder.RECORD))
+        emit(failed)
+        return failed
+    emit(RunDone(found, str(job.folder), reused=True))
+    return None
+
+
+def _profile_job(
+    experiment: Experiment, device: str, specs: Iterable[RunSpec], folder: Path
+) -> ProfileJob | None:
+    """Return the job that profiles the models of all runs in one sitting."""
+    if experiment.profile is None:
+        return None
+    run_ids = {spec.model: spec.folder_name() for spec in specs}
+    subjects = {"models": tuple(run_ids), "device": device}
+    spec = validated(ProfileSpec, experiment.profile.model_dump() | subjects)
+    return ProfileJob(spec, tuple(run_ids.items()), folder)
+
+
+def _profiled(
+    job: ProfileJob, emit: Callable[[Event], None], timeout_s: float | None
+) -> CellFailed | None:
+    """Do a sitting unless it was finished before; return why it is not.
+
+    One that was cut short is repeated as a whole, because rows of different sittings have not
+    taken turns.
+    """
+    if is_complete(job.spec, profiles_in(job.folder)):
+        return None
+    return _done(job, emit, timeout_s)
+
+
+def _done(
+    job: TrainJob | ProfileJob, emit: Callable[[Event], None], timeout_s: float | None
+) -> CellFailed | None:
+    """Do a cell's job; when it fails, record that, tell it, and return it."""
+    ended = carry_out(job, emit, timeout_s)
+    if ended.reason is None:
+        overcome(job.folder)
+        return None
+    failure = Failure(
+        id=job.name,
+        reason=ended.reason,
+        created_at=utc_now(),
+        wall_s=ended.wall_s,
+        last_lines=ended.last_lines,
+    )
+    failed = CellFailed(job.name, ended.reason, str(write_failure(job.folder, failure)))
+    emit(failed)
+    return failed

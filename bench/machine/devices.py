@@ -1,0 +1,93 @@
+"""Devices: choosing one, naming it, describing it."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+from bench.errors import UserError, unknown
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
+
+
+def resolve(name: str) -> str:
+    """Return the device that ``name`` stands for; UserError when this machine has none such."""
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+    if name == "cpu":
+        return name
+    if name == "mps":
+        if not _has_mps():
+            raise UserError(f"device mps is not there; this machine has: {', '.join(available())}")
+        return name
+    found = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", name)
+    if found is None:
+        raise unknown("device", name, DEVICES)
+    return _resolve_cuda(name, int(found[1] or 0))
+
+
+def _resolve_cuda(name: str, index: int) -> str:
+    if not torch.cuda.is_available():
+        built = torch.backends.cuda.is_built()
+        why = "no GPU found" if built else "torch is built without CUDA"
+        here = ", ".join(available())
+        raise UserError(f"device {name} is not there ({why}); this machine has: {here}")
+    if index >= torch.cuda.device_count():
+        raise UserError(f"device {name} is not there; this machine has: {', '.join(available())}")
+    return f"cuda:{index}"
+
+
+def available() -> tuple[str, ...]:
+    """Return the devices that this machine can run on, the best first."""
+    cudas = tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+    return (*cudas, *(("mps",) if _has_mps() else ()), "cpu")
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def kind(device: str) -> str:
+    """Return ``cpu``, ``cuda`` or ``mps``."""
+    return device.partition(":")[0]
+
+
+def gpu_uuid(device: str) -> str | None:
+    """Return the UUID by which NVML knows the GPU, None for other devices."""
+    if kind(device) != "cuda":
+        return None
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", "")) or None
+
+
+def device_name(device: str) -> str:
+    """Return the name that a person would give the device."""
+    match kind(device):
+        case "cuda":
+            return torch.cuda.get_device_name(device)
+        case "mps":
+            return "Apple GPU (Metal)"
+        case _:
+            return "CPU"
+
+
+def driver_version(device: str) -> str | None:
+    """Return the version of the device's driver (mps: of the system it ships with), or None."""
+    match kind(device):
+        case "cuda":
+            return _cuda_driver()
+        case "mps":
+            return f"macOS {platform.mac_ver()[0]}"
+        case _:
+            return None
+
+
+def _cuda_driver() -> str | None:
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)
+    return found.group() if found else None

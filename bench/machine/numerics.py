@@ -1,0 +1,178 @@
+"""Precision and determinism: what a device can compute in, and the switches of torch for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from bench.errors import UserError
+from bench.machine import heap
+from bench.machine.cores import usable_cores
+from bench.machine.devices import kind
+from bench.spec.values import PRECISIONS, Precision
+
+AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def precision_problem(device: str, precision: str) -> str | None:
+    """Return why ``device`` cannot compute in ``precision``, or None when it can."""
+    if precision not in PRECISIONS:
+        return f"unknown precision {precision!r}; choose from: {', '.join(PRECISIONS)}"
+    if precision == "tf32" and not _has_tf32(device):
+        return f"tf32 needs a CUDA GPU of compute capability 8.0 or later, not {device}"
+    if precision == "bf16" and kind(device) == "cuda" and not torch.cuda.is_bf16_supported():
+        return f"{device} has no bf16 arithmetic; choose fp32 or fp16"
+    return None
+
+
+def _has_tf32(device: str) -> bool:
+    return kind(device) == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def check_precision(device: str, precision: str) -> None:
+    """Raise UserError when ``device`` cannot compute in ``precision``."""
+    problem = precision_problem(device, precision)
+    if problem:
+        raise UserError(problem)
+
+
+@contextlib.contextmanager
+def computing_in(device: str, precision: Precision) -> Iterator[None]:
+    """Switch TF32 on for tf32 inside the block, and off for all others: fp32 means fp32.
+
+    bf16 and fp16 are entered by `autocast`, around each forward pass alone: it keeps its copies of
+    the weights until it is left, and would go on with them after an optimiser's step.
+    """
+    former = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = former
+
+
+@contextlib.contextmanager
+def fixed_shapes(device: str, *, deterministic: bool = False) -> Iterator[None]:
+    """Let cuDNN try its algorithms once for each shape, which pays where shapes repeat.
+
+    With ``deterministic`` it does not: only algorithms are used then that give the same bits every
+    time, and torch raises RuntimeError for an operator that has none (see `no_deterministic`).
+    """
+    cudnn, former_mode = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    former = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark = kind(device) == "cuda" and not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS' documented condition
+        cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = former
+        torch.use_deterministic_algorithms(former_mode)
+
+
+def no_deterministic(error: BaseException) -> str | None:
+    """Return the operator that has no deterministic algorithm, where that is the error; or None."""
+    found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+    return found.group(1) if found else None
+
+
+def autocast(device: str, precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """Return torch's autocast for bf16 and fp16, and nothing for fp32 and tf32."""
+    if precision not in AUTOCAST_DTYPE:
+        return contextlib.nullcontext()
+    return torch.autocast(kind(device), dtype=AUTOCAST_DTYPE[precision])
+
+
+def named_range(device: str) -> Callable[[str], contextlib.AbstractContextManager[object]]:
+    """Return what marks a part of the work in a profile, on CUDA for NVIDIA's tools (NVTX) too."""
+    if kind(device) != "cuda":
+        return torch.profiler.record_function
+
+    @contextlib.contextmanager
+    def both(name: str) -> Iterator[None]:
+        with torch.profiler.record_function(name), torch.cuda.nvtx.range(name):
+            yield
+
+    return both
+
+
+def prepare(device: str, num_processes: int = 1) -> None:
+    """Set what every measurement here relies on: threads after `usable_cores`, no denormals.
+
+    ``num_processes`` on this machine share its cores.
+    """
+    torch.set_num_threads(max(1, usable_cores() // num_processes))
+    torch.set_flush_denormal(True)
+    if kind(device) == "cuda":
+        torch.cuda.set_device(device)
+
+
+def generators(device: str) -> dict[str, Tensor]:
+    """Return the states of torch's generators that a model on ``device`` may draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    match kind(device):
+        case "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(device)
+        case "mps":
+            states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_generators(states: dict[str, Tensor], device: str) -> None:
+    """Put torch's generators into the states that `generators` gave."""
+    torch.set_rng_state(states["cpu"])
+    match kind(device):
+        case "cuda":
+            torch.cuda.set_rng_state(states["cuda"], device)
+        case "mps":
+            torch.mps.set_rng_state(states["mps"])
+
+
+def flags(device: str) -> dict[str, str]:
+    """Return the settings of torch that change speed or numbers on this device, as they are now."""
+    common = {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
+        "flush_denormal": str(_flushes_denormals()),
+    }
+    match kind(device):
+        case "cpu":
+            return common | {"freed_memory": heap.state()}
+        case "cuda":
+            return common | _cuda_flags(device)
+        case _:
+            return common
+
+
+def _flushes_denormals() -> bool:
+    """Compute a number too small to be normal: torch sets the mode and does not tell it."""
+    return (torch.tensor(2e-38) * 0.1).item() == 0.0
+
+
+def _cuda_flags(device: str) -> dict[str, str]:
+    major, minor = torch.cuda.get_device_capability(device)
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return {
+        "capability": f"{major}.{minor}",
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(cudnn.version()),
+        "cudnn_benchmark": str(cudnn.benchmark),
+        "cudnn_deterministic": str(cudnn.deterministic),
+        "cudnn_allow_tf32": str(cudnn.allow_tf32),
+        "matmul_allow_tf32": str(matmul.allow_tf32),
+        "matmul_reduced_bf16": str(matmul.allow_bf16_reduced_precision_reduction),
+        "matmul_reduced_fp16": str(matmul.allow_fp16_reduced_precision_reduction),
+    }
+
+
+def precisions(device: str) -> list[Precision]:
+    """Return the precisions that the device computes in."""
+    return [name for name in PRECISIONS if precision_problem(device, name) is None]

@@ -1,0 +1,75 @@
+"""Where the time of an eager call goes: every operator timed alone, by stage and kind.
+
+Waiting for the device after every operator takes away what overlaps, so these seconds are shares
+of a call, not its time.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.measure.clock import Clock
+from bench.measure.operators import ALLOCATIONS, Place, is_in_se, is_view, kind_of, plain_name
+from bench.record.profile import BreakdownFacts
+
+BUDGET_S = 0.5
+MIN_CALLS, MAX_CALLS = 2, 30
+
+
+def break_down(network: nn.Module, images: Tensor, clock: Clock, call_s: float) -> BreakdownFacts:
+    """Return the seconds of one call on ``images`` (B, 3, H, W), which lie on its device.
+
+    ``call_s`` is a call's time as a whole. The network is copied; the first call is not counted.
+    """
+    num_calls = 0
+    with torch.inference_mode(False), torch.no_grad():
+        # Tensors made in inference mode would not be taken apart into operators: copy them here.
+        twin, images = copy.deepcopy(network).eval(), images.clone()
+        twin(images)
+        begin = clock.read()
+        with _Timed(Place(twin), clock) as timed:
+            while num_calls < MIN_CALLS or clock.read() - begin < BUDGET_S:
+                twin(images)
+                num_calls += 1
+                if num_calls == MAX_CALLS:
+                    break
+        timed_s = clock.read() - begin
+    return BreakdownFacts(
+        seconds={
+            stage: {kind: seconds / num_calls for kind, seconds in kinds.items()}
+            for stage, kinds in timed.seconds.items()
+        },
+        num_calls=num_calls,
+        call_s=call_s,
+        timed_s=timed_s,
+    )
+
+
+class _Timed(TorchDispatchMode):
+    """Time every operator that reads or writes elements, the device waited for after it."""
+
+    def __init__(self, place: Place, clock: Clock) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+        self.place, self.clock = place, clock
+        self.seconds: defaultdict[str, defaultdict[str, float]] = defaultdict(
+            lambda: defaultdict(float)
+        )
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        begin = self.clock.read()
+        out = func(*args, **(kwargs or {}))
+        seconds = self.clock.read() - begin
+        name = plain_name(func._schema.name)
+        if name not in ALLOCATIONS and not is_view(func):
+            kind = kind_of(name, in_se=is_in_se(self.place.path))
+            self.seconds[self.place.stage][kind] += seconds
+        return out

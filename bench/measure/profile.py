@@ -1,0 +1,202 @@
+"""Measure what models cost: from a `ProfileSpec` to one record a row, in one sitting.
+
+    models ──► cost without a clock          machine ──► roofline, noise
+           ──► for each mode, precision and batch size: the models in all runtimes
+               ──► parity with eager fp32 ──► memory, in fresh processes
+               ──► timed in turns ──► energy, parts of a step, where the time goes ──► records
+
+Rows of a group are timed in turns, so that their ratios hold although the machine drifts. What a
+device cannot run, runs wrong or has no memory for is a record with its reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from bench.compute import compiler, inference
+from bench.errors import UserError
+from bench.machine import device_memory, devices, noise, numerics
+from bench.machine.clock import occupier
+from bench.machine.environment import collect, utc_now
+from bench.measure import roofline, timing, workload
+from bench.measure.examine import _completed, _extras
+from bench.measure.peak_memory import MemoryServer
+from bench.measure.prepare import (
+    Prepared,
+    Progress,
+    Sitting,
+    expected_jobs,
+    fitting_batch_size,
+    prepare_row,
+)
+from bench.measure.rows import Group, Row, groups, rows, scenarios
+from bench.measure.settle import Build, Count, build_timed, candidate
+from bench.measure.workload import Workload
+from bench.record.profile import NoiseFacts, ProfileRecord, TimingFacts
+from bench.spec.profile import ProfileSpec
+from bench.spec.run import ModelSpec
+from bench.spec.values import Scenario
+
+
+def profile(
+    spec: ProfileSpec,
+    *,
+    build: Build,
+    count: Count,
+    run_ids: Mapping[ModelSpec, str] | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_warning: Callable[[str], None] = lambda warning: None,
+    server: MemoryServer | None = None,
+) -> Iterator[ProfileRecord]:
+    """Yield one record for each model, precision, runtime, mode, batch size and scenario.
+
+    ``build`` returns a model on the CPU and ``count`` its cost of one image. Records come as soon
+    as their group is timed; ending the iteration early loses nothing of what came before.
+    ``on_warning`` is told before anything is timed what makes the machine noisy. A ``server``
+    that was started earlier saves the seconds in which it gets ready. On a CPU freed memory is kept
+    until the iterator ends or is closed (`bench.machine.heap`).
+    """
+    check(spec)
+    num_groups = len(groups(spec))
+
+    def tell(stage: str, row: object, fraction: float, number: int = 0) -> None:
+        on_progress(Progress(stage, str(row), fraction, number, num_groups))
+
+    with contextlib.ExitStack() as stack:
+        if spec.memory and server is None:
+            server = stack.enter_context(MemoryServer())
+        numerics.prepare(spec.device)
+        networks = {}
+        for model in spec.models:
+            tell("building", model.name, 0.0)
+            networks[model] = build_timed(model, build)
+        if server:  # works while this process counts, in one thread: two pools would wait in turns
+            server.expect(expected_jobs(spec))
+            torch.set_num_threads(1)
+        candidates = {}
+        for model, (network, load_s) in networks.items():
+            tell("counting", model.name, 0.0)
+            run_id = (run_ids or {}).get(model)
+            candidates[model] = candidate(model, network, load_s, count, run_id)
+        if server:
+            tell("measuring memory", "", 0.0)
+            server.wait()
+            numerics.prepare(spec.device)
+        stack.enter_context(device_memory.keeping_freed(spec.device, wanted=spec.keep_freed))
+        for warning in noise.warnings(noise.glance(devices.gpu_uuid(spec.device))):
+            on_warning(warning)
+        tell("measuring", "the machine", 0.0)
+        machine = roofline.measure(spec.device, spec.precisions, workload.clock_of(spec.device))
+        environment = collect(spec.device)
+        sitting = Sitting(spec, environment, candidates, machine, server, tell)
+        for number, group in enumerate(groups(spec)):
+            yield from profile_group(sitting, group, number)
+            compiler.forget_compiled()
+            device_memory.release_memory(spec.device)
+
+
+def check(spec: ProfileSpec) -> None:
+    """Raise UserError for what no row could be measured with."""
+    inference.check(spec.runtimes)
+    fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK", "0")
+    if devices.kind(spec.device) == "mps" and fallback not in ("", "0"):
+        raise UserError(
+            "PYTORCH_ENABLE_MPS_FALLBACK is set: operators would run on the CPU and be timed as"
+            " mps; unset it"
+        )
+
+
+def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[ProfileRecord]:
+    """Yield the records of one group: first what cannot be timed, then what was."""
+    if group.wanted == "auto":
+        sitting.tell("finding the batch size", "", 0.0, number)
+        group = replace(group, batch_size=fitting_batch_size(sitting, group))
+    with workload.computing(sitting.device, group.precision, group.mode):
+        prepared = {}
+        for row in rows(sitting.spec):
+            sitting.tell("preparing", row, 0.0, number)
+            prepared[row] = prepare_row(sitting, group, row)
+        flags = numerics.flags(sitting.device)  # as they are from now on: memory may have run out
+        environment = sitting.environment.model_copy(update={"flags": flags})
+        sitting = replace(sitting, environment=environment)
+        loads = {}
+        for row, outcome in prepared.items():
+            if outcome.status == "ok" and outcome.load:
+                loads[row] = outcome.load
+            else:
+                for scenario in scenarios(group):
+                    yield _record(sitting, group, scenario, row, outcome)
+        for scenario in scenarios(group) if loads else []:
+            timed, seen = _measure(sitting, loads, scenario, number)
+            for row, facts in timed.items():
+                sitting.tell("examining", row, 1.0, number)
+                extras = _extras(sitting, group, scenario, row, loads[row], facts)
+                yield _record(
+                    sitting,
+                    group,
+                    scenario,
+                    row,
+                    prepared[row],
+                    timing=facts,
+                    noise=seen,
+                    warnings=noise.warnings(seen),
+                    **extras,
+                )
+
+
+def _measure(
+    sitting: Sitting, loads: Mapping[Row, Workload], scenario: Scenario, number: int
+) -> tuple[dict[Row, TimingFacts], NoiseFacts]:
+    """Time the rows in turns, and watch what else the machine does meanwhile."""
+    clock = workload.clock_of(sitting.device)
+    end = noise.watch(devices.gpu_uuid(sitting.device))
+    timed = timing.measure(
+        {row: load.work for row, load in loads.items()},
+        sitting.spec.timing,
+        clock,
+        scenario=scenario,
+        seed=sitting.spec.seed,
+        on_progress=lambda stage, row, fraction: sitting.tell(stage, row, fraction, number),
+    )
+    seen = end()
+    occupy = occupier(sitting.device)
+    return {row: _completed(facts, loads[row], clock, occupy) for row, facts in timed.items()}, seen
+
+
+def _record(
+    sitting: Sitting, group: Group, scenario: Scenario, row: Row, outcome: Prepared, **found: Any
+) -> ProfileRecord:
+    subject, load = sitting.candidates[row.model], outcome.load
+    return ProfileRecord(
+        id=uuid.uuid4().hex[:12],
+        sitting=sitting.id,
+        series=sitting.spec.series,
+        group=f"{group.mode}-{group.precision}-b{group.batch_size}-{scenario}",
+        status=outcome.status,
+        reason=outcome.reason,
+        created_at=utc_now(),
+        model=row.model,
+        run_id=subject.run_id,
+        mode=group.mode,
+        scenario=scenario,
+        precision=group.precision,
+        runtime=row.runtime,
+        batch_size=group.batch_size,
+        wanted_batch_size=group.wanted,
+        spec=sitting.spec.timing,
+        cost=subject.cost,
+        environment=sitting.environment,
+        load_s=subject.load_s,
+        build_s=load.build_s if load else None,
+        parity=load.parity if load else None,
+        memory=outcome.memory,
+        machine=sitting.machine,
+        **{"timing": None, **found},
+    )

@@ -1,0 +1,231 @@
+"""Make a row ready to be timed: the model in its runtime, its inputs, the first call, parity.
+
+inference: session ──► first call ──► logits against eager fp32 ──► work: one call
+training:  weights, optimiser ──► first step ──► gradient against eager fp32 ──► work: one step
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from bench.compute import compiler, inference, parity, training_step
+from bench.compute.session import Unsupported
+from bench.compute.training_state import start
+from bench.machine import numerics
+from bench.machine.clock import event_clock, synchronizer
+from bench.measure.clock import Clock, Work
+from bench.record.profile import ParityFacts, SplitFacts
+from bench.spec.recipe import RECIPES
+from bench.spec.values import Mode, Precision
+
+NUM_BUFFERS = 4
+MAX_BUFFER_BYTES = 1 << 29
+# The optimiser of the reference recipe; the rate is small, because random labels are learnt.
+RECIPE = RECIPES["reference"].changed(lr=1e-4)
+SPLIT_S = 2.0
+MIN_SPLIT_STEPS, MAX_SPLIT_STEPS = 3, 20
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is timed, and what making it ready took and showed.
+
+    ``split`` times a few training steps in parts; ``compile_cached`` tells whether what the first
+    call compiles was found on disk (see `runtime.from_cache`).
+    """
+
+    work: Work
+    build_s: float
+    first_call_s: float
+    parity: ParityFacts | None
+    split: Callable[[], SplitFacts] | None = None
+    compile_cached: bool | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a row runs."""
+
+    device: str
+    precision: Precision
+    runtime: str
+    batch_size: int
+    image_size: int
+    num_classes: int
+    seed: int
+
+
+@contextlib.contextmanager
+def computing(device: str, precision: Precision, mode: Mode) -> Iterator[None]:
+    """Set torch as a row needs it: TF32, cuDNN's search for its shapes, inference mode."""
+    settings = numerics.computing_in(device, precision), numerics.fixed_shapes(device)
+    with settings[0], settings[1], torch.inference_mode(mode == "infer"):
+        yield
+
+
+def clock_of(device: str) -> Clock:
+    """Return the clock that waits for the device."""
+    clock = Clock(synchronize=synchronizer(device))
+    events = event_clock(device)
+    return replace(clock, mark=events[0], between=events[1]) if events else clock
+
+
+def random_images(batch_size: int, image_size: int, *, seed: int) -> Tensor:
+    """Return normal noise (B, 3, H, W), which is what normalised images look like to a clock."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch_size, 3, image_size, image_size, generator=generator)
+
+
+def buffers(setting: Setting) -> list[Tensor]:
+    """Return several inputs, so that no call finds its images in the cache from the last."""
+    size = 4 * 3 * setting.image_size**2 * setting.batch_size
+    number = max(2, min(NUM_BUFFERS, MAX_BUFFER_BYTES // size))
+    return [
+        random_images(setting.batch_size, setting.image_size, seed=setting.seed + i)
+        for i in range(number)
+    ]
+
+
+def infer(network: nn.Module, setting: Setting, *, check: bool = True) -> Workload:
+    """Make inference ready; the runtime may raise what it likes."""
+    images = buffers(setting)
+    expected = parity.reference_logits(network, images[0], setting.device) if check else None
+    begin = perf_counter()
+    make = inference.RUNTIMES[setting.runtime]
+    session = make(network, images[0], setting.device, setting.precision)
+    build_s = perf_counter() - begin
+    inputs = [session.adapt(image) for image in images]
+    clock, cached = clock_of(setting.device), compiler.from_cache()
+    begin = clock.read()
+    logits = session.call(inputs[0])
+    first_call_s = clock.read() - begin
+    following = itertools.cycle(inputs).__next__
+    return Workload(
+        lambda: session.call(following()),
+        build_s,
+        first_call_s,
+        None if expected is None else parity.compare_logits(logits, expected, setting.precision),
+        compile_cached=cached(),
+    )
+
+
+def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Workload:
+    """Make training steps ready: forward, backward and the reference recipe's optimiser."""
+    chosen = _trainable(setting.runtime, setting.device)
+    batches = _labelled(setting)
+    begin = perf_counter()
+    model = training_step.place(copy.deepcopy(network).train(), setting.device, setting.runtime)
+    state = start(
+        model,
+        RECIPE,
+        device=setting.device,
+        precision=setting.precision,
+        captured=chosen.captured,
+    )
+    how = training_step.Setting(setting.device, setting.precision, setting.runtime)
+    parts = training_step.parts(
+        state, RECIPE, how, training_step.compiled(model) if chosen.compiled else model
+    )
+    build_s = perf_counter() - begin
+    inputs = [_placed(batch, setting) for batch in batches]
+    clock, cached = clock_of(setting.device), compiler.from_cache()
+    begin = clock.read()
+    _backward(parts, inputs[0])
+    first_call_s = clock.read() - begin
+    compile_cached = cached()
+    found = _gradient_parity(network, model, parts, batches[0], setting) if check else None
+    model.zero_grad(set_to_none=True)
+    take_step = training_step.whole(parts, state)
+    if chosen.captured:
+        begin = perf_counter()
+        take_step = training_step.captured(take_step, inputs[0], setting.device)
+        build_s += perf_counter() - begin
+    following = itertools.cycle(inputs).__next__
+    return Workload(
+        lambda: take_step(*following()),
+        build_s,
+        first_call_s,
+        found,
+        None if chosen.captured else lambda: time_parts(parts, inputs, clock),
+        compile_cached,
+    )
+
+
+def _trainable(name: str, device: str) -> training_step.Runtime:
+    if name not in training_step.RUNTIMES:
+        able = ", ".join(training_step.RUNTIMES)
+        raise Unsupported(f"{name} does not train; runtimes that do: {able}")
+    if problem := training_step.runtime_problem(name, device):
+        raise Unsupported(problem)
+    return training_step.RUNTIMES[name]
+
+
+def _backward(parts: training_step.Parts, batch: training_step.Batch) -> None:
+    """Compute the gradient, unscaled, without changing the weights."""
+    loss, _ = parts.forward(*batch)
+    loss.backward()
+
+
+def _labelled(setting: Setting) -> list[training_step.Batch]:
+    generator = torch.Generator().manual_seed(setting.seed)
+    size = (setting.batch_size,)
+    return [
+        (images, torch.randint(setting.num_classes, size, generator=generator))
+        for images in buffers(setting)
+    ]
+
+
+def _placed(batch: training_step.Batch, setting: Setting) -> training_step.Batch:
+    images, labels = batch
+    layout = training_step.memory_format(setting.runtime)
+    return images.to(setting.device, memory_format=layout), labels.to(setting.device)
+
+
+def _gradient_parity(
+    network: nn.Module,
+    model: nn.Module,
+    parts: training_step.Parts,
+    batch: training_step.Batch,
+    setting: Setting,
+) -> ParityFacts:
+    """Compare the first step's gradient with eager fp32's.
+
+    Where the reference is the CPU, both are computed anew for a few images: the CPU is slow.
+    """
+    images, labels = batch
+    if parity.reference_device(setting.device) != setting.device:
+        images, labels = images[: parity.NUM_IMAGES], labels[: parity.NUM_IMAGES]
+        model.zero_grad(set_to_none=True)
+        _backward(parts, _placed((images, labels), setting))
+    expected = parity.reference_gradient(network, images, labels, setting.device)
+    return parity.compare_gradients(parity.gradient(model), expected, setting.precision)
+
+
+def time_parts(
+    parts: training_step.Parts, inputs: Sequence[tuple[Tensor, Tensor]], clock: Clock
+) -> SplitFacts:
+    """Time a few training steps in their parts, waiting for the device after each."""
+    times: list[tuple[float, float, float]] = []
+    begin = clock.read()
+    for images, labels in itertools.cycle(inputs):
+        first = clock.read()
+        loss, _ = parts.forward(images, labels)
+        second = clock.read()
+        parts.backward(loss)
+        third = clock.read()
+        parts.update()
+        last = clock.read()
+        times.append((second - first, third - second, last - third))
+        enough = last - begin >= SPLIT_S and len(times) >= MIN_SPLIT_STEPS
+        if enough or len(times) >= MAX_SPLIT_STEPS:
+            break
+    forward_s, backward_s, update_s = zip(*times, strict=True)
+    return SplitFacts(forward_s=forward_s, backward_s=backward_s, update_s=update_s)

@@ -1,0 +1,1 @@
+"""The charts, each a function of the study."""

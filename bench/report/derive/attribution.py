@@ -1,0 +1,322 @@
+"""Say which factor caused a difference: stem, SE, depth and recipe, on accuracy and each cost.
+
+An effect is the mean difference over all contexts in which two cells differ in that factor alone;
+an interaction the mean difference of such differences. Both are contrasts of cells, so that
+designs with holes need no model: what no two runs separate is reported as not separable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
+from typing import Any
+
+from bench.report.derive.axes import Axis, cost_axes
+from bench.report.derive.conditions import accuracy_conditions
+from bench.report.derive.pairs import family
+from bench.report.derive.ratios import time_ratio
+from bench.report.read.models import depth
+from bench.report.read.study import Study
+from bench.report.read.trained import Cell
+from bench.spec.recipe import Recipe
+from bench.stats import accuracy
+from bench.stats.accuracy import Difference
+from bench.stats.times import Interval, log_error
+
+Level = Any
+# More gaps than this are told in no verdict.
+MAX_GAPS = 12
+
+
+def _se(cell: Cell) -> Level:
+    model = cell.model
+    return "none" if model.reduction is None else f"r={model.reduction}"
+
+
+def _recipe(cell: Cell) -> Level:
+    recipe = cell.recipe
+    return f"{recipe.name}, {recipe.epochs} epochs, lr {recipe.lr:g}, batch {recipe.batch_size}"
+
+
+# Levels are sorted as text, depth as a number; `imagenet` is put before `cifar`, `none` before r.
+FACTORS: dict[str, Callable[[Cell], Level]] = {
+    "stem": lambda cell: cell.model.stem,
+    "SE": _se,
+    "depth": lambda cell: depth(cell.model) or 0,
+    "recipe": _recipe,
+}
+_FIRST = {"imagenet": 0, "none": 0}
+
+
+@dataclass(frozen=True)
+class Term:
+    """A contrast of cells (by place in a list) with weights that add up to zero.
+
+    ``contexts`` of a main effect are the pairs of cells, before and after the change; an
+    interaction has none.
+    """
+
+    name: str
+    change: str
+    cells: tuple[int, ...]
+    weights: tuple[float, ...]
+    num_contexts: int
+    contexts: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a factor or an interaction does to accuracy (fractions) and to each cost (ratios).
+
+    ``costs`` maps an axis name to the factor by which the cost is multiplied; ``p_family`` is
+    Holm's over all effects of the data set.
+    """
+
+    term: Term
+    top1: Difference | None
+    p_family: float | None
+    costs: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a gap, in fractions of accuracy."""
+
+    name: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How the accuracy gap between two cells that differ in stem and SE splits.
+
+    With all four corners measured each share is the mean over both orders of changing one factor
+    after the other (Shapley's value), and the shares add up to the gap. With one corner missing,
+    only the order through the other corner is known; with both, nothing can be told apart.
+    """
+
+    plain: Cell
+    full: Cell
+    total: Difference
+    shares: tuple[Share, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """All effects on one data set, the gaps explained, and the factors that nothing separates."""
+
+    dataset: str
+    axes: tuple[Axis, ...]
+    effects: tuple[Effect, ...]
+    gaps: tuple[Gap, ...]
+    inseparable: tuple[str, ...]
+
+
+def attributions(study: Study) -> list[Attribution]:
+    """Return the attribution of each data set on which any two cells differ in a factor."""
+    found = []
+    for group in _comparable(study.cells):
+        terms = [*_main_terms(group), *_interaction_terms(group)]
+        axes = tuple(cost_axes(study, group))
+        effects = _with_family([_effect(term, group, axes) for term in terms])
+        gaps = tuple(_gaps(group))
+        if effects or gaps:
+            separated = {term.name for term in terms}
+            varying = [n for n, of in FACTORS.items() if len({of(cell) for cell in group}) > 1]
+            stuck = tuple(name for name in varying if name not in separated)
+            found.append(Attribution(group[0].dataset, axes, tuple(effects), gaps, stuck))
+    return found
+
+
+def _comparable(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Return groups of cells under equal conditions but for the recipe, which is a factor."""
+    groups: defaultdict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.top1 is None:
+            continue
+        conditions = accuracy_conditions(cell)
+        kept = {k: v for k, v in conditions.items() if k not in Recipe.model_fields}
+        kept.pop("recipe")
+        training = (cell.environment.device_name, cell.runs[0].record.spec.runtime)
+        groups[repr((kept, training, family(cell.model.name), cell.test_set))].append(cell)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _context(cell: Cell, without: Sequence[str]) -> str:
+    """Return everything about a cell but some factors."""
+    levels = {name: of(cell) for name, of in FACTORS.items() if name not in without}
+    bias = None if "SE" in without else (cell.model.se_bias, cell.model.se_divisor)
+    recipe = None if "recipe" in without else cell.recipe.model_dump_json()
+    return repr((levels, bias, recipe, cell.model.num_classes))
+
+
+def _levels(cells: Sequence[Cell], factor: str) -> list[Level]:
+    """Return a factor's levels, the plainer first."""
+    of = FACTORS[factor]
+    return sorted({of(cell) for cell in cells}, key=lambda v: (_FIRST.get(str(v), 1), _natural(v)))
+
+
+def _natural(level: Level) -> tuple[float, str]:
+    digits = "".join(c for c in str(level) if c.isdigit())
+    return (float(digits[:9] or 0), str(level))
+
+
+def _main_terms(cells: Sequence[Cell]) -> list[Term]:
+    terms = []
+    for factor in FACTORS:
+        for low, high in pairwise(_levels(cells, factor)):
+            corners = _corners(cells, [(factor, low, high)])
+            if corners:
+                terms.append(_term(factor, f"{low} → {high}", corners))
+    return terms
+
+
+def _interaction_terms(cells: Sequence[Cell]) -> list[Term]:
+    terms = []
+    for one, two in combinations(FACTORS, 2):
+        for low1, high1 in pairwise(_levels(cells, one)):
+            for low2, high2 in pairwise(_levels(cells, two)):
+                corners = _corners(cells, [(one, low1, high1), (two, low2, high2)])
+                if corners:
+                    change = f"{low1} → {high1}, {low2} → {high2}"
+                    terms.append(_term(f"{one} × {two}", change, corners))
+    return terms
+
+
+Corner = dict[int, float]
+
+
+def _corners(cells: Sequence[Cell], changes: list[tuple[str, Level, Level]]) -> list[Corner]:
+    """Return, for each context that has all corners of the changes, their cells and signs."""
+    factors = [factor for factor, _, _ in changes]
+    signs = [{low: -1.0, high: 1.0} for _, low, high in changes]
+    contexts: defaultdict[str, Corner] = defaultdict(dict)
+    seen: defaultdict[str, set[tuple[Level, ...]]] = defaultdict(set)
+    for place, cell in enumerate(cells):
+        levels = tuple(FACTORS[factor](cell) for factor in factors)
+        if all(level in sign for level, sign in zip(levels, signs, strict=True)):
+            context = _context(cell, factors)
+            if levels not in seen[context]:
+                seen[context].add(levels)
+                signed = (sign[level] for level, sign in zip(levels, signs, strict=True))
+                contexts[context][place] = math.prod(signed)
+    return [corner for corner in contexts.values() if len(corner) == 2 ** len(changes)]
+
+
+def _term(name: str, change: str, corners: list[Corner]) -> Term:
+    weights: defaultdict[int, float] = defaultdict(float)
+    for corner in corners:
+        for place, sign in corner.items():
+            weights[place] += sign / len(corners)
+    used = {place: weight for place, weight in sorted(weights.items()) if weight}
+    pairs = [sorted(corner, key=lambda place: corner[place]) for corner in corners]
+    contexts = tuple((pair[0], pair[1]) for pair in pairs if len(pair) == 2)
+    return Term(name, change, tuple(used), tuple(used.values()), len(corners), contexts)
+
+
+def _effect(term: Term, cells: Sequence[Cell], axes: Sequence[Axis]) -> Effect:
+    chosen = [cells[place] for place in term.cells]
+    costs = {axis.name: ratio for axis in axes if (ratio := _cost_ratio(term, cells, axis))}
+    return Effect(term, _contrast(chosen, term.weights), None, costs)
+
+
+def _contrast(cells: Sequence[Cell], weights: Sequence[float]) -> Difference | None:
+    """Return a contrast of accuracies; None unless all cells have predictions on one test set."""
+    arms = [cell.hits for cell in cells]
+    found = [arm for arm in arms if arm is not None]
+    if len(found) < len(arms) or len({cell.test_set for cell in cells}) != 1:
+        return None
+    if len(found) == 2 and all(len(arm) == 1 for arm in found) and weights[0] == -weights[1]:
+        low, high = found if weights[0] < 0 else found[::-1]
+        return accuracy.difference(low, high)
+    return accuracy.contrast(found, weights)
+
+
+def _cost_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:
+    """Return the factor on a cost: the geometric mean over contexts, errors added in squares."""
+    if term.contexts and axis.rows:
+        return _timed_ratio(term, cells, axis)
+    values = [axis.values.get(cells[place].key) for place in term.cells]
+    known = [value for value in values if value is not None and value.estimate > 0]
+    if len(known) < len(values):
+        return None
+    return _geometric(known, term.weights)
+
+
+def _timed_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:
+    """Return the factor on a time or a rate from rows that took turns, context by context."""
+    ratios = []
+    for before, after in term.contexts:
+        base, row = (axis.rows.get(cells[place].key) for place in (before, after))
+        ratio = time_ratio(row, base) if row and base else None
+        if ratio is None:
+            return None
+        ratios.append(ratio.interval)
+    sign = 1.0 if axis.less_is_better else -1.0  # a rate falls as the time of a call grows
+    return _geometric(ratios, [sign / len(ratios)] * len(ratios))
+
+
+def _geometric(values: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    """Return the product of values to the power of weights; open ends stay open."""
+    pairs = list(zip(values, weights, strict=True))
+    log = math.fsum(weight * math.log(value.estimate) for value, weight in pairs)
+    errors = [log_error(value) for value in values]
+    if None in errors:
+        return Interval(math.exp(log), 0.0, math.inf, len(values))
+    half = 1.96 * math.hypot(*(w * (e or 0.0) for e, w in zip(errors, weights, strict=True)))
+    return Interval(math.exp(log), math.exp(log - half), math.exp(log + half), len(values))
+
+
+def _with_family(effects: Sequence[Effect]) -> list[Effect]:
+    adjusted = iter(accuracy.holm([e.top1.p for e in effects if e.top1]))
+    return [replace(e, p_family=next(adjusted)) if e.top1 else e for e in effects]
+
+
+def _gaps(cells: Sequence[Cell]) -> list[Gap]:
+    """Explain every gap between a plain ImageNet-stem cell and an SE CIFAR-stem cell."""
+    contexts: defaultdict[str, dict[tuple[str, str], Cell]] = defaultdict(dict)
+    for cell in cells:
+        contexts[_context(cell, ["stem", "SE"])].setdefault((cell.model.stem, _se(cell)), cell)
+    gaps: list[Gap] = []
+    for corners in contexts.values():
+        plain = corners.get(("imagenet", "none"))
+        for (stem, se), full in corners.items():
+            if plain is not None and stem == "cifar" and se != "none":
+                if len(gaps) == MAX_GAPS:
+                    return gaps
+                gap = _gap(
+                    plain, full, corners.get(("cifar", "none")), corners.get(("imagenet", se))
+                )
+                gaps += [gap] if gap else []
+    return gaps
+
+
+def _gap(plain: Cell, full: Cell, stem_only: Cell | None, se_only: Cell | None) -> Gap | None:
+    total = _contrast([plain, full], [-1.0, 1.0])
+    if total is None:
+        return None
+    if stem_only and se_only:
+        corners = [plain, stem_only, se_only, full]
+        parts = {"stem": [-0.5, 0.5, -0.5, 0.5], "SE": [-0.5, -0.5, 0.5, 0.5]}
+        note = "mean over both orders of changing stem and SE"
+    elif stem_only:
+        corners = [plain, stem_only, full]
+        parts = {"stem": [-1.0, 1.0, 0.0], "SE": [0.0, -1.0, 1.0]}
+        note = "stem changed first; SE with the ImageNet stem was not trained"
+    elif se_only:
+        corners = [plain, se_only, full]
+        parts = {"SE": [-1.0, 1.0, 0.0], "stem": [0.0, -1.0, 1.0]}
+        note = "SE changed first; the CIFAR stem without SE was not trained"
+    else:
+        return Gap(plain, full, total, (), "stem and SE changed together and cannot be told apart")
+    shares = [Share(name, found) for name, w in parts.items() if (found := _part(corners, w))]
+    return Gap(plain, full, total, tuple(shares), note)
+
+
+def _part(cells: Sequence[Cell], weights: Sequence[float]) -> Difference | None:
+    used = [(cell, weight) for cell, weight in zip(cells, weights, strict=True) if weight]
+    return _contrast([cell for cell, _ in used], [weight for _, weight in used])

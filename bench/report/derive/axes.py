@@ -1,0 +1,155 @@
+"""What a trained cell costs, on every axis that the records have data for.
+
+Fronts, attributions, charts and the page all take their costs from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bench.report import escape
+from bench.report.derive.headline import Headline, Machine, headlines, machine_of
+from bench.report.read.profiled import CostRow
+from bench.report.read.study import Study
+from bench.report.read.trained import Cell
+from bench.stats.times import Interval, mean_interval
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One kind of cost under one set of conditions, and what each cell (by key) costs.
+
+    ``title`` names the conditions; ``name`` is safe in a file name. ``less_is_better`` is false
+    for throughput alone. ``rows`` are the timed rows behind the values, where there are such, so
+    that two of them can be compared as they were timed.
+    """
+
+    name: str
+    title: str
+    unit: str
+    less_is_better: bool
+    values: dict[str, Interval]
+    rows: dict[str, CostRow] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Return title and unit for an axis or a column."""
+        return f"{self.title} ({self.unit})"
+
+
+def cost_axes(study: Study, cells: Sequence[Cell]) -> list[Axis]:
+    """Return the axes on which at least one of ``cells`` has a cost, speed first."""
+    keys = {cell.key for cell in cells}
+    lines = [line for line in headlines(study) if line.cell and line.cell.key in keys]
+    return [*_speeds(lines, study.price_per_hour), *_counts(study, cells), *_training(cells)]
+
+
+def _speeds(lines: Sequence[Headline], price_per_hour: float | None) -> Iterator[Axis]:
+    """Yield throughput, latency and what else was measured on each machine."""
+    machines = sorted({machine_of(line.row) for line in lines if line.row})
+    for machine in machines:
+        here = [line for line in lines if line.row and machine_of(line.row) == machine]
+        rates = {line.cell.key: line.offline for line in here if line.cell and line.offline}
+        times = {line.cell.key: line.single for line in here if line.cell and line.single}
+        suffix = _suffix(machine) if len(machines) > 1 else ""
+        if rates:
+            title = f"throughput, {_setting(next(iter(rates.values())))}"
+            values = {key: throughput(row) for key, row in rates.items()}
+            yield Axis(f"throughput{suffix}", title, "img/s", False, values, rates)
+        if times:
+            title = f"latency, {_setting(next(iter(times.values())))}"
+            values = {key: latency_ms(row) for key, row in times.items()}
+            yield Axis(f"latency{suffix}", title, "ms", True, values, times)
+        yield from _resources(rates, suffix, price_per_hour)
+
+
+def _resources(
+    rows: dict[str, CostRow], suffix: str, price_per_hour: float | None
+) -> Iterator[Axis]:
+    """Yield memory, energy and money of the throughput rows, as far as they were measured."""
+    if not rows:
+        return
+    setting = _setting(next(iter(rows.values())))
+    memory = {
+        k: _exact(row.peak_memory_bytes / 2**20)
+        for k, row in rows.items()
+        if row.peak_memory_bytes is not None
+    }
+    energy = {
+        k: _exact(1e3 * row.joules_per_image)
+        for k, row in rows.items()
+        if row.joules_per_image is not None
+    }
+    if memory:
+        yield Axis(f"memory{suffix}", f"peak memory, {setting}", "MiB", True, memory)
+    if energy:
+        yield Axis(f"energy{suffix}", f"energy of one image, {setting}", "mJ", True, energy)
+    if price_per_hour:
+        money = {key: _price(throughput(row), price_per_hour) for key, row in rows.items()}
+        yield Axis(f"money{suffix}", f"price of a million images, {setting}", "money", True, money)
+
+
+def _price(rate: Interval, price_per_hour: float) -> Interval:
+    """Return what a million images cost at a throughput in img/s."""
+    scale = price_per_hour * 1e6 / 3600
+    low, high = scale / rate.high, scale / rate.low if rate.low > 0 else math.inf
+    return Interval(scale / rate.estimate, low, high, rate.num_samples)
+
+
+def _suffix(machine: Machine) -> str:
+    return f"-{escape.file_name('-'.join(machine[:2]))}"
+
+
+def _setting(row: CostRow) -> str:
+    record = row.first
+    device = record.environment.device_name
+    return f"{device}, {record.precision}, {record.runtime}, batch {record.batch_size}"
+
+
+def throughput(row: CostRow) -> Interval:
+    """Return a timed row's img/s."""
+    assert row.timing is not None
+    return row.timing.rate
+
+
+def latency_ms(row: CostRow) -> Interval:
+    """Return a timed row's milliseconds a call."""
+    assert row.timing is not None
+    call = row.timing.call_s
+    return Interval(call.estimate * 1e3, call.low * 1e3, call.high * 1e3, call.num_samples)
+
+
+def _counts(study: Study, cells: Sequence[Cell]) -> Iterator[Axis]:
+    """Yield the costs that are counted, not timed."""
+    profiled = {row.model: row.first.cost.macs for row in study.costs}
+    macs = {cell.key: profiled.get(cell.model) or cell.macs for cell in cells}
+    values = {key: _exact(number / 1e6) for key, number in macs.items() if number}
+    if values:
+        yield Axis("macs", "multiply-accumulates of one image", "millions", True, values)
+    moved = {row.model: row.first.cost.bytes_moved() for row in study.costs}
+    sizes = {cell.key: moved.get(cell.model) for cell in cells}
+    known = {key: _exact(size / 2**20) for key, size in sizes.items() if size is not None}
+    if known:
+        yield Axis("bytes", "bytes moved by one image", "MiB", True, known)
+    params = {cell.key: _exact(cell.runs[0].record.params / 1e6) for cell in cells}
+    if params:
+        yield Axis("params", "parameters", "millions", True, params)
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, value, value, 1)
+
+
+def _training(cells: Sequence[Cell]) -> Iterator[Axis]:
+    """Yield the seconds of training on each device that trained."""
+    devices: defaultdict[str, dict[str, Interval]] = defaultdict(dict)
+    for cell in cells:
+        totals = [sum(e.epoch_wall_s for e in run.record.epochs) for run in cell.runs]
+        if any(totals):
+            devices[cell.environment.device_name][cell.key] = mean_interval(totals)
+    for device, values in sorted(devices.items()):
+        suffix = f"-{escape.file_name(device)}" if len(devices) > 1 else ""
+        yield Axis(f"training-time{suffix}", f"training time on {device}", "s", True, values)

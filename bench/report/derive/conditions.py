@@ -1,0 +1,86 @@
+"""Say whether two rows may be compared, and if not, what differs.
+
+Models are what a comparison is about and may differ; the conditions may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from bench.report.read.models import versions
+from bench.report.read.profiled import CostRow
+from bench.report.read.trained import Cell
+
+
+class Mismatch(NamedTuple):
+    """A condition on which two rows differ, with both values in words."""
+
+    condition: str
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        """Return it as it stands beside a difference: ``epochs 3 / 100``."""
+        return f"{self.condition} {self.first} / {self.second}"
+
+
+def accuracy_conditions(cell: Cell) -> dict[str, object]:
+    """Return what must agree before two accuracies are compared."""
+    record = cell.runs[0].record
+    recipe = cell.recipe.model_dump()
+    return {
+        "data set": cell.dataset,
+        "pixels": cell.digest[:8],
+        "training images": record.dataset.num_train,
+        "test images": record.dataset.num_test,
+        "labels": record.spec.data.labels,
+        "image size": cell.model.image_size,
+        "held-out share": record.spec.val_split,
+        "starting weights": record.spec.weights,
+        "training loop": record.spec.engine,
+        "precision": record.spec.precision,
+        **versions(cell.environment),
+        "recipe": recipe.pop("name"),
+        **recipe,
+    }
+
+
+def speed_conditions(row: CostRow) -> dict[str, object]:
+    """Return what must agree before two speeds are compared."""
+    record, env = row.first, row.environment
+    return {
+        "device": env.device,
+        "device name": env.device_name,
+        "host": env.host,
+        "CPU": env.cpu_model,
+        "threads": env.num_threads,
+        "driver": env.driver,
+        "mode": record.mode,
+        "scenario": record.scenario,
+        "batch size": record.batch_size,
+        "precision": record.precision,
+        "runtime": record.runtime,
+        "image size": row.model.image_size,
+        **versions(env),
+        **{f"flag {name}": value for name, value in env.flags.items()},
+        **{f"variable {name}": value for name, value in env.env.items()},
+    }
+
+
+def mismatches(
+    first: dict[str, object], second: dict[str, object], ignoring: Collection[str] = ()
+) -> tuple[Mismatch, ...]:
+    """Return the conditions on which two rows differ, in order."""
+    names = [name for name in {**first, **second} if name not in ignoring]
+    return tuple(
+        Mismatch(name.replace("_", " "), _shown(first.get(name)), _shown(second.get(name)))
+        for name in names
+        if first.get(name) != second.get(name)
+    )
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    return " ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)

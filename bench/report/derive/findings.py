@@ -1,0 +1,145 @@
+"""Everything that is derived from a study, once for all renderers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from bench.report.derive.attribution import Attribution, attributions
+from bench.report.derive.axes import cost_axes
+from bench.report.derive.conditions import accuracy_conditions
+from bench.report.derive.headline import headlines, machine_of
+from bench.report.derive.labels import cell_labels, model_labels
+from bench.report.derive.pairs import Pairs, compare, lone_cells, seed_sd
+from bench.report.derive.pareto import Front, accuracy_draws, front
+from bench.report.derive.ratios import Ratio, time_ratio
+from bench.report.derive.time_to import Race, races
+from bench.report.read.load import SetAside
+from bench.report.read.models import depth, has_se
+from bench.report.read.profiled import CostRow
+from bench.report.read.study import Study
+from bench.report.read.trained import Cell
+from bench.spec.run import ModelSpec
+
+# More rows in one front, or more speed ratios, are nothing that anybody reads.
+MAX_SPEEDS = 60
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many times the time of ``base`` the row of another model takes on the same machine."""
+
+    row: CostRow
+    base: CostRow
+    factor: str
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study with what follows from it; ``labels`` name its cells by key.
+
+    ``set_aside`` adds to the study's the runs that nothing can be compared with.
+    """
+
+    study: Study
+    labels: dict[str, str]
+    model_labels: dict[ModelSpec, str]
+    pairs: Pairs
+    seed_sd: float | None
+    attributions: tuple[Attribution, ...]
+    fronts: tuple[tuple[str, Front], ...]
+    speeds: tuple[Speed, ...]
+    races: tuple[Race, ...]
+    set_aside: tuple[SetAside, ...]
+
+    def best(self) -> list[Cell]:
+        """Return the most accurate cell of each data set, that of the main one first."""
+        found = []
+        for name in self.study.datasets:
+            cells = [c for c in self.study.cells if (c.dataset, c.digest) == name and c.top1]
+            found += [max(cells, key=lambda c: (c.top1.value if c.top1 else 0, c.key))] * bool(
+                cells
+            )
+        return found
+
+
+def findings(study: Study, force: bool = False) -> Findings:
+    """Derive everything; ``force`` computes also differences that are not comparable, marked."""
+    return Findings(
+        study=study,
+        labels=cell_labels(study.cells),
+        model_labels=model_labels(study.models),
+        pairs=compare(study, force),
+        seed_sd=seed_sd(study),
+        attributions=tuple(attributions(study)),
+        fronts=tuple(_fronts(study)),
+        speeds=tuple(_speeds(study)),
+        races=tuple(races(study)),
+        set_aside=(*study.set_aside, *_strangers(study)),
+    )
+
+
+def _fronts(study: Study) -> list[tuple[str, Front]]:
+    """Return (data set, front) for every data set and cost, of cells that may be compared."""
+    found = []
+    groups = [cells for cells in _comparable(study) if len(cells) > 1]
+    draws = accuracy_draws([cell for cells in groups for cell in cells])
+    for cells in groups:
+        for axis in cost_axes(study, cells):
+            one = front(cells, axis, draws)
+            found += [(cells[0].dataset, one)] if one else []
+    return found
+
+
+def _strangers(study: Study) -> list[SetAside]:
+    """Return the runs on a data set of their own: they are shown, but compared with nothing."""
+    return [
+        SetAside(
+            run.path,
+            f"from another data set ({cell.dataset}, {cell.digest[:8]}); in the tables, but "
+            "compared with nothing",
+        )
+        for cell in lone_cells(study.cells)
+        for run in cell.runs
+    ]
+
+
+def _comparable(study: Study) -> list[list[Cell]]:
+    """Return the cells under equal conditions, largest group first."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in study.cells:
+        if cell.top1:
+            groups.setdefault(repr(accuracy_conditions(cell)), []).append(cell)
+    return sorted(groups.values(), key=lambda cells: (-len(cells), cells[0].key))
+
+
+def _speeds(study: Study) -> list[Speed]:
+    """Return the time ratios of models that differ in one factor, on each machine."""
+    found: list[Speed] = []
+    lines = headlines(study)
+    for rows in ([h.offline for h in lines], [h.single for h in lines]):
+        unique = list({row.key: row for row in rows if row is not None}.values())
+        for base, row in combinations(sorted(unique, key=_plainness), 2):
+            factors = _factors(base.model, row.model)
+            if machine_of(base) == machine_of(row) and len(factors) == 1:
+                ratio = time_ratio(row, base)
+                found += [Speed(row, base, factors[0], ratio)] if ratio else []
+    order = {"SE": 0, "stem": 1, "depth": 2}
+    return sorted(found, key=lambda speed: order[speed.factor])[:MAX_SPEEDS]
+
+
+def _plainness(row: CostRow) -> tuple[object, ...]:
+    model = row.model
+    return (has_se(model), model.stem != "imagenet", depth(model) or 0, model.name, row.key)
+
+
+def _factors(a: ModelSpec, b: ModelSpec) -> Sequence[str]:
+    told = {
+        "SE": (has_se(a), a.reduction) != (has_se(b), b.reduction),
+        "stem": a.stem != b.stem,
+        "depth": depth(a) != depth(b),
+    }
+    same_input = (a.image_size, a.num_classes) == (b.image_size, b.num_classes)
+    return [name for name, differs in told.items() if differs] if same_input else []

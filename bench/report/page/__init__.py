@@ -1,0 +1,1 @@
+"""Renderers: Markdown, HTML, CSV and the terminal, last and pure."""

@@ -1,0 +1,76 @@
+"""What a report is made of, before it becomes Markdown or HTML.
+
+All text in blocks is raw: each renderer escapes it, so that no name can become markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.record.environment import Environment
+from bench.report.read.profiled import CostRow
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of level 1 to 3."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list; each item is a lead, shown bold and possibly empty, and a text."""
+
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; a row may not be longer than the columns."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands, one a line."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A chart in a file beside the report, without its ending."""
+
+    title: str
+    name: str
+
+
+Block = Heading | Paragraph | Bullets | Table | Code | Image
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table of the rows given as any sequences."""
+    return Table(tuple(columns), tuple(tuple(row) for row in rows))
+
+
+def place(row: CostRow) -> str:
+    """Return device, precision and runtime in one cell."""
+    return f"{device(row.environment)}, {row.first.precision}, {row.first.runtime}"
+
+
+def device(env: Environment) -> str:
+    """Return a device with its name, where that says more."""
+    name = f" ({env.device_name})" if env.device_name.lower() != env.device else ""
+    return f"{env.device}{name}"

@@ -1,0 +1,109 @@
+"""Show what changed between two sets of measurements: on the terminal and in a job's summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.markup import escape as rich_escape
+from rich.table import Table
+
+from bench.report import escape
+from bench.report.derive.gate import Change
+from bench.report.page.blocks import Heading, Paragraph, table
+from bench.report.page.formats import MISSING, number, point_interval, ratio
+from bench.report.page.markdown import render
+from bench.stats.times import Interval
+
+COLUMNS = ("what", "base", "new", "change (95 % CI)", "verdict")
+_COLOURS = {"slower": "red", "worse": "red", "changed": "red", "faster": "green", "better": "green"}
+
+
+def summary(changes: Sequence[Change]) -> str:
+    """Return how many rows got which verdict: ``12 same, 1 slower``."""
+    counts = Counter(change.verdict for change in changes)
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+
+
+def screen(changes: Sequence[Change]) -> Table:
+    """Return the changes as a rich table."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in COLUMNS:
+        drawn.add_column(name, overflow="fold", justify="left" if name == "what" else "right")
+    for change in changes:
+        cells = [rich_escape(escape.one_line(cell)) for cell in _cells(change)]
+        colour = _COLOURS.get(change.verdict)
+        cells[-1] = f"[{colour}]{cells[-1]}[/]" if colour else cells[-1]
+        drawn.add_row(*cells)
+    return drawn
+
+
+def markdown(changes: Sequence[Change], threshold: float | None) -> str:
+    """Return the changes as Markdown for a job summary, regressions first."""
+    ordered = sorted(changes, key=lambda c: (not c.regressed(threshold or 0.0), c.kind != "time"))
+    lines = [_cells(change) for change in ordered]
+    title, told = Heading("Benchmark comparison"), Paragraph(f"{summary(changes)}.")
+    return render([title, told, table(COLUMNS, lines)])
+
+
+def annotation(change: Change) -> str:
+    """Return the workflow command that shows a regression beside the job."""
+    what, _, _, moved, verdict = _cells(change)
+    text = escape.one_line(f"{what}: {verdict}, {moved}").replace("%", "%25")
+    return f"::error title=Benchmark regression::{text}"
+
+
+def as_data(change: Change, threshold: float | None) -> dict[str, Any]:
+    """Return a change as plain data."""
+    interval = change.interval
+    return {
+        "kind": change.kind,
+        "what": change.what,
+        "verdict": change.verdict,
+        "base": change.base,
+        "new": change.new,
+        "change": interval.estimate if interval else None,
+        "low": _finite(interval, "low"),
+        "high": _finite(interval, "high"),
+        "differs_in": [str(mismatch) for mismatch in change.mismatches],
+        "method": change.note,
+        "regression": change.regressed(threshold or 0.0),
+    }
+
+
+def _finite(interval: Interval | None, end: str) -> float | None:
+    if interval is None or abs(interval.high) == float("inf"):
+        return None
+    return float(getattr(interval, end))
+
+
+def _cells(change: Change) -> list[str]:
+    verdict: str = change.verdict
+    if change.mismatches:
+        what = "; ".join(map(str, change.mismatches))
+        verdict = f"{verdict}: {what}" if change.interval is None else f"{verdict}, FORCED: {what}"
+    return [
+        change.what,
+        _value(change, change.base),
+        _value(change, change.new),
+        _moved(change),
+        verdict,
+    ]
+
+
+def _value(change: Change, value: float | None) -> str:
+    if value is None:
+        return MISSING
+    if change.kind == "accuracy":
+        return f"{100 * value:.2f} %"
+    return f"{value:,.0f}" if change.kind == "count" else f"{number(1e3 * value)} ms"
+
+
+def _moved(change: Change) -> str:
+    if change.kind == "accuracy":
+        return f"{point_interval(change.interval)} points" if change.interval else MISSING
+    if change.kind == "count" and change.base and change.new is not None:
+        return f"×{change.new / change.base:.4g}"
+    return ratio(change.interval)

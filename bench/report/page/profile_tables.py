@@ -1,0 +1,317 @@
+"""Print profile records as rich tables: counts, times, use of the machine, and what SE costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from bench.record.profile import FLAGS
+from bench.report.derive import se_tax
+from bench.report.derive.profile_rows import launch_bound, noise_words, summary
+from bench.report.derive.ratios import APART, Ratio, time_ratio
+from bench.report.escape import shortened
+from bench.report.page.formats import MISSING, number, ratio
+from bench.report.read.models import has_se
+from bench.report.read.profiled import CostRow
+
+_FACETS = ("device", "stem", "image_size", "num_classes", "mode", "precision", "runtime")
+NAMES_WIDTH = 34  # of 80, which leaves room for the numbers
+
+
+def cost_table(rows: Sequence[CostRow]) -> Table:
+    """Return what each model costs whatever the device: one image, no clock."""
+    table = _table("Without a clock, one image")
+    for heading in ("model", "stem"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("px", "params M", "MACs M", "operators", "activ. M", "MB moved"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for model, row in {row.model: row for row in rows}.items():
+        cost = row.first.cost
+        moved = cost.bytes_moved(1)
+        table.add_row(
+            model.name,
+            model.stem,
+            str(model.image_size),
+            f"{cost.params / 1e6:,.3f}",
+            f"{cost.macs / 1e6:,.3f}",
+            f"{cost.operators:,}" if cost.operators else MISSING,
+            f"{cost.activations / 1e6:,.2f}" if cost.activations else MISSING,
+            f"{moved / 1e6:,.1f}" if moved else MISSING,
+        )
+    return table
+
+
+def timing_table(rows: Sequence[CostRow]) -> Table:
+    """Return the measured times; what all rows share stands in the title alone."""
+    lines = [summary(row) for row in rows]
+    facets = _varying(lines)
+    bases = base_rows(rows)
+    table = _table(_title(lines[0], facets))
+    _add_names(table, lines, facets)
+    for heading in ("batch", "img/s", "ms", "× base"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("see", overflow="fold")
+    marks = _marks(rows)
+    for row, line in zip(rows, lines, strict=True):
+        timed = (
+            (number(line["throughput"]), _latency(line), _speed(row, bases.get(row.key)))
+            if line["status"] == "ok"
+            else (MISSING, line["status"].replace("_", " "), MISSING)
+        )
+        own = " ".join(marks[word] for word in _words(row))
+        table.add_row(line["model"], *(str(line[f]) for f in facets), _batch(line), *timed, own)
+    return table
+
+
+def detail_tables(rows: Sequence[CostRow], price_per_hour: float | None = None) -> list[Table]:
+    """Return what else was measured of the rows, by subject; nothing where it was not."""
+    timed = [row for row in rows if row.timing and row.first.scenario == "offline"]
+    lines = [summary(row, price_per_hour) for row in timed]
+    found = (_detail_table(title, columns, lines) for title, columns in _DETAILS.items())
+    return [table for table in found if table is not None]
+
+
+Column = tuple[str, str, float]
+# Heading, key of `summary`, and what to multiply by.
+_DETAILS: dict[str, tuple[Column, ...]] = {
+    "Use of the machine": (
+        ("% of peak", "utilisation", 100),
+        ("FLOP/byte", "arithmetic_intensity", 1),
+        ("peak MiB", "peak_memory_bytes", 2**-20),
+        ("mJ/img", "joules_per_image", 1e3),
+        ("$/M img", "price_per_million_images", 1),
+    ),
+    "Parts of a training step, each waited for": (
+        ("forward ms", "forward_ms", 1),
+        ("backward ms", "backward_ms", 1),
+        ("update ms", "update_ms", 1),
+    ),
+    "Seconds before the first timed call": (
+        ("load", "load_s", 1),
+        ("build", "build_s", 1),
+        ("1st call", "first_call_s", 1),
+        ("compile", "compile_s", 1),
+        ("warm-up", "warmup_s", 1),
+    ),
+    "How far off eager fp32, of the largest logit": (
+        ("off by", "parity_error", 1),
+        ("allowed", "parity_tolerance", 1),
+    ),
+}
+
+
+def _detail_table(
+    title: str, columns: Sequence[Column], lines: Sequence[dict[str, Any]]
+) -> Table | None:
+    """Return a table of the columns and rows that have numbers, None without any."""
+    columns = [column for column in columns if any(line[column[1]] is not None for line in lines)]
+    lines = [line for line in lines if any(line[key] is not None for _, key, _ in columns)]
+    if not columns:
+        return None
+    facets = _varying(lines)
+    table = _table(title)
+    _add_names(table, lines, facets)
+    for heading in ("batch", *(column[0] for column in columns)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        own = (_used(line[key], factor) for _, key, factor in columns)
+        table.add_row(line["model"], *(str(line[f]) for f in facets), _batch(line), *own)
+    return table
+
+
+def _add_names(table: Table, lines: Sequence[dict[str, Any]], facets: Sequence[str]) -> None:
+    """Add the columns that say which row it is; names fold where all together are too long."""
+    names = ("model", *facets)
+    longest = [max(len(str(line[name])) for line in lines) for name in names]
+    share = NAMES_WIDTH if sum(longest) <= NAMES_WIDTH else NAMES_WIDTH // len(names)
+    for name, width in zip(names, longest, strict=True):
+        table.add_column(name.replace("_", " "), overflow="fold", min_width=min(width, share))
+
+
+def _batch(line: dict[str, Any]) -> str:
+    """Return the batch size, marked where it was found out and where latency is measured."""
+    auto = "*" if line["wanted_batch_size"] else ""
+    return f"{line['batch_size']}{auto}{' single' if line['scenario'] == 'single_stream' else ''}"
+
+
+def _used(value: float | None, factor: float) -> str:
+    return MISSING if value is None else number(value * factor)
+
+
+def tax_tables(rows: Sequence[CostRow]) -> list[Table]:
+    """Return one table for each SE model whose plain twin was profiled too."""
+    return [_tax_table(rows, *pair) for pair in se_tax.twins(rows)]
+
+
+def _tax_table(rows: Sequence[CostRow], model: Any, twin: Any) -> Table:
+    table = _table(f"What SE costs: {model.name} beside {twin.name}, {model.stem} stem")
+    for heading in ("", ""):
+        table.add_column(heading, overflow="fold")
+    for heading in (twin.name, model.name, "SE / plain (95 %)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for tax in se_tax.taxes(rows, model, twin):
+        values = (f"{number(value)} {tax.unit}".strip() for value in (tax.plain, tax.se))
+        told = ratio(tax.ratio)
+        table.add_row(tax.quantity, tax.setting, *values, told if tax.differs else f"({told})")
+    return table
+
+
+def reconciliation_table(name: str, counters: Iterable[Any]) -> Table:
+    """Return each counter's total for one image (`bench.measure.reconcile`), taken apart."""
+    table = _table(f"How counters differ: {name}, one image")
+    table.add_column("counter", overflow="fold")
+    table.add_column("total", justify="right", no_wrap=True)
+    table.add_column("is the sum of", overflow="fold")
+    for counter in counters:
+        total = MISSING if counter.total is None else f"{counter.total:,}"
+        terms = [f"{term.value:,}  {term.words}" for term in counter.terms]
+        if counter.unexplained:
+            terms.append(f"{counter.unexplained:,}  unexplained")
+        terms.append(f"left out: {counter.leaves_out}" if counter.leaves_out else "")
+        told = "\n".join(filter(None, [counter.reason, *terms]))
+        table.add_row(f"{counter.counter} {counter.version}", total, escape(told))
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.padding = (0, 1, 0, 0)
+    return table
+
+
+def _varying(lines: Sequence[dict[str, Any]]) -> list[str]:
+    return [name for name in _FACETS if len({line[name] for line in lines}) > 1]
+
+
+def _title(line: dict[str, Any], varying: Sequence[str]) -> str:
+    told: dict[str, Callable[[Any], str]] = {
+        "device": lambda value: f"{value} ({shortened(line['device_name'])})",
+        "stem": lambda value: f"{value} stem",
+        "image_size": lambda value: f"{value}×{value} px",
+        "num_classes": lambda value: f"{value} classes",
+    }
+    shared = [told.get(name, str)(line[name]) for name in _FACETS if name not in varying]
+    return escape(", ".join(shared))
+
+
+def _latency(line: dict[str, Any]) -> str:
+    percentiles = [number(line[f"latency_ms_{p}"]) for p in ("p50", "p90", "p99")]
+    return "/".join(percentiles if line["scenario"] == "single_stream" else percentiles[:1])
+
+
+def base_rows(rows: Iterable[CostRow]) -> dict[str, CostRow]:
+    """Return, by key, what each timed row is compared with: the same work in the plainest way.
+
+    Where there are several runtimes or precisions that is the same model in the first of them;
+    otherwise the first model without SE.
+    """
+    timed = [row for row in rows if row.timing]
+    several = len({(row.first.runtime, row.first.precision) for row in timed}) > 1
+    found: dict[str, CostRow] = {}
+    for row in timed:
+        same = [r for r in timed if _work(r, several) == _work(row, several)]
+        found[row.key] = min(same, key=_plainness)
+    return found
+
+
+def _work(row: CostRow, several: bool) -> tuple[object, ...]:
+    record, env = row.first, row.first.environment
+    work = (env.device, env.freed_memory, record.mode, record.scenario, record.batch_size)
+    return (*work, row.model) if several else work
+
+
+def _plainness(row: CostRow) -> tuple[bool, bool, bool]:
+    return has_se(row.model), row.first.runtime != "eager", row.first.precision != "fp32"
+
+
+def speed(row: CostRow, base: CostRow) -> Ratio | None:
+    """Return how many times the throughput of ``base`` a row has."""
+    return time_ratio(base, row)
+
+
+def _speed(row: CostRow, base: CostRow | None) -> str:
+    if base is None or row is base:
+        return "base" if row.timing else MISSING
+    found = speed(row, base)
+    if found is None:
+        return MISSING
+    told = found.interval
+    half = max(told.high - told.estimate, told.estimate - told.low)
+    text = f"{told.estimate:.3f}" + (f" ±{half:.3f}" if math.isfinite(half) else "")
+    return text if found.differs else f"({text})"
+
+
+def _words(row: CostRow) -> list[str]:
+    """Return what a reader must know of a row: why it is not timed, or what is doubtful in it."""
+    if row.first.reason:
+        return [shortened(row.first.reason, 300)]
+    words = [f"{flag.replace('_', ' ')}: {FLAGS.get(flag, '')}" for flag in _flags(row)]
+    if launch_bound(row):
+        words.append("launch-bound: the device waits for the host; a call's own work takes less")
+    return [*words, *noise_words(row)]
+
+
+def _flags(row: CostRow) -> tuple[str, ...]:
+    return row.timing.flags if row.timing else ()
+
+
+def _marks(rows: Sequence[CostRow]) -> dict[str, str]:
+    """Return a letter for each thing that is said of some row."""
+    words = dict.fromkeys(word for row in rows for word in _words(row))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return {word: letters[i] if i < 26 else str(i) for i, word in enumerate(words)}
+
+
+def footnotes(rows: Sequence[CostRow]) -> list[str]:
+    """Return what a reader of the tables must know."""
+    notes = [f"{mark}  {word}" for word, mark in _marks(rows).items()]
+    bases = base_rows(rows)
+    found = [speed(row, bases[row.key]) for row in rows if bases.get(row.key) not in (None, row)]
+    floors = [r.floor for r in found if r is not None and r.floor is not None]
+    if any(bases.get(row.key) not in (None, row) for row in rows):
+        several = len({row.first.precision for row in rows}) > 1
+        names = dict.fromkeys(_base_name(base, several) for base in bases.values())
+        floor = f"; A/A noise floor {100 * max(floors):.1f} %" if floors else ""
+        notes.append(
+            f"× base: throughput over that of {', '.join(names)}, {_turns(found)}, ± its 95 %"
+            f" interval{floor}; in brackets: no difference"
+        )
+    if any(ratio is not None and ratio.method != APART for ratio in found):
+        notes.append("ratios of times are trimmed means over rounds, not quotients of two columns")
+    if any(row.first.wanted_batch_size for row in rows):
+        notes.append("*  the largest batch that fits all the models, halved from a start")
+    if any(row.first.scenario == "single_stream" for row in rows):
+        notes.append(
+            "single: one image at a time, each waited for, p50/p90/p99; p99 from 1,000 calls on"
+        )
+    if any(p.record.timing and p.record.timing.compile_cached for r in rows for p in r.profiles):
+        notes.append("compile: some code was on disk already, from an earlier process (see --json)")
+    for state in sorted({str(row.first.environment.freed_memory) for row in rows}):
+        if state.startswith("kept"):
+            where = "(but where peak memory is measured)"
+            notes.append(f"freed memory is {state} for the next tensor {where}")
+    return notes + _energy_reasons(rows)
+
+
+def _base_name(base: CostRow, several_precisions: bool) -> str:
+    name = f"{base.model.name} {base.first.runtime}"
+    return f"{name} {base.first.precision}" if several_precisions else name
+
+
+def _turns(ratios: Iterable[Ratio | None]) -> str:
+    """Return whether rows took turns with their bases; other precisions have turns of their own."""
+    apart = {ratio.method == APART for ratio in ratios if ratio is not None}
+    if apart == {False}:
+        return "timed in turns"
+    return APART if apart == {True} else "timed in turns, other precisions apart"
+
+
+def _energy_reasons(rows: Sequence[CostRow]) -> list[str]:
+    records = [p.record for row in rows for p in row.profiles]
+    reasons = dict.fromkeys(r.energy.reason for r in records if r.energy and r.energy.reason)
+    return [f"no energy: {reason}" for reason in reasons if reason]

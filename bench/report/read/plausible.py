@@ -1,0 +1,63 @@
+"""Refuse records whose numbers contradict each other, however well formed they are."""
+
+from __future__ import annotations
+
+import math
+
+from bench.record.profile import ProfileRecord
+from bench.record.run import Accuracy, RunRecord
+
+# No clock resolves less and no block lasts longer than a month.
+SHORTEST_S, LONGEST_S = 1e-12, 2.7e6
+
+
+def contradiction(record: RunRecord | ProfileRecord) -> str | None:
+    """Return in words what is impossible in a record, or None."""
+    if isinstance(record, ProfileRecord):
+        return _in_profile(record)
+    return _in_run(record)
+
+
+def _in_run(record: RunRecord) -> str | None:
+    if record.params <= 0:
+        return f"params is {record.params}"
+    if record.spec.model.num_classes != len(record.dataset.classes):
+        return f"{record.spec.model.num_classes} outputs for {len(record.dataset.classes)} classes"
+    for epoch in record.epochs:
+        timed = 0 <= epoch.epoch_wall_s <= LONGEST_S and 0 <= epoch.throughput < 1e12
+        if not timed or not 0 <= epoch.top1 <= 1:
+            return f"epoch {epoch.epoch} has an impossible time or an accuracy outside 0 to 1"
+    if record.test is None:
+        return "finished without a test accuracy"
+    return _in_accuracy(record.test)
+
+
+def _in_accuracy(test: Accuracy) -> str | None:
+    top5 = test.top1_correct if test.top5_correct is None else test.top5_correct
+    if not 0 <= test.top1_correct <= top5 <= test.num_images or test.num_images == 0:
+        return (
+            f"{test.top1_correct} right at first and {top5} among five of {test.num_images} "
+            "test images"
+        )
+    if not math.isclose(test.top1, test.top1_correct / test.num_images, abs_tol=1e-6):
+        return f"top1 {test.top1} is not {test.top1_correct} of {test.num_images}"
+    return None
+
+
+def _in_profile(record: ProfileRecord) -> str | None:
+    cost, timing = record.cost, record.timing
+    if cost.params <= 0 or cost.macs <= 0 or cost.flops != 2 * cost.macs:
+        return f"params {cost.params}, macs {cost.macs}, flops {cost.flops}"
+    if timing is None:
+        return "status ok without a timing" if record.status == "ok" else None
+    if record.batch_size == 0:
+        return "timed at batch size 0"
+    lengths = {len(timing.block_s), len(timing.block_iters)}
+    lengths |= {len(timing.block_round)} if timing.block_round else set()
+    if len(lengths) != 1 or min(timing.block_iters, default=0) <= 0:
+        return "its blocks, calls and rounds differ in number, or a block has no call"
+    # Zero and negative times are a clock's failure, which the timing's own flags tell of.
+    seconds = [s for s in timing.block_s if s > 0]
+    if seconds and not SHORTEST_S <= min(seconds) <= max(seconds) <= LONGEST_S:
+        return f"blocks of {min(seconds):g} to {max(seconds):g} s"
+    return None

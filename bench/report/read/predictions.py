@@ -1,0 +1,95 @@
+"""Read a run's stored predictions, checked against its record, down to what statistics need."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.record.run import RunRecord
+from bench.stats.accuracy import calibration_error
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run said about each test image, N of them, in the order of the test set.
+
+    ``labels`` and ``predicted`` are class indices (N,), ``correct`` and ``correct5`` tell whether
+    the first and one of the five best are right (N,); ``test_set`` is equal for two runs exactly
+    if their labels are; ``ece`` is the expected calibration error, ``nll`` the mean negative
+    log-likelihood.
+    """
+
+    labels: NDArray[np.int16]
+    predicted: NDArray[np.int16]
+    correct: NDArray[np.bool_]
+    correct5: NDArray[np.bool_]
+    test_set: str
+    ece: float
+    nll: float
+
+
+def read_predictions(path: Path, record: RunRecord) -> Predictions:
+    """Return the predictions in ``path``; ValueError or OSError says why they are not usable.
+
+    The file must have the SHA-256 that the record names, agree with the record's accuracy, and
+    hold finite numbers; nothing in it is ever unpickled.
+    """
+    content = path.read_bytes()
+    if record.predictions and hashlib.sha256(content).hexdigest() != record.predictions.sha256:
+        raise ValueError("not the file that the record names (its SHA-256 differs)")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            labels, top5 = arrays["labels"], arrays["top5"]
+            return _checked(labels, top5, arrays["confidence"], arrays["nll"], record)
+    except KeyError as error:
+        raise ValueError(f"no predictions in it ({error.args[0]})") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, MemoryError) as error:
+        raise ValueError(f"not an .npz file ({error})") from None
+
+
+def _checked(
+    labels: NDArray[np.int16],
+    top5: NDArray[np.int16],
+    confidence: NDArray[np.float32],
+    nll: NDArray[np.float32],
+    record: RunRecord,
+) -> Predictions:
+    num_images, num_classes = len(labels), record.spec.model.num_classes
+    if labels.dtype.kind not in "iu" or top5.dtype.kind not in "iu":
+        raise ValueError("its classes are not whole numbers")
+    if top5.ndim != 2 or not (len(top5) == len(confidence) == len(nll) == num_images > 0):
+        raise ValueError("its arrays differ in length")
+    if not (np.isfinite(confidence).all() and np.isfinite(nll).all()):
+        raise ValueError("it holds numbers that are not finite")
+    if min(labels.min(), top5.min()) < 0 or max(labels.max(), top5.max()) >= num_classes:
+        raise ValueError(f"it holds classes outside 0 to {num_classes - 1}")
+    hits = top5 == labels[:, None]
+    correct = hits[:, 0]
+    if record.test and (record.test.num_images, record.test.top1_correct) != (
+        num_images,
+        int(correct.sum()),
+    ):
+        raise ValueError("its accuracy is not the record's")
+    return Predictions(
+        labels=labels,
+        predicted=np.ascontiguousarray(top5[:, 0]),
+        correct=np.ascontiguousarray(correct),
+        correct5=hits.any(axis=1),
+        test_set=hashlib.sha256(labels.astype("<i2").tobytes()).hexdigest()[:12],
+        ece=calibration_error(confidence, correct),
+        nll=float(nll.mean(dtype=np.float64)),
+    )
+
+
+def class_counts(predictions: Predictions, num_classes: int) -> NDArray[np.int64]:
+    """Return the confusion matrix (true, predicted) of shape (num_classes, num_classes)."""
+    flat = predictions.labels.astype(np.int64) * num_classes + predictions.predicted
+    counts = np.bincount(flat, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)

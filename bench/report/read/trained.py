@@ -1,0 +1,144 @@
+"""Runs that differ in their seed alone, as one trained model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.record.environment import Environment
+from bench.record.run import Accuracy
+from bench.report.read.load import LoadedRun
+from bench.spec.recipe import Recipe
+from bench.spec.run import ModelSpec
+from bench.stats.accuracy import wilson
+from bench.stats.times import Interval, mean_interval
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value with the ends of its 95 % interval and how the interval was found.
+
+    The ends are None where nothing can be said about them.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    method: str
+
+    @classmethod
+    def of(cls, interval: Interval, method: str) -> Measured:
+        """Return an interval of `bench.stats.times` with its method; open ends become None."""
+        if not math.isfinite(interval.high - interval.low):
+            return cls(interval.estimate, None, None, method)
+        return cls(interval.estimate, interval.low, interval.high, method)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model trained in one way on one data set, over its seeds."""
+
+    key: str
+    runs: tuple[LoadedRun, ...]
+
+    @property
+    def model(self) -> ModelSpec:
+        return self.runs[0].record.spec.model
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.runs[0].record.spec.recipe
+
+    @property
+    def dataset(self) -> str:
+        """Return what reports call the data set."""
+        return self.runs[0].record.dataset.label
+
+    @property
+    def digest(self) -> str:
+        return self.runs[0].record.dataset.digest
+
+    @property
+    def macs(self) -> int | None:
+        """Return the multiply-accumulates of an image, as counted when it was trained."""
+        return next((run.record.macs for run in self.runs if run.record.macs), None)
+
+    @property
+    def environment(self) -> Environment:
+        return self.runs[0].record.environment
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.record.spec.seed for run in self.runs)
+
+    @property
+    def tests(self) -> tuple[Accuracy, ...]:
+        return tuple(run.record.test for run in self.runs if run.record.test is not None)
+
+    @cached_property
+    def top1(self) -> Measured | None:
+        return _measured([(t.top1_correct, t.num_images) for t in self.tests])
+
+    @cached_property
+    def top5(self) -> Measured | None:
+        pairs = [(t.top5_correct, t.num_images) for t in self.tests if t.top5_correct is not None]
+        return _measured(pairs)
+
+    @cached_property
+    def hits(self) -> NDArray[np.bool_] | None:
+        """Return which image each seed got right (S, N); None unless every seed says so."""
+        found = [run.predictions for run in self.runs if run.predictions is not None]
+        if len(found) < len(self.runs) or len({p.test_set for p in found}) != 1:
+            return None
+        return np.stack([p.correct for p in found])
+
+    @property
+    def test_set(self) -> str | None:
+        """Return what two cells share exactly if they were tested on the same labels in order."""
+        return found.test_set if (found := self.runs[0].predictions) else None
+
+    @cached_property
+    def epoch_wall_s(self) -> float | None:
+        """Return the median over all epochs of all seeds; None when nothing was trained."""
+        times = [epoch.epoch_wall_s for run in self.runs for epoch in run.record.epochs]
+        return median(times) if times else None
+
+    @cached_property
+    def train_throughput(self) -> float | None:
+        """Return the median img/s over all epochs of all seeds; None when nothing was trained."""
+        rates = [epoch.throughput for run in self.runs for epoch in run.record.epochs]
+        return median(rates) if rates else None
+
+    @property
+    def runtime(self) -> str:
+        """Return what was trained in: what ``auto`` chose, of each seed if they differ."""
+        spec = self.runs[0].record.spec
+        return ", ".join(dict.fromkeys(run.record.runtime or spec.runtime for run in self.runs))
+
+    def seconds(self, name: str) -> float | None:
+        """Return the mean over seeds of a field of the record in seconds, such as ``compile_s``."""
+        told = [value for run in self.runs if (value := getattr(run.record, name)) is not None]
+        return sum(told) / len(told) if told else None
+
+    @cached_property
+    def train_s(self) -> Measured | None:
+        """Return the seconds that all epochs took, the mean over seeds."""
+        totals = [sum(e.epoch_wall_s for e in run.record.epochs) for run in self.runs]
+        if not any(totals):
+            return None
+        return Measured.of(mean_interval(totals), f"t over {len(totals)} seeds")
+
+
+def _measured(counts: list[tuple[int, int]]) -> Measured | None:
+    """Return a mean fraction: Wilson's interval for one seed, Student's t over several."""
+    if not counts:
+        return None
+    if len(counts) == 1:
+        return Measured.of(wilson(*counts[0]), "Wilson, one seed")
+    shares = [correct / total for correct, total in counts]
+    return Measured.of(mean_interval(shares), f"t over {len(shares)} seeds")

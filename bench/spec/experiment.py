@@ -1,0 +1,169 @@
+"""A whole comparison as a TOML file: which models, data, recipe and seeds, and what to profile.
+
+The presets are such files too, in `bench.presets`; each says how long it takes and what to expect.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bench.errors import UserError
+from bench.spec.profile import TimingSpec
+from bench.spec.recipe import Recipe, get_recipe
+from bench.spec.run import DataSpec
+from bench.spec.values import (
+    Engine,
+    Frozen,
+    Mode,
+    NonNegativeInt,
+    PositiveInt,
+    Precision,
+    Stem,
+    validated,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class ModelEntry(Frozen):
+    """A model of the comparison; ``stem`` overrules the experiment's ``stems`` for it."""
+
+    name: str
+    stem: Stem | None = None
+    reduction: PositiveInt | None = None
+    se_bias: bool | None = None
+    se_divisor: PositiveInt | None = None
+
+
+class ProfileEntry(Frozen):
+    """What is profiled of each model; see `ProfileSpec` for the fields."""
+
+    precisions: tuple[Precision, ...] = ("fp32",)
+    runtimes: tuple[str, ...] = ("eager",)
+    batch_sizes: tuple[PositiveInt | Literal["auto"], ...] = (1, 64)
+    modes: tuple[Mode, ...] = ("infer",)
+    timing: TimingSpec = TimingSpec()
+    memory: bool = True
+    breakdown: bool = True
+    keep_freed: bool = True
+
+
+class Experiment(Frozen):
+    """Every model × stem × seed is a run; every model × stem is profiled."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str = ""
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+    stems: Annotated[tuple[Stem, ...], Field(min_length=1)] = ("imagenet",)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    device: str = "auto"
+    precision: Precision = "fp32"
+    runtime: str = "eager"
+    engine: Engine = "fast"
+    val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_top1: Annotated[float, Field(gt=0, le=1)] | None = None
+    deterministic: bool = False
+    data: DataSpec = DataSpec()
+    recipe: Recipe
+    profile: ProfileEntry | None = ProfileEntry()
+
+    def entries(self) -> list[ModelEntry]:
+        """Return the models with their stems written out, model by model."""
+        return [
+            entry.model_copy(update={"stem": stem})
+            for entry in self.models
+            for stem in ((entry.stem,) if entry.stem else self.stems)
+        ]
+
+    def changed(
+        self,
+        *,
+        dataset: str | None = None,
+        data_dir: str | None = None,
+        label: str | None = None,
+        epochs: int | None = None,
+        seeds: tuple[int, ...] | None = None,
+        **others: Any,
+    ) -> Experiment:
+        """Return a validated copy with what is not None put in place.
+
+        ``recipe`` names another one; ``lr`` and ``batch_size`` change it; the rest are fields.
+        """
+        name, lr = others.pop("recipe", None), others.pop("lr", None)
+        recipe = get_recipe(name) if name else self.recipe
+        batch_size = others.pop("batch_size", None)
+        data = {"name": dataset, "data_dir": data_dir, "label": label}
+        changes: dict[str, Any] = {
+            "data": self.data.model_dump() | _given(data),
+            "recipe": recipe.changed(epochs=epochs, lr=lr, batch_size=batch_size),
+        }
+        return validated(
+            Experiment, self.model_dump() | changes | _given({"seeds": seeds, **others})
+        )
+
+
+def _given(changes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in changes.items() if value is not None}
+
+
+PRESETS = ("quickstart", "reference", "matched")
+
+
+def load_experiment(source: str) -> Experiment:
+    """Return the preset of that name, or what the TOML file at that path says.
+
+    Raises UserError for an unknown name, a file that is no TOML, and for unknown keys or values
+    of a wrong type, naming the key.
+    """
+    if source in PRESETS:
+        text = resources.files("bench.presets").joinpath(f"{source}.toml").read_text("utf-8")
+        return parse_experiment(text, source)
+    path = Path(source)
+    if path.suffix != ".toml":
+        raise UserError(f"unknown preset {source!r}; choose {', '.join(PRESETS)} or a .toml file")
+    try:
+        return parse_experiment(path.read_text(encoding="utf-8"), source)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"cannot read {source}: {reason}") from None
+
+
+def parse_experiment(text: str, source: str) -> Experiment:
+    """Return the experiment in a TOML text; UserError names ``source`` and what is wrong."""
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{source} is not TOML: {error}") from None
+    try:
+        table["models"] = _model_tables(table.get("models", []))
+        table["recipe"] = _recipe(table.get("recipe", {}))
+        return validated(Experiment, table)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def _model_tables(models: Any) -> Any:
+    if not isinstance(models, list):
+        return models
+    return [{"name": model} if isinstance(model, str) else model for model in models]
+
+
+def _recipe(table: Any) -> Recipe:
+    if not isinstance(table, dict):
+        raise UserError('recipe: should be a table, e.g. base = "standard"')
+    base = table.get("base", "standard")
+    if not isinstance(base, str):
+        raise UserError(f"recipe.base: should be a string (got {base!r})")
+    changes = {key: value for key, value in table.items() if key != "base"}
+    try:
+        return get_recipe(base).changed(**changes)
+    except UserError as error:
+        raise UserError(f"recipe: {error}") from None

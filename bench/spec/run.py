@@ -1,0 +1,116 @@
+"""A run: a model, its data, a recipe and where it is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from bench.spec.recipe import Recipe
+from bench.spec.values import Engine, Frozen, Labels, PositiveInt, Precision, Seed, Stem
+
+
+class ModelSpec(Frozen):
+    """Identify a model up to its weights; runs and profiles are joined on this.
+
+    ``reduction`` and ``se_bias`` are those of the SE block (Hu et al., section 3) and stay ``None``
+    for models without one. ``se_divisor``, of which the block's hidden width is a multiple, is 8
+    in timm's models and stays ``None`` where nothing is rounded, as in the paper.
+    """
+
+    name: str
+    stem: Stem = "imagenet"
+    num_classes: PositiveInt = 10
+    image_size: PositiveInt = 32
+    reduction: PositiveInt | None = None
+    se_bias: bool | None = None
+    se_divisor: PositiveInt | None = None
+
+
+class DataSpec(Frozen):
+    """Name a data set and how it is read.
+
+    ``data_dir`` is where its files are; ``label`` is what reports call it (a JPEG copy of CIFAR-10
+    is not CIFAR-10). ``train_limit`` and ``test_limit`` take the first images of a fixed,
+    class-balanced order.
+    """
+
+    name: str = "shapes"
+    data_dir: str | None = None
+    label: str | None = None
+    labels: Labels = "fine"
+    image_size: PositiveInt = 32
+    train_limit: PositiveInt | None = None
+    test_limit: PositiveInt | None = None
+
+
+LONGEST_RECIPE = 80  # letters of its name in a folder's, of which file systems take 255
+
+
+class RunSpec(Frozen):
+    """One model to train, or with ``train`` off to load from ``weights``, and to evaluate.
+
+    ``engine`` is ``fast`` or ``plain``, the loop people write (`bench.train.plain_loop`).
+    ``runtime`` may be ``auto``: the record says which was chosen. ``val_split`` is the share of
+    the training images that are held out and classified after every epoch, ``target_top1`` the
+    accuracy on them that is waited for. ``world_size`` processes share each batch of the recipe.
+    With ``deterministic`` only algorithms that repeat to the bit are used, which the CPU's do anyway.
+    """
+
+    model: ModelSpec
+    data: DataSpec
+    recipe: Recipe
+    seed: Seed = 0
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    runtime: str = "eager"
+    train: bool = True
+    weights: str | None = None
+    weights_sha256: str | None = None
+    engine: Engine = "fast"
+    val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_top1: Annotated[float, Field(gt=0, le=1)] | None = None
+    world_size: PositiveInt = 1
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _has_images_to_reach_the_target_on(self) -> RunSpec:
+        if self.target_top1 is not None and self.val_split == 0:
+            raise ValueError(
+                "a target needs a validation split (--val-split 0.1): it is never"
+                " measured on the test set"
+            )
+        return self
+
+    def digest(self) -> str:
+        """Return 8 hex digits that change when anything that could change the result does.
+
+        Where the data lies and what a report calls it are left out; which data it is, is in the
+        record (`DatasetFacts.digest`) and is checked before a run is continued. So is the target,
+        which changes nothing of the training.
+        """
+        left_out: Any = {"data": {"data_dir", "label"}, "weights": True, "target_top1": True}
+        facts = self.model_dump(mode="json", exclude=left_out)
+        if self.model.se_divisor is None:  # as before there was one: runs keep their folders
+            del facts["model"]["se_divisor"]
+        if not self.deterministic:
+            del facts["deterministic"]
+        return _digest(facts)
+
+    def folder_name(self) -> str:
+        """Return a readable, unique folder name for this run."""
+        model, data = self.model, self.data
+        trained = f"e{self.recipe.epochs}-s{self.seed}" if self.train else "loaded"
+        recipe = self.recipe.name[:LONGEST_RECIPE]  # the digest tells what is cut off apart
+        parts = (model.name, model.stem, data.name, recipe, trained, self.digest())
+        return "-".join(parts)
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

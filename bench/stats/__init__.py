@@ -1,0 +1,1 @@
+"""All statistics, free of torch: times, accuracy, fronts."""

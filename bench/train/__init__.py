@@ -1,0 +1,1 @@
+"""Training: the loop, the engine, the plain loop, checkpoints, testing."""

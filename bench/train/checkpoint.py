@@ -1,0 +1,99 @@
+"""Save the state of a training so that a damaged or half-written file is never taken for one.
+
+A checkpoint is one line of header with the SHA-256 of what follows, then torch's own format,
+which is read with ``weights_only`` so that no file can run code. Names sort by progress; the one
+that was best on the held-out images is kept beside the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.record.files import write_whole
+
+MAGIC = b"senet-bench-checkpoint 1 "
+KEPT = 2
+BEST = "-best"
+_NAME = re.compile(r"checkpoint-(\d{6})-(\d{8})(-best)?\.ckpt")
+
+
+class Damaged(ValueError):
+    """The file is not a whole checkpoint."""
+
+
+def save(folder: Path, state: dict[str, Any], *, best: bool = False) -> Path:
+    """Write a checkpoint of ``state`` (with its ``epoch`` and ``step``) and drop older ones.
+
+    The newest two stay, and the newest that was the ``best``. Raises UserError when the folder
+    cannot be written to; what was saved before is then as it was.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    body = buffer.getbuffer()
+    digest = hashlib.sha256(body).hexdigest().encode()
+    kind = BEST if best else ""
+    path = folder / f"checkpoint-{state['epoch']:06d}-{state['step']:08d}{kind}.ckpt"
+    write_whole(path, MAGIC, digest, b"\n", body)
+    keep_newest(folder, 1 if best else KEPT, best=best)
+    return path
+
+
+def keep_newest(folder: Path, num: int, *, best: bool = False) -> None:
+    """Drop all but the newest checkpoints, of those that were the ``best`` or of the others."""
+    alike = [path for path in checkpoints(folder) if is_best(path) == best]
+    for old in alike[num:]:
+        old.unlink(missing_ok=True)
+
+
+def is_best(path: Path) -> bool:
+    """Say whether a checkpoint is the one that was best on the held-out images."""
+    return path.stem.endswith(BEST)
+
+
+def load(path: Path, device: str) -> dict[str, Any]:
+    """Return the state in a checkpoint, its tensors on ``device``; `Damaged` says what is wrong."""
+    data = path.read_bytes()
+    header, _, body = data.partition(b"\n")
+    if not header.startswith(MAGIC):
+        raise Damaged(f"{path.name} is not a checkpoint or is cut short")
+    if hashlib.sha256(body).hexdigest().encode() != header[len(MAGIC) :]:
+        raise Damaged(f"{path.name} is damaged: its SHA-256 does not match")
+    try:
+        state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+    except Exception as error:  # whoever can write a hash can write what raises anything
+        problem = type(error).__name__
+        raise Damaged(f"{path.name} holds more than plain tensors ({problem})") from None
+    if not isinstance(state, dict):
+        raise Damaged(f"{path.name} holds no state of a training")
+    return state
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return a folder's checkpoints, the furthest first."""
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_file())
+    return sorted(found, key=lambda path: (path.stem.removesuffix(BEST), path.stem), reverse=True)
+
+
+def load_newest(folder: Path, device: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the state of the furthest whole checkpoint, if any, and what was found damaged."""
+    problems: list[str] = []
+    for path in checkpoints(folder):
+        try:
+            return load(path, device), problems
+        except (Damaged, OSError) as error:
+            problems.append(str(error))
+    return None, problems
+
+
+def remove_all(folder: Path) -> None:
+    """Delete all checkpoints of a folder."""
+    for path in checkpoints(folder):
+        path.unlink(missing_ok=True)

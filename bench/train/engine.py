@@ -1,0 +1,234 @@
+"""Join data, training and saving: the two engines that carry out the training of a run."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from bench import data
+from bench.compute import distributed
+from bench.compute.distributed import Group
+from bench.compute.training_state import Training
+from bench.compute.training_step import Batch, Setting, memory_format, place
+from bench.errors import UserError
+from bench.events import EpochDone, Event, Preparing, StepDone
+from bench.machine import device_memory, numerics
+from bench.record.run import EpochFacts, RuntimeTrial
+from bench.signals import Preempted, stop_requests
+from bench.spec.run import RunSpec
+from bench.train import choose_runtime as trial
+from bench.train import loop, plain_loop
+from bench.train.saver import Saver
+from bench.train.tracing import NO_TRACE, Trace
+
+Validate = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as this process carries it out.
+
+    ``spec`` names this process' device and the runtime that was chosen; ``images`` are those to
+    train on, of ``num_classes`` classes.
+    """
+
+    spec: RunSpec
+    images: data.Split
+    normalization: data.Normalization
+    num_classes: int
+    group: Group
+    saver: Saver
+    emit: Callable[[Event], None]
+    validate: Validate | None = None
+    trace: Trace = NO_TRACE
+
+    @property
+    def num_steps(self) -> int:
+        """The steps of an epoch."""
+        return loop.count_steps(len(self.images), self.spec.recipe, self.group.world_size)
+
+    @property
+    def setting(self) -> Setting:
+        spec = self.spec
+        return Setting(spec.device, spec.precision, spec.runtime, self.group, self.trace.mark)
+
+    def work(self, model: nn.Module) -> trial.Work:
+        """Return what this process does in a step."""
+        spec = self.spec
+        return trial.Work(
+            model,
+            spec.recipe,
+            batch_size=spec.recipe.batch_size // self.group.world_size,
+            image_size=self.images.images.shape[-1],
+            num_classes=self.num_classes,
+            device=spec.device,
+            precision=spec.precision,
+        )
+
+
+def choose_runtime(job: Job, model: nn.Module) -> tuple[Job, RuntimeTrial]:
+    """Return the job with the fastest runtime in place of ``auto``, and what was measured."""
+    num_steps = job.spec.recipe.epochs * job.num_steps
+
+    def on_try(runtime: str) -> None:
+        job.emit(Preparing(f"trying runtime {runtime}", 0, 0))
+
+    runtime, found = distributed.on_first(
+        job.group,
+        lambda: trial.choose(job.work(model), num_steps, job.group.world_size, on_try),
+    )
+    return with_runtime(job, runtime), found
+
+
+def with_runtime(job: Job, runtime: str) -> Job:
+    """Return the job in another runtime."""
+    return replace(job, spec=job.spec.model_copy(update={"runtime": runtime}))
+
+
+def start(job: Job, model: nn.Module) -> Training:
+    """Return the training of a model before its first step; the model is put on the device.
+
+    What the model itself draws, for dropout say, follows from the seed and the process' rank.
+    """
+    torch.manual_seed(job.spec.seed * job.group.world_size + job.group.rank)
+    placed = place(model, job.spec.device, job.spec.runtime)
+    if job.spec.engine == "plain":
+        return plain_loop.start(placed, job.spec.recipe, job.spec.device)
+    return trial.start(placed, job.spec.recipe, job.setting)
+
+
+def fit(job: Job, training: Training) -> str | None:
+    """Train to the end; return None, or why there is nothing to test.
+
+    Raises UserError with the batch size that fits when the device has not enough memory: another
+    batch size is another recipe, so it is never changed unasked. A device that fails is said too.
+    """
+    try:
+        for facts in ENGINES[job.spec.engine](job, training):
+            job.saver.note_epoch(training)
+            job.emit(EpochDone(facts))
+        loop.check_finite(training, job.group)  # the last step may have been the one that ruins
+    except loop.Diverged as problem:
+        job.saver.save_good()
+        return str(problem)
+    except (RuntimeError, MemoryError) as error:
+        if device_memory.is_lost(error):
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{job.spec.device} failed: {reason}; --resume goes on") from error
+        if operator := numerics.no_deterministic(error):
+            raise UserError(
+                f"{operator} has no deterministic algorithm on {job.spec.device}; train"
+                f" {job.spec.model.name} without --deterministic"
+            ) from error
+        if not device_memory.is_out_of_memory(error):
+            raise
+    else:
+        job.saver.save(training)
+        return None
+    gc.collect()  # of what the failed step still holds
+    raise _out_of_memory(job, training)
+
+
+def _out_of_memory(job: Job, training: Training) -> UserError:
+    batch_size = job.spec.recipe.batch_size
+    said = f"{job.spec.device} has not enough memory to train with batch size {batch_size}"
+    fitting = trial.fitting_batch_size(training, job.work(training.model), job.setting)
+    if fitting is None:
+        return UserError(f"{said}, nor with any smaller one; choose a smaller model or image size")
+    together = fitting * job.group.world_size
+    return UserError(
+        f"{said}; {together} fits: --batch-size {together} (another recipe: scale --lr)"
+    )
+
+
+def _fit_fast(job: Job, training: Training) -> Iterator[EpochFacts]:
+    spec, recipe, group, saver = job.spec, job.spec.recipe, job.group, job.saver
+    layout = memory_format(spec.runtime)
+    split = data.place(job.images, spec.device, recipe.crop_padding, layout)
+    saver.problems.extend([split.warning] if split.warning else [])
+
+    def batches(epoch: int, step: int) -> Iterator[Batch]:
+        plan = data.plan_epoch(len(split), recipe, spec.seed, epoch)
+        return data.train_batches(
+            split,
+            plan,
+            recipe,
+            job.normalization,
+            step,
+            num_classes=job.num_classes,
+            rank=group.rank,
+            world_size=group.world_size,
+        )
+
+    with stop_requests() as stop_requested:
+
+        def save_due() -> bool:
+            return distributed.any_of(group, saver.due() or stop_requested() is not None)
+
+        def save(training: Training) -> None:
+            saver.save(training)
+            signals = [name for name in distributed.collect(group, stop_requested()) if name]
+            if signals:
+                at = f"epoch {training.epoch + 1}, step {training.step} of {job.num_steps}"
+                raise Preempted(f"{signals[0]}: stopped in {at} and saved; --resume goes on")
+
+        yield from loop.fit(
+            training,
+            batches,
+            recipe,
+            job.setting,
+            num_images=len(split),
+            on_step=lambda: _tell(job, training),
+            save_due=save_due,
+            save=save,
+            validate=job.validate,
+        )
+
+
+def _tell(job: Job, training: Training) -> None:
+    job.trace.on_step()
+    job.emit(StepDone(training.epoch + 1, training.step))
+
+
+def _fit_plain(job: Job, training: Training) -> Iterator[EpochFacts]:
+    spec = job.spec
+    with stop_requests() as stop_requested:
+
+        def on_step() -> None:
+            _tell(job, training)
+            if signal := stop_requested():
+                at = f"epoch {training.epoch + 1}, step {training.step} of {job.num_steps}"
+                raise Preempted(f"{signal}: stopped in {at}, {_kept(training.epoch)}")
+
+        def save(training: Training) -> None:
+            loop.check_finite(training, job.group)
+            job.saver.save(training)
+
+        yield from plain_loop.fit(
+            training,
+            job.images,
+            spec.recipe,
+            job.normalization,
+            seed=spec.seed,
+            device=spec.device,
+            on_step=on_step,
+            save=save,
+            validate=job.validate,
+        )
+
+
+def _kept(epoch: int) -> str:
+    """Say what the plain loop, which saves whole epochs, has saved."""
+    return (
+        f"saved after epoch {epoch}; --resume goes on there" if epoch else "too early to be saved"
+    )
+
+
+ENGINES: dict[str, Callable[[Job, Training], Iterator[EpochFacts]]] = {
+    "fast": _fit_fast,
+    "plain": _fit_plain,
+}

@@ -1,0 +1,171 @@
+"""The plain loop: how training is usually written, kept to compare the fast engine with.
+
+torchvision's transforms in a DataLoader with two workers, fp32, operator after operator, and
+``.item()`` in every step. It is left as it is on purpose, do not speed it up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import islice
+from time import perf_counter
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from bench.compute.training_state import Training
+from bench.data import Normalization, Split
+from bench.errors import UserError
+from bench.record.run import EpochFacts
+from bench.spec.recipe import Recipe
+from bench.spec.run import RunSpec
+from bench.train.loop import Diverged, count_steps, learning_rate, set_learning_rate
+
+NUM_WORKERS = 2
+_NOT_PLAIN = ("cutout_size", "random_erasing_prob", "mixup_alpha", "grad_clip", "ema_decay")
+
+
+def check(spec: RunSpec) -> None:
+    """Raise UserError for what the plain loop does not do."""
+    wanted = {"precision": "fp32", "runtime": "eager", "world_size": 1}
+    for name, plain in wanted.items():
+        if getattr(spec, name) != plain:
+            raise UserError(f"engine plain trains with {name} {plain} only; choose engine fast")
+    for name in _NOT_PLAIN:
+        if getattr(spec.recipe, name):
+            raise UserError(f"engine plain has no {name}; choose engine fast")
+
+
+class PlainImages(Dataset[tuple[Tensor, int]]):
+    """Images one by one, as torchvision's data sets give them: PIL, transformed, with a label."""
+
+    def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.images = np.ascontiguousarray(split.images.permute(0, 2, 3, 1).numpy())
+        self.labels = split.labels.tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+
+
+def make_transform(
+    recipe: Recipe, normalization: Normalization, image_size: int
+) -> transforms.Compose:
+    """Return the recipe's augmentation and normalisation as torchvision's transforms."""
+    return transforms.Compose(
+        [
+            *(
+                [transforms.RandomCrop(image_size, recipe.crop_padding)]
+                if recipe.crop_padding
+                else ()
+            ),
+            *([transforms.RandomHorizontalFlip()] if recipe.flip else ()),
+            transforms.ToTensor(),
+            transforms.Normalize(normalization.mean, normalization.std),
+        ]
+    )
+
+
+def start(model: nn.Module, recipe: Recipe, device: str) -> Training:
+    """Return a training of ``model``, which lies on ``device``, with torch's SGD as it comes."""
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    return Training(model, optimizer, scaler, totals=torch.zeros(3, device=device))
+
+
+def fit(
+    training: Training,
+    split: Split,
+    recipe: Recipe,
+    normalization: Normalization,
+    *,
+    seed: int,
+    device: str,
+    on_step: Callable[[], None] = lambda: None,
+    save: Callable[[Training], None] = lambda training: None,
+    validate: Callable[[nn.Module], float] | None = None,
+    clock: Callable[[], float] = perf_counter,
+) -> Iterator[EpochFacts]:
+    """Train from the last finished epoch to the recipe's last, yielding and saving each epoch.
+
+    What ``on_step`` raises ends the training; the steps since the last epoch are lost. Images and
+    labels lie in host memory. Raises `Diverged` when an epoch's mean loss is not finite.
+    """
+    transform = make_transform(recipe, normalization, split.images.shape[-1])
+    generator = torch.Generator()
+    loader = DataLoader(
+        PlainImages(split, transform),
+        batch_size=recipe.batch_size,
+        shuffle=True,
+        num_workers=NUM_WORKERS,
+        drop_last=recipe.drop_last,
+        generator=generator,
+    )
+    num_steps = count_steps(len(split), recipe)
+    while training.epoch < recipe.epochs:
+        generator.manual_seed(1_000_003 * seed + training.epoch)
+        facts = _epoch(training, loader, recipe, num_steps, device, on_step, clock)
+        if validate is not None:
+            begin = clock()
+            facts = facts.model_copy(update={"val_top1": validate(training.model)})
+            training.val_s += clock() - begin
+        training.history.append(facts)
+        training.epoch, training.step = facts.epoch, 0
+        save(training)
+        yield facts
+
+
+def _epoch(
+    training: Training,
+    loader: DataLoader[tuple[Tensor, int]],
+    recipe: Recipe,
+    num_steps: int,
+    device: str,
+    on_step: Callable[[], None],
+    clock: Callable[[], float],
+) -> EpochFacts:
+    model, optimizer = training.model, training.optimizer
+    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    running_loss, correct, total = 0.0, 0, 0
+    model.train()
+    begin = clock()
+    for inputs, labels in islice(loader, num_steps):
+        rate = learning_rate(recipe, training.epoch, training.step, num_steps)
+        set_learning_rate(optimizer, rate)
+        inputs, labels = inputs.to(device), labels.to(device)
+        optimizer.zero_grad()
+        outputs = model(inputs)
+        loss = criterion(outputs, labels)
+        loss.backward()
+        optimizer.step()
+        running_loss += loss.item() * labels.size(0)
+        total += labels.size(0)
+        correct += outputs.argmax(1).eq(labels).sum().item()
+        training.step += 1
+        on_step()
+    wall_s = clock() - begin
+    if not math.isfinite(running_loss):
+        raise Diverged(f"the training loss is {running_loss} in epoch {training.epoch + 1}")
+    return EpochFacts(
+        epoch=training.epoch + 1,
+        loss=running_loss / total,
+        top1=correct / total,
+        lr=rate,
+        num_images=total,
+        epoch_wall_s=wall_s,
+        throughput=total / wall_s if wall_s > 0 else 0.0,
+    )

@@ -1,0 +1,182 @@
+"""Effects of stem, SE, depth and recipe: planted ones are found, missing ones are said to be."""
+
+import numpy as np
+import pytest
+import record_factory as make
+
+from bench.report.derive.findings import findings
+from bench.report.page.blocks import Bullets
+from bench.report.page.sections import verdict
+from bench.report.page.wording import gap_sentence
+from bench.report.read.load import load
+from bench.report.read.study import study
+from bench.spec.recipe import Recipe
+
+N = 4000
+
+
+def write(folder, name, stem, share, seeds=1, **kwargs):
+    """Write runs that get the first ``share`` of the images right, seeds a little apart."""
+    for seed in range(seeds):
+        right = np.arange(N) < (share + 0.001 * (seed - (seeds - 1) / 2)) * N
+        where = folder / f"{name}-{stem}-{seed}-{kwargs.get('recipe', '')!s:.20}"
+        make.write_run(where, right, spec=make.model(name, stem), seed=seed, **kwargs)
+
+
+def attribution(folder):
+    (one,) = findings(study(load([folder]))).attributions
+    return one
+
+
+def effects(one):
+    return {e.term.name: e for e in one.effects}
+
+
+def test_planted_effects_and_interaction_are_found(tmp_path):
+    """Stem +8, SE +1, and +0.5 more when both: 8.25, 1.25 and 0.5 points."""
+    shares = {
+        ("resnet50", "imagenet"): 0.80,
+        ("resnet50", "cifar"): 0.88,
+        ("se_resnet50", "imagenet"): 0.81,
+        ("se_resnet50", "cifar"): 0.895,
+    }
+    for (name, stem), share in shares.items():
+        write(tmp_path, name, stem, share, seeds=3)
+    one = attribution(tmp_path)
+    found = effects(one)
+    assert found["stem"].top1.interval.estimate == pytest.approx(0.0825)
+    assert found["SE"].top1.interval.estimate == pytest.approx(0.0125)
+    assert found["stem × SE"].top1.interval.estimate == pytest.approx(0.005)
+    assert found["stem"].term.num_contexts == 2
+    assert found["stem"].term.change == "imagenet → cifar"
+    for effect in found.values():
+        assert effect.top1.interval.low < effect.top1.interval.estimate < effect.top1.interval.high
+    (gap,) = one.gaps
+    assert gap.total.interval.estimate == pytest.approx(0.095)
+    shared = {s.name: s.difference.interval.estimate for s in gap.shares}
+    assert shared == pytest.approx({"stem": 0.0825, "SE": 0.0125})
+    assert sum(shared.values()) == pytest.approx(gap.total.interval.estimate)
+
+
+def test_costs_of_a_factor_are_exact_ratios(tmp_path):
+    """The stem multiplies ResNet-50's MACs by 1,297,829,888 / 83,431,424 = 15.556."""
+    for stem in ("imagenet", "cifar"):
+        write(tmp_path / "runs", "resnet50", stem, 0.8)
+        make.write_profile(tmp_path / "p", make.profile_record(make.model("resnet50", stem)))
+    ratio = effects(attribution(tmp_path))["stem"].costs["macs"]
+    assert ratio.estimate == pytest.approx(1_297_829_888 / 83_431_424)
+    assert ratio.low == pytest.approx(ratio.high)
+
+
+def test_the_reference_design_cannot_tell_stem_from_se(tmp_path):
+    """Only SE with the CIFAR stem and plain with the ImageNet stem: nothing can be credited."""
+    write(tmp_path, "resnet50", "imagenet", 0.80)
+    write(tmp_path, "resnet101", "imagenet", 0.78)
+    write(tmp_path, "se_resnet50", "cifar", 0.885)
+    result = findings(study(load([tmp_path])))
+    (one,) = result.attributions
+    assert set(one.inseparable) == {"stem", "SE"}
+    assert effects(one).keys() == {"depth"}
+    (gap,) = one.gaps
+    assert gap.shares == ()
+    text = gap_sentence(gap, result.labels)
+    assert "8.5 points" in text
+    assert "none can be credited: stem and SE changed together" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "share", "stem_part", "se_part"),
+    [
+        ("resnet50", "cifar", 0.87, 0.07, 0.02),
+        ("se_resnet50", "imagenet", 0.81, 0.08, 0.01),
+    ],
+)
+def test_one_corner_is_enough_for_one_order(tmp_path, name, stem, share, stem_part, se_part):
+    """With three corners the gap splits along the path that was trained."""
+    write(tmp_path, "resnet50", "imagenet", 0.80)
+    write(tmp_path, "se_resnet50", "cifar", 0.89)
+    write(tmp_path, name, stem, share)
+    (gap,) = attribution(tmp_path).gaps
+    shared = {s.name: s.difference.interval.estimate for s in gap.shares}
+    assert shared == pytest.approx({"stem": stem_part, "SE": se_part})
+    assert "first" in gap.note
+
+
+def test_recipes_are_a_factor_of_their_own(tmp_path):
+    """Two recipes for each of two models: the recipe's effect is the mean over the models."""
+    longer = Recipe(name="standard", epochs=3, milestones=())
+    for name, plain, better in (("resnet50", 0.80, 0.84), ("se_resnet50", 0.81, 0.87)):
+        write(tmp_path, name, "cifar", plain)
+        write(tmp_path, name, "cifar", better, recipe=longer)
+    found = effects(attribution(tmp_path))
+    assert found["recipe"].top1.interval.estimate == pytest.approx(0.05)
+    assert found["SE"].top1.interval.estimate == pytest.approx(0.02)
+    assert found["SE × recipe"].top1.interval.estimate == pytest.approx(0.02)
+
+
+def test_nothing_is_attributed_across_data_sets(tmp_path):
+    """Two models on different pixels give no effect."""
+    write(tmp_path, "resnet50", "cifar", 0.8)
+    data = make.dataset(label="Other", digest="c" * 64, num_test=N)
+    right = np.arange(N) < 0.9 * N
+    make.write_run(tmp_path / "other", right, spec=make.model("se_resnet50"), data=data)
+    assert findings(study(load([tmp_path]))).attributions == ()
+
+
+def test_costs_of_rows_that_took_turns_are_compared_round_by_round(tmp_path):
+    """A machine that slows down both rows alike leaves their ratio: 1.10, known to 0.1 %."""
+    drift = np.exp(np.linspace(0, 1, 20))
+    for name, call_s in (("resnet50", 0.1), ("se_resnet50", 0.11)):
+        write(tmp_path / "runs", name, "cifar", 0.8)
+        record = make.profile_record(make.model(name))
+        times = tuple(float(t) for t in call_s * drift)
+        timing = record.timing.model_copy(update={"block_s": times})
+        make.write_profile(tmp_path / "p", record.model_copy(update={"timing": timing}))
+    ratio = effects(attribution(tmp_path))["SE"].costs["throughput"]
+    assert ratio.estimate == pytest.approx(1 / 1.10)
+    assert ratio.high / ratio.low < 1.001
+
+
+def verdict_items(folder):
+    return {
+        lead: text
+        for block in verdict(findings(study(load([folder]))))
+        if isinstance(block, Bullets)
+        for lead, text in block.items
+    }
+
+
+def test_the_verdict_says_what_se_does_on_average(tmp_path):
+    """Over both stems +1.25 points, told before the single pairs; with one pair it is left out."""
+    for stem, plain, se in (("imagenet", 0.80, 0.81), ("cifar", 0.88, 0.895)):
+        write(tmp_path, "resnet50", stem, plain, seeds=3)
+        write(tmp_path, "se_resnet50", stem, se, seeds=3)
+    items = verdict_items(tmp_path)
+    text = items["SE, all else equal, none → r=16, on Shapes:"]
+    assert text.startswith("+1.2 points of top-1 (")
+    assert ", the mean over 2 pairs that differ in it alone; p < 0.001 after correction" in text
+    assert list(items).index("SE, all else equal, none → r=16, on Shapes:") == 1
+    write(tmp_path / "one", "resnet50", "cifar", 0.80)
+    write(tmp_path / "one", "se_resnet50", "cifar", 0.81)
+    assert not any(lead.startswith("SE, all") for lead in verdict_items(tmp_path / "one"))
+
+
+def test_one_seed_is_marked_where_the_verdict_says_what_to_take(tmp_path):
+    """The chances of a choice know nothing of the luck of training, and say so."""
+    make.write_example(tmp_path / "one", num_test=200)
+    make.write_example(tmp_path / "three", num_test=200, seeds=3)
+    note = "one seed: the luck of training is not in these chances"
+    for folder, marked in (("one", True), ("three", False)):
+        taken = [t for lead, t in verdict_items(tmp_path / folder).items() if "to take" in lead]
+        assert taken
+        assert all((note in text) is marked for text in taken)
+
+
+def test_the_verdict_names_whom_the_best_is_not_told_apart_from(tmp_path):
+    """Ten points above one rival and five images of 4,000 above the other."""
+    for name, share in (("resnet50", 0.70), ("resnet101", 0.80), ("se_resnet50", 0.80125)):
+        write(tmp_path, name, "cifar", share)
+    text = verdict_items(tmp_path)["Highest top-1 on Shapes:"]
+    expected = "; better than 1 of 2 rivals beyond chance, not told apart from resnet101."
+    assert text.startswith("se_resnet50, ")
+    assert text.endswith(expected)

@@ -1,0 +1,179 @@
+"""Comparing two sets of measurements: what changed is found, what cannot be compared is said."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import record_factory as make
+
+from bench.errors import UserError
+from bench.report.derive import gate
+from bench.report.page import gate_tables
+
+
+def profiles(folder, call_s=0.1, seed=1, **changes):
+    """Write one profile; another ``seed`` is another sitting with other noise."""
+    record = make.profile_record(call_s=call_s, seed=seed, **changes)
+    make.write_profile(folder, record)
+    return folder
+
+
+def changes(base, new, force=False):
+    return gate.compare(gate.read(base), gate.read(new), force)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict", "fails"),
+    [(1.0, "same", False), (1.10, "slower", True), (1.03, "slower", False), (0.5, "faster", False)],
+)
+def test_a_changed_time_gets_its_verdict(tmp_path, factor, verdict, fails):
+    """With 1 % noise: 10 % is slower and fails at 5 %, 3 % is slower but passes, half is faster."""
+    base = profiles(tmp_path / "base", noise=0.005)
+    new = profiles(tmp_path / "new", call_s=0.1 * factor, seed=2, noise=0.005)
+    (change,) = changes(base, new)
+    assert change.verdict == verdict
+    assert change.interval.estimate == pytest.approx(factor, rel=0.01)
+    assert change.regressed(0.05) is fails
+
+
+def test_equal_work_is_called_the_same_95_times_in_100(tmp_path):
+    """A against A: false alarms at the level of the interval."""
+    alarms = 0
+    for trial in range(100):
+        pair = [profiles(tmp_path / f"{trial}{k}", seed=2 * trial + k, blocks=30) for k in (0, 1)]
+        alarms += changes(*pair)[0].verdict != "same"
+    assert alarms <= 10
+
+
+def test_another_machine_is_not_compared(tmp_path):
+    """The difference is withheld and named; --force gives it with the mark."""
+    base = profiles(tmp_path / "base")
+    new = profiles(tmp_path / "new", 0.2, env=make.environment(host="other", num_threads=8))
+    (change,) = changes(base, new)
+    assert change.verdict == "not comparable"
+    assert change.interval is None
+    assert [str(m) for m in change.mismatches] == ["host lab / other", "threads 2 / 8"]
+    (forced,) = changes(base, new, force=True)
+    assert forced.verdict == "slower"
+    assert "FORCED: host lab / other" in gate_tables.markdown([forced], 0.05)
+
+
+def test_another_commit_is_what_a_comparison_is_for(tmp_path):
+    """The commit may differ."""
+    base = profiles(tmp_path / "base")
+    new = profiles(tmp_path / "new", seed=2, env=make.environment(commit="f" * 40, dirty=True))
+    assert changes(base, new)[0].verdict == "same"
+
+
+def test_rows_on_one_side_are_named(tmp_path):
+    """A row that is gone or new is neither faster nor slower."""
+    base = profiles(tmp_path / "base", batch_size=8)
+    profiles(base, batch_size=16)
+    new = profiles(tmp_path / "new", batch_size=16, seed=2)
+    profiles(new, batch_size=32)
+    found = {c.what.rsplit(" ", 1)[1]: c.verdict for c in changes(base, new)}
+    assert found == {"8": "gone", "16": "same", "32": "new"}
+
+
+def test_a_changed_count_is_reported_exactly(tmp_path):
+    """One more MAC is a change, and growth a regression."""
+    base = profiles(tmp_path / "base")
+    cost = make.profile_record().cost
+    grown = cost.model_copy(update={"macs": cost.macs + 1, "flops": cost.flops + 2})
+    new = profiles(tmp_path / "new", seed=2, cost=grown)
+    counted = [c for c in changes(base, new) if c.kind == "count"]
+    assert [(c.what.split()[0], c.verdict, c.new - c.base) for c in counted] == [
+        ("MACs", "changed", 1)
+    ]
+    assert counted[0].regressed(0.05)
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "verdict"), [(150, 50, "worse"), (50, 150, "better"), (20, 22, "same")]
+)
+def test_accuracies_are_compared_on_the_same_images(tmp_path, lost, won, verdict):
+    """150 images lost against 50 won is worse; 20 against 22 is the same."""
+    before = np.arange(2000) < 1600
+    after = before.copy()
+    after[:lost] = False
+    after[1600 : 1600 + won] = True
+    make.write_run(tmp_path / "base" / "a", before)
+    make.write_run(tmp_path / "new" / "a", after)
+    (change,) = changes(tmp_path / "base", tmp_path / "new")
+    assert (change.kind, change.verdict) == ("accuracy", verdict)
+    assert change.interval.estimate == pytest.approx((won - lost) / 2000)
+    assert change.regressed(0.05) is (verdict == "worse")
+
+
+def benchmark_file(path, seconds, node="ci", **stats):
+    """Write the part of pytest-benchmark's JSON that is read."""
+    entry = {
+        "fullname": "tests/perf/test_x.py::test_x",
+        "stats": {"median": seconds, "iqr": 0.02 * seconds, "rounds": 25} | stats,
+    }
+    machine = {"node": node, "cpu": {"brand_raw": "Example"}, "python_version": "3.11.9"}
+    path.write_text(json.dumps({"machine_info": machine, "benchmarks": [entry]}))
+    return path
+
+
+def test_pytest_benchmark_files_are_compared(tmp_path):
+    """1.0 against 1.2 ms with 2 % spread is slower; the interval is that of two medians."""
+    base = benchmark_file(tmp_path / "a.json", 0.001)
+    (change,) = changes(base, benchmark_file(tmp_path / "b.json", 0.0012))
+    assert (change.what, change.verdict) == ("tests/perf/test_x.py::test_x", "slower")
+    # Each half is 1.82 · 0.02 / 5 = 0.728 %, together √2 of that.
+    assert change.interval.high / change.interval.estimate == pytest.approx(1.01035, abs=2e-4)
+    (other,) = changes(base, benchmark_file(tmp_path / "c.json", 0.001, node="laptop"))
+    assert other.verdict == "not comparable"
+
+
+def test_what_pytest_benchmark_writes_is_read(tmp_path):
+    """A real file of the installed pytest-benchmark, with its raw data."""
+    (tmp_path / "test_speed.py").write_text(
+        "def test_sum(benchmark):\n    benchmark.pedantic(sum, args=(range(99),), rounds=9)\n"
+    )
+    out = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "pytest", "-q", "--benchmark-json", str(out)]
+    # Neither the options nor the processes of the tests around it are this one's.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    subprocess.run(
+        [*command, "--rootdir", str(tmp_path), str(tmp_path)],
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+    )
+    (benchmark,) = gate.read(out).benchmarks
+    assert benchmark.name.endswith("test_speed.py::test_sum")
+    assert benchmark.seconds.num_samples == 9
+    assert benchmark.conditions["node"]
+
+
+@pytest.mark.parametrize(
+    "stats", [{"median": "fast"}, {"median": 0.0}, {"rounds": 0}, {"median": None}, {"data": ["x"]}]
+)
+def test_a_spoilt_benchmark_file_is_an_error(tmp_path, stats):
+    """Numbers that are none name the file."""
+    path = benchmark_file(tmp_path / "bad.json", 0.001, **stats)
+    with pytest.raises(UserError, match=r"bad\.json is no file of pytest-benchmark"):
+        gate.read(path)
+
+
+def test_summary_and_annotation(tmp_path):
+    """Markdown has a line a row, regressions first; the annotation is one workflow command."""
+    base = profiles(tmp_path / "base", batch_size=8)
+    profiles(base, batch_size=16)
+    new = profiles(tmp_path / "new", batch_size=8, seed=2)
+    profiles(new, batch_size=16, call_s=0.2, seed=2)
+    found = changes(base, new)
+    assert gate_tables.summary(found) in ("1 same, 1 slower", "1 slower, 1 same")
+    lines = gate_tables.markdown(found, 0.05).splitlines()
+    assert "batch 16" in lines[6]
+    assert "slower" in lines[6]
+    slower = next(c for c in found if c.verdict == "slower")
+    text = gate_tables.annotation(slower)
+    assert text.startswith("::error title=Benchmark regression::resnet50, cifar stem")
+    assert "\n" not in text

@@ -1,0 +1,218 @@
+"""Loading: every record is used once, and whatever is not used is named with its reason."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import record_factory as make
+
+from bench.errors import UserError
+from bench.report.read.load import load
+
+
+def reasons(loaded):
+    return {aside.path.rsplit("/", 1)[-1]: aside.reason for aside in loaded.set_aside}
+
+
+def test_runs_and_profiles_are_found_at_any_depth(tmp_path):
+    """Records below the folder are read, with their predictions."""
+    make.write_run(tmp_path / "a" / "b", np.ones(100, bool))
+    make.write_profile(tmp_path / "c", make.profile_record())
+    loaded = load([tmp_path])
+    assert (len(loaded.runs), len(loaded.profiles), loaded.set_aside) == (1, 1, ())
+    assert loaded.runs[0].predictions.correct.all()
+
+
+def test_damaged_and_foreign_files_are_named_and_the_rest_is_kept(tmp_path):
+    """Truncated, empty, foreign, newer and NaN records are set aside one by one."""
+    good = make.write_run(tmp_path / "good")
+    text = good.read_text()
+    bad = {
+        "truncated.json": text[: len(text) // 2],
+        "empty.json": "",
+        "foreign.json": '{"hello": "world"}',
+        "list.json": "[1, 2]",
+        "nan.json": text.replace('"data_s": 1.0', '"data_s": NaN'),
+        "newer.json": text.replace('"schema_version": 1', '"schema_version": 2'),
+        "wrong.json": text.replace('"params": 23520842', '"params": "many"'),
+        "deep.json": "[" * 100_000,
+    }
+    for name, content in bad.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    loaded = load([tmp_path])
+    assert len(loaded.runs) == 1
+    found = reasons(loaded)
+    assert set(found) == {*bad, "binary.json"}
+    assert "schema version 2" in found["newer.json"]
+    assert "NaN" in found["nan.json"]
+    assert "params" in found["wrong.json"]
+    assert all("\n" not in reason for reason in found.values())
+
+
+def test_a_pipe_among_the_records_is_named_and_not_waited_for(tmp_path):
+    """Whoever opened it would wait until somebody writes to it."""
+    make.write_run(tmp_path / "a", np.ones(100, bool))
+    (tmp_path / "a" / "predictions.npz").unlink()
+    for name in ("a/predictions.npz", "pipe.json", "failure-1.json"):
+        os.mkfifo(tmp_path / name)
+    loaded = load([tmp_path])
+    assert len(loaded.runs) == 1
+    found = reasons(loaded)
+    assert set(found) == {"predictions.npz", "pipe.json", "failure-1.json"}
+    assert all(reason.startswith("no regular file") for reason in found.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"test": {"top1_correct": 2000}}, "2000 right at first"),
+        ({"test": {"num_images": 0}}, "of 0 test images"),
+        ({"test": {"top1": 0.99}}, "top1 0.99 is not 800 of 1000"),
+        ({"test": None}, "finished without a test accuracy"),
+        ({"params": 0}, "params is 0"),
+    ],
+)
+def test_a_run_that_contradicts_itself_is_set_aside(tmp_path, changes, why):
+    """Well-formed JSON with impossible numbers is named, not averaged."""
+    make.write_run(tmp_path / "good")
+    path = make.write_run(tmp_path / "bad", seed=1)
+    record = json.loads(path.read_text())
+    for key, value in changes.items():
+        record[key] = record[key] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(record))
+    loaded = load([tmp_path])
+    assert len(loaded.runs) == 1
+    assert why in reasons(loaded)["run.json"]
+
+
+def test_a_profile_that_contradicts_itself_is_set_aside(tmp_path):
+    """A block without a call, FLOPs that are not twice the MACs, or no timing at all."""
+    timing = make.profile_record().timing
+    spoilt = {
+        "a": {"timing": timing.model_copy(update={"block_iters": (0,) * 20})},
+        "b": {"timing": timing.model_copy(update={"block_s": timing.block_s[:-1]})},
+        "c": {"cost": make.profile_record().cost.model_copy(update={"flops": 1})},
+        "d": {"timing": None},
+        "e": {"batch_size": 0},
+    }
+    make.write_run(tmp_path / "good")
+    for name, changes in spoilt.items():
+        make.write_profile(
+            tmp_path, make.profile_record().model_copy(update={"id": name} | changes)
+        )
+    loaded = load([tmp_path])
+    assert loaded.profiles == ()
+    assert all(r.startswith("contradicts itself: ") for r in reasons(loaded).values())
+    assert len(loaded.set_aside) == 5
+
+
+def test_a_diverged_run_never_counts(tmp_path):
+    """Its reason is shown and it is not among the runs."""
+    make.write_run(tmp_path / "good")
+    path = make.write_run(tmp_path / "bad", seed=1)
+    make.damage(path, status="diverged", reason="loss became NaN in epoch 2", test=None)
+    loaded = load([tmp_path])
+    assert len(loaded.runs) == 1
+    assert reasons(loaded)["run.json"] == "diverged: loss became NaN in epoch 2"
+
+
+def test_a_copied_run_counts_once(tmp_path):
+    """The same record in two folders is one run."""
+    make.write_run(tmp_path / "a")
+    make.write_run(tmp_path / "b")
+    loaded = load([tmp_path])
+    assert len(loaded.runs) == 1
+    assert loaded.set_aside[0].reason.startswith("a duplicate of")
+
+
+def test_a_repeated_seed_is_not_a_second_seed(tmp_path):
+    """Of two runs with one specification and seed the newest counts."""
+    make.write_run(tmp_path / "old", id="one", correct=700)
+    make.write_run(tmp_path / "new", id="two", correct=750, created_at="2026-02-01T00:00:00Z")
+    loaded = load([tmp_path])
+    assert [run.record.id for run in loaded.runs] == ["two"]
+    assert "older than" in loaded.set_aside[0].reason
+
+
+def test_the_same_folder_named_twice_counts_once(tmp_path):
+    """Overlapping folders give each file once."""
+    make.write_run(tmp_path / "a")
+    assert len(load([tmp_path, tmp_path]).runs) == 1
+    assert load([tmp_path, tmp_path]).set_aside == ()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:50]), "SHA-256"),
+        (lambda p: p.unlink(), "No such file"),
+    ],
+)
+def test_spoilt_predictions_are_set_aside_and_the_accuracy_stays(tmp_path, spoil, why):
+    """A flipped or missing file costs the paired tests, not the run."""
+    make.write_run(tmp_path / "a", np.ones(100, bool))
+    spoil(tmp_path / "a" / "predictions.npz")
+    loaded = load([tmp_path])
+    assert loaded.runs[0].predictions is None
+    assert why in reasons(loaded)["predictions.npz"]
+
+
+def resealed(folder, arrays):
+    """Replace a run's predictions and make its record name the new file."""
+    import hashlib
+
+    content = make.npz(arrays)
+    (folder / "predictions.npz").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    make.damage(folder / "run.json", predictions={"name": "predictions.npz", "sha256": digest})
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda a: a | {"confidence": a["confidence"] * np.nan}, "not finite"),
+        (lambda a: a | {"top5": a["top5"] + 90}, "classes outside"),
+        (lambda a: a | {"labels": a["labels"][:-1]}, "differ in length"),
+        (lambda a: a | {"labels": a["labels"] * 1.5}, "whole numbers"),
+        (lambda a: a | {"labels": (a["labels"] + 1) % 10}, "accuracy is not the record's"),
+        (lambda a: {"labels": a["labels"]}, "no predictions"),
+        (lambda a: a | {"nll": np.array([{}], dtype=object)}, "pickle"),
+    ],
+)
+def test_predictions_that_contradict_their_record_are_set_aside(tmp_path, change, why):
+    """Arrays that do not fit are named, and nothing is unpickled."""
+    hits = np.arange(100) < 80
+    make.write_run(tmp_path / "a", hits)
+    resealed(tmp_path / "a", change(make.predictions(hits)))
+    loaded = load([tmp_path])
+    assert loaded.runs[0].predictions is None
+    assert why in reasons(loaded)["predictions.npz"]
+
+
+def test_predictions_outside_the_run_folder_are_never_opened(tmp_path):
+    """A record cannot name a file elsewhere."""
+    make.write_run(tmp_path / "a", np.ones(10, bool))
+    (tmp_path / "a" / "predictions.npz").rename(tmp_path / "secret.npz")
+    path = tmp_path / "a" / "run.json"
+    digest = json.loads(path.read_text())["predictions"]["sha256"]
+    make.damage(path, predictions={"name": "../secret.npz", "sha256": digest})
+    loaded = load([tmp_path])
+    assert loaded.runs[0].predictions is None
+    assert loaded.set_aside[0].path.endswith("a/secret.npz")
+
+
+def test_no_records_says_where_it_looked(tmp_path):
+    """An empty folder is an error that names it; a missing one too."""
+    with pytest.raises(UserError, match=f"no usable records in {tmp_path}"):
+        load([tmp_path])
+    with pytest.raises(UserError, match="nowhere is not there"):
+        load([tmp_path / "nowhere"])
+
+
+def test_only_broken_records_names_the_first(tmp_path):
+    """When nothing is usable, the error says why for the first file."""
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(UserError, match=r"1 set aside, the first: .*x\.json: not strict JSON"):
+        load([tmp_path])

@@ -1,0 +1,83 @@
+"""Experiments: presets and TOML files, validated before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.execute.experiment import models
+from bench.spec.experiment import PRESETS, load_experiment, parse_experiment
+
+MODELS = 'name = "mine"\nmodels = ["resnet18"]\n'
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_named_after_themselves(name: str) -> None:
+    assert load_experiment(name).name == name
+
+
+def test_the_reference_preset_has_the_confounded_stems_of_the_comparison() -> None:
+    experiment = load_experiment("reference")
+    assert [(entry.name, entry.stem) for entry in experiment.entries()] == [
+        ("se_resnet50", "cifar"),
+        ("resnet50", "imagenet"),
+        ("resnet101", "imagenet"),
+    ]
+    assert (experiment.recipe.name, experiment.data.name) == ("reference", "cifar10")
+
+
+def test_the_matched_preset_crosses_every_model_with_both_stems() -> None:
+    names = {(entry.name, entry.stem) for entry in load_experiment("matched").entries()}
+    models = ("se_resnet50", "resnet50", "resnet101")
+    assert names == {(model, stem) for model in models for stem in ("cifar", "imagenet")}
+
+
+def test_a_model_of_a_file_takes_its_se_blocks_options() -> None:
+    text = 'name = "mine"\nmodels = [{ name = "se_resnet18", reduction = 8, se_divisor = 8 }]\n'
+    (model,) = models(parse_experiment(text, "x"), None)
+    assert (model.reduction, model.se_bias, model.se_divisor) == (8, True, 8)
+
+
+def test_a_file_can_change_a_named_recipe() -> None:
+    text = MODELS + '[recipe]\nbase = "standard"\nepochs = 10\nlr = 0.05\n'
+    recipe = parse_experiment(text, "x").recipe
+    assert (recipe.name, recipe.lr, recipe.milestones) == ("standard-lr=0.05", 0.05, (3, 6, 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name = [", "x is not TOML"),
+        ('name = "mine"', "models"),
+        (MODELS + "colour = 1", "unknown key 'colour'; known keys: name, description, models"),
+        (MODELS + "[data]\nfolder = 1", "unknown key 'data.folder'; known keys: name, data_dir"),
+        (MODELS + "[profile]\nbatchsizes = [1]", "'profile.batchsizes'; known keys: precisions"),
+        ('name = "x"\nmodels = [{ name = "resnet18", steam = "x" }]', "steam'; known keys: name"),
+        (MODELS + "[recipe]\nlearning_rate = 1", "recipe: unknown key 'learning_rate'"),
+        (MODELS + "[recipe]\nlr = -1.0", "recipe: lr: should be greater than 0"),
+        (MODELS + '[recipe]\nbase = "x"', "unknown recipe 'x'; choose from: reference"),
+        (MODELS + "recipe = 3", "recipe: should be a table"),
+        (MODELS + 'seeds = "0"', "seeds: should be a list (got '0')"),
+        (MODELS + "seeds = []", "seeds: should not be empty"),
+        (MODELS.replace("name", "nam"), "unknown key 'nam'; known keys: name"),
+        (MODELS.replace('name = "mine"', ""), "name: is missing"),
+        (MODELS + '[recipe]\nname = "reference"', "recipe: name: a recipe is named after its base"),
+        (MODELS + 'stems = ["vgg"]', "stems.0: should be 'cifar' or 'imagenet'"),
+        (MODELS.replace("mine", "../mine"), "name"),
+        (MODELS + "[profile]\nbatch_sizes = [0]", "profile.batch_sizes.0: should be greater than"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line_that_names_the_key(text: str, problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_experiment(text, "x")
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown preset 'fair'; choose quickstart, reference"):
+        load_experiment("fair")
+    with pytest.raises(UserError, match=r"cannot read .*none.toml: No such file"):
+        load_experiment(str(tmp_path / "none.toml"))

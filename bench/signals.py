@@ -12,7 +12,7 @@ from types import FrameType
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the job may be resumed
-_ASKING = ("SIGINT", "SIGTERM", "SIGUSR1")
+_ASKING = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 
 
 class Preempted(Exception):
@@ -92,6 +92,9 @@ def forwarded(process: subprocess.Popen[str]) -> Iterator[Callable[[], str | Non
 def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle the signals that ask for an end inside the block."""
     numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
+        numbers.remove(hangup)  # nohup: the job is to outlive its terminal
     former = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -125,7 +125,7 @@ def _train(
     if not group.is_first:
         return None
     if problem is None:  # until it was tested, the last state might not be a good one
-        checkpoint.keep_newest(folder, 1)
+        checkpoint.keep_newest(folder)
     return RunRecord(
         id=spec.folder_name(),
         status="diverged" if problem else "finished",

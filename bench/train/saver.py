@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
@@ -14,6 +16,7 @@ from bench.compute.distributed import Group
 from bench.compute.training_state import Training
 from bench.errors import UserError
 from bench.machine import numerics as devices
+from bench.record.run import RuntimeTrial
 from bench.spec.run import RunSpec
 from bench.train import checkpoint
 
@@ -51,10 +54,27 @@ class Saver:
         saved, self.problems = distributed.on_first(
             self.group, lambda: checkpoint.load_newest(self.folder, "cpu")
         )
-        if saved is not None and saved.get("identity") != self.identity:
-            raise UserError(f"{self.folder} was being trained {self._difference(saved)}")
-        self.problems = [*(saved or {}).get("problems", []), *self.problems]
+        with self._understood():
+            if saved is not None and saved["identity"] != self.identity:
+                raise UserError(f"{self.folder} was being trained {self._difference(saved)}")
+            if saved is not None:
+                _check(saved, self.spec["recipe"]["epochs"])
+                self.problems = [*saved.get("problems", []), *self.problems]
         return saved
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Say in one line, as UserError, that a whole checkpoint holds something else."""
+        try:
+            yield
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise UserError(
+                f"{self.folder} holds a checkpoint that is none of this training ({problem});"
+                " --restart begins anew"
+            ) from None
 
     def note_machine(self, saved: dict[str, Any] | None, **machine: Any) -> None:
         """Keep with the training what it computes on, and note what was another when it was saved.
@@ -81,14 +101,16 @@ class Saver:
 
     def restore(self, training: Training, saved: dict[str, Any] | None) -> None:
         """Put a training where it was saved."""
-        if saved is not None:
+        if saved is None:
+            return
+        with self._understood():
             training_state.restore(training, saved)
-            if not self.group.is_first:
-                training.totals.zero_()  # they are in the first one's
             device = str(training.totals.device)
             devices.restore_generators(saved["generators"][self.group.rank], device)
-            if training.step == 0:
-                self.note_epoch(training)
+        if not self.group.is_first:
+            training.totals.zero_()  # they are in the first one's
+        if training.step == 0:
+            self.note_epoch(training)
 
     def due(self) -> bool:
         """Say whether a checkpoint should be written after this step."""
@@ -146,6 +168,19 @@ class Saver:
             "generators": distributed.collect(self.group, own),
         }
         return training_state.state(training) | self.facts | shared
+
+
+def _check(saved: dict[str, Any], epochs: int) -> None:
+    """Raise ValueError, TypeError or LookupError for what no training of so many epochs saved."""
+    dict(saved.get("machine", {}))
+    if not all(isinstance(problem, str) for problem in saved.get("problems", [])):
+        raise TypeError("its problems are no texts")
+    if not isinstance(saved.get("runtime", ""), str):
+        raise TypeError("its runtime is no name")
+    if saved.get("trial") is not None:
+        RuntimeTrial.model_validate(saved["trial"])
+    if saved["epoch"] > epochs or len(saved["history"]) != saved["epoch"]:
+        raise ValueError(f"epoch {saved['epoch']} of {epochs} after {len(saved['history'])}")
 
 
 def _flat(spec: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])
 def test_one_checkpoint_is_written_at_the_next_step(name: str) -> None:
     with training("slow", "slow", "--epochs", "500") as process:
         process.send_signal(getattr(signal, name))
@@ -98,3 +98,18 @@ def test_where_no_step_is_taken_a_signal_ends_the_job_which_can_go_on(
     assert said.strip().splitlines()[-1] == f"{name}: stopped between steps; --resume goes on"
     assert not list(Path().rglob("writer.lock"))
     assert bool(list(Path().rglob("*.ckpt"))) == (where == "testing")
+
+
+def test_a_job_started_with_nohup_outlives_its_terminal() -> None:
+    """SIGHUP is ignored when it starts and stays so; SIGTERM still saves."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with training("slow", "slow", "--epochs", "500") as process:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    assert said.strip().splitlines()[-1].startswith("SIGTERM: stopped in epoch")

@@ -7,6 +7,9 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -99,7 +102,7 @@ def test_a_process_that_was_given_the_same_number_is_another(tmp_path: Path) -> 
 def test_an_owner_on_another_machine_counts_while_it_touches_the_file(
     tmp_path: Path, age_s: float, is_stale: bool
 ) -> None:
-    path = write_owner(tmp_path, host="elsewhere")
+    path = write_owner(tmp_path, host="elsewhere", boot="another")
     os.utime(path, (time.time() - age_s,) * 2)
     if is_stale:
         with lock.held(tmp_path):
@@ -107,6 +110,112 @@ def test_an_owner_on_another_machine_counts_while_it_touches_the_file(
     else:
         with pytest.raises(UserError, match=rf"on elsewhere, .*; if that is not so, delete {path}"):
             lock.held(tmp_path).__enter__()
+
+
+def test_two_machines_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """The other started at another time: that no process here has its number says nothing."""
+    write_owner(tmp_path, pid=2**22 - 1, boot="another")
+    with pytest.raises(UserError, match="is being written"):
+        lock.held(tmp_path).__enter__()
+
+
+def test_a_process_of_another_container_counts_while_it_touches_the_file(tmp_path: Path) -> None:
+    """Where the file system has no locks, a number of another namespace cannot be looked up."""
+    path = write_owner(tmp_path, pid=2**22 - 1, namespace="pid:[1]")
+    with pytest.raises(UserError, match="is being written"):
+        lock.held(tmp_path).__enter__()
+    os.utime(path, (time.time() - 700,) * 2)
+    with lock.held(tmp_path):
+        pass
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from bench.execute import lock
+with lock.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_holder_in_another_namespace_is_seen_by_its_lock(tmp_path: Path) -> None:
+    """As number 1 of its own processes it looks like one here that started long ago."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", HOLDER]
+    with subprocess.Popen([*command, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != "held\n":
+            pytest.skip("this user cannot make a namespace of processes")
+        os.utime(tmp_path / lock.LOCK, (0, 0))  # nor does its last touch matter
+        with pytest.raises(UserError, match="is being written"):
+            lock.held(tmp_path).__enter__()
+        holder.kill()
+    with lock.held(tmp_path):
+        pass
+
+
+def test_a_clock_that_was_set_makes_no_other_process_of_the_owner(tmp_path: Path) -> None:
+    write_owner(tmp_path, started=lock.myself().started - 10)
+    with pytest.raises(UserError, match="is being written"):
+        lock.held(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize(("touched_s", "is_stale"), [(-690, False), (-1310, True), (690, False)])
+def test_an_age_is_judged_by_the_file_servers_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, touched_s: float, is_stale: bool
+) -> None:
+    """The server is 700 s behind: touched 610 s ago is stale, touched now is not."""
+    path = write_owner(tmp_path, boot="another")
+    os.utime(path, (time.time() + touched_s,) * 2)
+
+    class Probe:
+        def __init__(self, folder: Path) -> None:
+            self.file = tempfile.NamedTemporaryFile(dir=folder)  # noqa: SIM115  # closed in exit
+
+        def __enter__(self) -> Probe:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def write(self, text: bytes) -> None:
+            self.file.write(text)
+
+        def flush(self) -> None:
+            self.file.flush()
+            os.utime(self.file.fileno(), (time.time() - 700,) * 2)
+
+        def fileno(self) -> int:
+            return self.file.fileno()
+
+    monkeypatch.setattr(lock.tempfile, "TemporaryFile", lambda **given: Probe(given["dir"]))
+    if is_stale:
+        lock._acquire(path)
+    else:
+        with pytest.raises(UserError, match="is being written"):
+            lock._acquire(path)
+
+
+def test_one_process_does_not_write_twice(tmp_path: Path) -> None:
+    with lock.held(tmp_path):
+        with pytest.raises(UserError, match=f"is being written by process {os.getpid()}"):
+            lock.held(tmp_path).__enter__()
+        assert (tmp_path / lock.LOCK).exists()
+    with lock.held(tmp_path):
+        pass
+
+
+def test_a_lock_of_an_earlier_release_is_respected(tmp_path: Path) -> None:
+    """It names process, start and host alone."""
+    for pid, started in ((os.getpid(), lock.myself().started), (2**22 - 1, 1.0)):
+        facts = {"pid": pid, "started": started, "host": socket.gethostname()}
+        (tmp_path / lock.LOCK).write_text(json.dumps(facts))
+        if pid == os.getpid():
+            with pytest.raises(UserError, match="is being written"):
+                lock.held(tmp_path).__enter__()
+        else:
+            with lock.held(tmp_path):
+                pass
 
 
 def test_an_owner_touches_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +229,9 @@ def test_an_owner_touches_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pytest.fail("it was never touched")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1}', "\x00" * 50])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "1e999", '{"pid": 1e999}', '{"pid": "x"}', '{"pid": 1}', "\x00" * 50]
+)
 def test_a_torn_lock_is_nobodys(tmp_path: Path, content: str) -> None:
     (tmp_path / lock.LOCK).write_text(content)
     with lock.held(tmp_path):

@@ -112,3 +112,55 @@ def test_a_pickle_with_a_right_hash_is_not_run(tmp_path: Path) -> None:
 def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path, "cpu") == (None, [])
     assert checkpoint.load_newest(tmp_path / "none", "cpu") == (None, [])
+
+
+def damage(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "noise": b"x" * 99}[how])
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "noise"])
+def test_what_was_just_written_outlives_damaged_files_that_claim_to_be_further(
+    tmp_path: Path, how: str
+) -> None:
+    """Both are damaged, the training begins anew: each resume goes on from what was saved last."""
+    for epoch in (8, 9):
+        damage(checkpoint.save(tmp_path, state(epoch)), how)
+    found, problems = checkpoint.load_newest(tmp_path, "cpu")
+    assert (found, len(problems)) == (None, 2)
+    for epoch in (1, 2, 3):
+        checkpoint.save(tmp_path, state(epoch))
+        found, problems = checkpoint.load_newest(tmp_path, "cpu")
+        assert found is not None
+        assert (found["epoch"], problems) == (epoch, [])
+    assert len(list(tmp_path.glob("*.damaged"))) == 2
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "noise"])
+def test_what_was_just_written_is_kept_while_damage_is_not_known(tmp_path: Path, how: str) -> None:
+    """A file is damaged after it was read, or was put there by somebody."""
+    damage(checkpoint.save(tmp_path, state(9)), how)
+    for epoch in (1, 2, 3):
+        written = checkpoint.save(tmp_path, state(epoch))
+        assert written.exists()
+    found, _ = checkpoint.load_newest(tmp_path, "cpu")
+    assert found is not None
+    assert found["epoch"] == 3
+
+
+def test_what_is_inside_decides_which_is_the_furthest(tmp_path: Path) -> None:
+    """One was given the name of another."""
+    path = checkpoint.save(tmp_path, state(3))
+    path.replace(tmp_path / "checkpoint-000001-00000000.ckpt")
+    other = checkpoint.save(tmp_path / "other", state(2))
+    other.replace(tmp_path / "checkpoint-000009-00000000.ckpt")
+    found, _ = checkpoint.load_newest(tmp_path, "cpu")
+    assert found is not None
+    assert found["epoch"] == 3
+
+
+@pytest.mark.parametrize("epoch", [None, "1", -1, 1.0, True, [1]])
+def test_a_state_that_does_not_say_how_far_it_is_is_damaged(tmp_path: Path, epoch: Any) -> None:
+    path = write_with_right_hash(tmp_path, saved_by_torch({"epoch": epoch, "step": 0}))
+    with pytest.raises(checkpoint.Damaged, match="holds no state of a training"):
+        checkpoint.load(path, "cpu")

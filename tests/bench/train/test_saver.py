@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import io
 import os
 import resource
 from pathlib import Path
@@ -170,3 +172,59 @@ def test_a_write_that_fails_anywhere_leaves_what_was_there(tmp_path: Path, room:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+
+
+FORGED: dict[str, dict[str, object]] = {
+    "no weights": {"model": None},
+    "other weights": {"model": {"0.weight": torch.ones(2)}},
+    "an optimiser of another kind": {"optimizer": {"state": {}, "param_groups": []}},
+    "totals of another size": {"totals": torch.ones(99)},
+    "times that are none": {"wall_s": None, "history": [{"epoch": 1}]},
+    "a history that is none": {"history": 3},
+    "epochs that were not trained": {"history": []},
+    "an epoch after the last": {"epoch": 5000},
+    "no generators": {"generators": []},
+    "generators that are none": {"generators": ["x"]},
+    "a machine that is none": {"machine": 1},
+    "problems that are none": {"problems": [{}]},
+    "a trial that is none": {"trial": {"nothing": 1}},
+    "a runtime that is none": {"runtime": []},
+    "an identity that is none": {"identity": [], "spec": "x"},
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_whole_checkpoint_of_something_else_is_told_in_one_line(
+    tmp_path: Path, kind: str
+) -> None:
+    """Whoever can write a hash can write anything; the training is not begun from half of it."""
+    trained(tmp_path, None, save_at=(1,))
+    (path,) = tmp_path.iterdir()
+    state = checkpoint.load(path, "cpu") | FORGED[kind]
+    path.unlink()
+    checkpoint.save(tmp_path, state)
+    keeper = Saver(SPEC, "digest", tmp_path, ALONE)
+    with pytest.raises(UserError) as caught:
+        keeper.restore(new_training(), keeper.load())
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["model", "optimizer", "epoch", "history", "generators"])
+def test_a_checkpoint_that_lacks_something_is_told_in_one_line(
+    tmp_path: Path, missing: str
+) -> None:
+    trained(tmp_path, None, save_at=(1,))
+    (path,) = tmp_path.iterdir()
+    state = checkpoint.load(path, "cpu")
+    buffer = io.BytesIO()
+    torch.save({key: value for key, value in state.items() if key != missing}, buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
+    path.write_bytes(checkpoint.MAGIC + digest + b"\n" + buffer.getvalue())
+    keeper = Saver(SPEC, "digest", tmp_path, ALONE)
+    if missing == "epoch":  # no state of a training at all: as any damaged file
+        assert keeper.load() is None
+        assert len(keeper.problems) == 1
+        return
+    with pytest.raises(UserError, match="that is none of this training"):
+        keeper.restore(new_training(), keeper.load())

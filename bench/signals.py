@@ -89,7 +89,19 @@ def forwarded(process: subprocess.Popen[str]) -> Iterator[Callable[[], str | Non
 
 
 @contextlib.contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def by_default() -> Iterator[None]:
+    """Inside the block the signals that ask for an end do at once what they do to any process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _handling(signal.SIG_DFL):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(
+    handler: Callable[[int, FrameType | None], None] | signal.Handlers,
+) -> Iterator[None]:
     """Handle the signals that ask for an end inside the block."""
     numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
     hangup = getattr(signal, "SIGHUP", None)

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "stats": ("errors",),
     "machine": ("errors", "spec", "record"),
     "data": ("errors", "spec", "record", "machine"),
-    "compute": ("errors", "spec", "record", "machine", "data"),
+    "compute": ("errors", "signals", "spec", "record", "machine", "data"),
     "train": (*ROOM, "spec", "record", "stats", "machine", "data", "compute"),
     "measure": (*ROOM, "spec", "record", "stats", "machine", "data", "compute"),
     "report": ("errors", "spec", "record", "stats"),

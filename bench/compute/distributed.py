@@ -10,19 +10,23 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from bench import signals
 from bench.errors import UserError
 from bench.machine import devices
 
 T = TypeVar("T")
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _MEETING_POINT = ("MASTER_ADDR", "MASTER_PORT")
+MEETING_S = 300.0  # for processes of one job that a scheduler starts one after the other
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,7 @@ def joined(group: Group, device: str) -> Iterator[None]:
     if group.is_alone:
         yield
         return
-    backend = "cpu:gloo,cuda:nccl" if devices.kind(device) == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=group.rank, world_size=group.world_size)
+    _meet(group, "cpu:gloo,cuda:nccl" if devices.kind(device) == "cuda" else "gloo")
     try:
         yield
     except RuntimeError as error:
@@ -111,6 +114,28 @@ def joined(group: Group, device: str) -> Iterator[None]:
     finally:
         with contextlib.suppress(RuntimeError):  # a broken group cannot be taken down in order
             dist.destroy_process_group()
+
+
+def _meet(group: Group, backend: str) -> None:
+    """Wait for the other processes, `MEETING_S` at most; UserError when they do not come.
+
+    Meanwhile signals end this process as they end any other: torch waits without ever letting
+    Python see one, and nothing has begun that would have to be saved.
+    """
+    timeout = timedelta(seconds=MEETING_S)
+    with signals.by_default():
+        try:
+            store, _, _ = next(rendezvous("env://", group.rank, group.world_size, timeout=timeout))
+            store.set_timeout(timeout)
+            dist.init_process_group(
+                backend, store=store, rank=group.rank, world_size=group.world_size
+            )
+        except (RuntimeError, ValueError) as error:
+            where = ":".join(os.environ.get(name, "") for name in _MEETING_POINT)
+            raise UserError(
+                f"process {group.rank} of {group.world_size} met not all of the others at {where}"
+                f" within {MEETING_S:g} s; were all started, and can they reach it?"
+            ) from error
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:

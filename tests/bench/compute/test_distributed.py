@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -288,3 +289,50 @@ def test_parts_are_disjoint_and_cover_all(length: int) -> None:
     parts = [distributed.part(Group(rank, 3), length) for rank in range(3)]
     assert [i for part in parts for i in range(length)[part]] == list(range(length))
     assert max(len(range(length)[part]) for part in parts) <= length // 3 + 1
+
+
+LONE = """
+from bench.compute import distributed
+distributed.MEETING_S = {seconds}
+group = distributed.from_environment()
+print("waiting", flush=True)
+with distributed.joined(group, "cpu"):
+    pass
+"""
+
+
+def lone(rank: int, seconds: float) -> subprocess.Popen[str]:
+    """Start one of two processes of a job; the other one never comes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", LONE.format(seconds=seconds)],
+        env=os.environ | job | {"MASTER_PORT": str(port)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_whose_peer_never_comes_says_so_and_ends(rank: int) -> None:
+    with lone(rank, 1.0) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    last = said.strip().splitlines()[-1]
+    assert f"UserError: process {rank} of 2 met not all of the others at 127.0.0.1:" in last
+    assert "within 1 s" in last
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_waits_for_its_peer_ends_at_a_signal(rank: int, name: str) -> None:
+    with lone(rank, 300.0) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(1.0)
+        process.send_signal(getattr(signal, name))
+        process.communicate(timeout=20)
+    assert process.returncode == -getattr(signal, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bench.record.environment import Environment
 from bench.spec.run import RunSpec
@@ -63,10 +63,17 @@ class Accuracy(Frozen):
 
 
 class FileFacts(Frozen):
-    """A file beside the record and its SHA-256."""
+    """A file beside the record, in the same folder, and its SHA-256."""
 
     name: str
     sha256: str
+
+    @field_validator("name")
+    @classmethod
+    def _lies_beside(cls, name: str) -> str:
+        if name in ("", ".", "..") or any(mark in name for mark in "/\\:\0"):
+            raise ValueError(f"{name!r} is not the name of a file in the record's folder")
+        return name
 
 
 class ValidationFacts(Frozen):

@@ -15,7 +15,7 @@ from bench.record.profile import ProfileRecord
 from bench.record.read_write import read_record
 from bench.record.run import RunRecord
 from bench.report.read.plausible import contradiction
-from bench.report.read.predictions import Predictions, read_predictions
+from bench.report.read.predictions import Contradicted, Predictions, read_predictions
 
 # No record comes near this; a trace of a profiler, which is JSON too, easily does.
 MAX_RECORD_BYTES = 64 * 2**20
@@ -121,7 +121,15 @@ def _read_one(
     elif record.status == "diverged":
         aside.append(SetAside(where, f"diverged: {record.reason or 'no reason recorded'}"))
     else:
-        runs.append(LoadedRun(record, where, _predictions(path, record, aside)))
+        _read_run(path, record, runs, aside)
+
+
+def _read_run(path: Path, record: RunRecord, runs: list[LoadedRun], aside: list[SetAside]) -> None:
+    """Take a run with its predictions, unless these belie it."""
+    try:
+        runs.append(LoadedRun(record, path.as_posix(), _predictions(path, record, aside)))
+    except Contradicted as error:
+        aside.append(SetAside(path.as_posix(), f"contradicts itself: {error}"))
 
 
 def _size_of_file(path: Path) -> int:
@@ -129,6 +137,8 @@ def _size_of_file(path: Path) -> int:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("no regular file")
+    if found.st_size == 0:  # some files of the system say so, and are waited for for ever
+        raise ValueError("empty")
     return found.st_size
 
 
@@ -140,6 +150,8 @@ def _predictions(path: Path, record: RunRecord, aside: list[SetAside]) -> Predic
     try:
         _size_of_file(file)
         return read_predictions(file, record)
+    except Contradicted:
+        raise
     except (OSError, ValueError) as error:
         note = f"{_one_line(error)}; the run's own accuracy is used, without paired tests"
         aside.append(SetAside(file.as_posix(), note))

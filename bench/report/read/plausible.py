@@ -9,13 +9,33 @@ from bench.record.run import Accuracy, RunRecord
 
 # No clock resolves less and no block lasts longer than a month.
 SHORTEST_S, LONGEST_S = 1e-12, 2.7e6
+SHORTEST_EPOCH_S = 1e-6
+LARGEST = 1e40  # more than any single-precision number, and its square is still one
+MAY_BE_NEGATIVE = {"loss", "block_s", "pixel_mean", "lr"}  # a clock that runs back is flagged
 
 
 def contradiction(record: RunRecord | ProfileRecord) -> str | None:
     """Return in words what is impossible in a record, or None."""
+    if problem := _in_numbers(record.model_dump(), ""):
+        return problem
     if isinstance(record, ProfileRecord):
         return _in_profile(record)
     return _in_run(record)
+
+
+def _in_numbers(value: object, name: str) -> str | None:
+    """Return which number below ``value`` no measurement gives, whatever it is one of."""
+    if isinstance(value, dict):
+        return next(filter(None, (_in_numbers(item, key) for key, item in value.items())), None)
+    if isinstance(value, list | tuple):
+        return next(filter(None, (_in_numbers(item, name) for item in value)), None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if abs(value) > LARGEST:
+        return f"{name} is {value:g}" if abs(value) < 1e300 else f"{name} is out of all bounds"
+    if value < 0 and name not in MAY_BE_NEGATIVE:
+        return f"{name} is {value:g}"
+    return None
 
 
 def _in_run(record: RunRecord) -> str | None:
@@ -23,7 +43,12 @@ def _in_run(record: RunRecord) -> str | None:
         return f"params is {record.params}"
     if record.spec.model.num_classes != len(record.dataset.classes):
         return f"{record.spec.model.num_classes} outputs for {len(record.dataset.classes)} classes"
+    numbers = [epoch.epoch for epoch in record.epochs]
+    if numbers != sorted(set(numbers)) or max(numbers, default=0) > record.spec.recipe.epochs:
+        return f"its epochs are numbered {', '.join(map(str, numbers[:6]))}"
     for epoch in record.epochs:
+        if 0 < epoch.epoch_wall_s < SHORTEST_EPOCH_S:
+            return f"epoch {epoch.epoch} took {epoch.epoch_wall_s:g} s"
         timed = 0 <= epoch.epoch_wall_s <= LONGEST_S and 0 <= epoch.throughput < 1e12
         if not timed or not 0 <= epoch.top1 <= 1:
             return f"epoch {epoch.epoch} has an impossible time or an accuracy outside 0 to 1"

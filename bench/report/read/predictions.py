@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.record.run import RunRecord
+from bench.record.run import Accuracy, RunRecord
 from bench.stats.accuracy import calibration_error
+
+# A million test images take 24 MB; what unpacks to far more was made to fill a memory.
+MAX_FILE_BYTES, MAX_UNPACKED_BYTES = 256 * 2**20, 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,28 @@ class Predictions:
     nll: float
 
 
+class Contradicted(ValueError):
+    """The predictions are those that the record names, and do not say what it says of them."""
+
+
+def _agree(test: Accuracy, num_images: int, correct: int, correct5: int) -> bool:
+    same5 = test.top5_correct is None or test.top5_correct == correct5
+    return (test.num_images, test.top1_correct) == (num_images, correct) and same5
+
+
 def read_predictions(path: Path, record: RunRecord) -> Predictions:
     """Return the predictions in ``path``; ValueError or OSError says why they are not usable.
 
     The file must have the SHA-256 that the record names, agree with the record's accuracy, and
     hold finite numbers; nothing in it is ever unpickled.
     """
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
     content = path.read_bytes()
     if record.predictions and hashlib.sha256(content).hexdigest() != record.predictions.sha256:
         raise ValueError("not the file that the record names (its SHA-256 differs)")
     try:
+        _refuse_bombs(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             labels, top5 = arrays["labels"], arrays["top5"]
             return _checked(labels, top5, arrays["confidence"], arrays["nll"], record)
@@ -52,6 +67,14 @@ def read_predictions(path: Path, record: RunRecord) -> Predictions:
         raise ValueError(f"no predictions in it ({error.args[0]})") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, MemoryError) as error:
         raise ValueError(f"not an .npz file ({error})") from None
+
+
+def _refuse_bombs(content: bytes) -> None:
+    """Raise ValueError when the file says that it unpacks to more than a test set's predictions."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise ValueError(f"it would unpack to {unpacked / 2**30:.1f} GiB")
 
 
 def _checked(
@@ -72,16 +95,18 @@ def _checked(
         raise ValueError(f"it holds classes outside 0 to {num_classes - 1}")
     hits = top5 == labels[:, None]
     correct = hits[:, 0]
-    if record.test and (record.test.num_images, record.test.top1_correct) != (
-        num_images,
-        int(correct.sum()),
-    ):
-        raise ValueError("its accuracy is not the record's")
+    correct5 = hits.any(axis=1)
+    found = (num_images, int(correct.sum()), int(correct5.sum()))
+    if record.test and not _agree(record.test, *found):
+        raise Contradicted(
+            f"its predictions have {found[1]} right at first and {found[2]} among five of"
+            f" {found[0]} images, the record says otherwise"
+        )
     return Predictions(
         labels=labels,
         predicted=np.ascontiguousarray(top5[:, 0]),
         correct=np.ascontiguousarray(correct),
-        correct5=hits.any(axis=1),
+        correct5=correct5,
         test_set=hashlib.sha256(labels.astype("<i2").tobytes()).hexdigest()[:12],
         ece=calibration_error(confidence, correct),
         nll=float(nll.mean(dtype=np.float64)),

@@ -12,6 +12,8 @@ from typing import Any
 from bench.errors import UserError
 from bench.stats.times import Interval, median_interval
 
+FEWEST_ROUNDS = 6  # below them no interval of a median is bounded
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -25,7 +27,7 @@ class Benchmark:
 def is_benchmark_file(path: Path) -> bool:
     """Return whether a file holds benchmarks of pytest-benchmark."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, dict) and isinstance(data.get("benchmarks"), list)
@@ -33,12 +35,18 @@ def is_benchmark_file(path: Path) -> bool:
 
 def read_benchmarks(path: Path) -> list[Benchmark]:
     """Return the benchmarks in a file; UserError when one of them has no usable times."""
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(path.read_text(encoding="utf-8-sig"))
+    if isinstance(data.get("context"), dict):
+        raise UserError(f"{path} is from google-benchmark; JSON of pytest-benchmark can be read")
     conditions = _conditions(data.get("machine_info"))
     try:
-        return [_benchmark(entry, conditions) for entry in data["benchmarks"]]
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        found = [_benchmark(entry, conditions) for entry in data["benchmarks"]]
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no file of pytest-benchmark: {error!r}") from None
+    names = [benchmark.name for benchmark in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{path} holds {twice[0]} {names.count(twice[0])} times; which one counts?")
+    return found
 
 
 def _conditions(machine: object) -> dict[str, object]:
@@ -56,10 +64,14 @@ def _benchmark(entry: Mapping[str, Any], conditions: dict[str, object]) -> Bench
     if data:
         seconds = median_interval([float(value) for value in data])
     else:
-        # A normal's median has a standard error of 0.929 · IQR / √n, times 1.96.
         middle, rounds = float(stats["median"]), int(stats["rounds"])
+        if rounds < 1:
+            raise ValueError(f"{rounds} rounds")
+        # A normal's median has a standard error of 0.929 · IQR / √n, times 1.96.
         half = 1.82 * float(stats["iqr"]) / math.sqrt(rounds)
-        seconds = Interval(middle, middle - half, middle + half, rounds)
+        is_bounded = rounds >= FEWEST_ROUNDS
+        low, high = (middle - half, middle + half) if is_bounded else (0.0, math.inf)
+        seconds = Interval(middle, low, high, rounds)
     if not (math.isfinite(seconds.estimate) and seconds.estimate > 0):
         raise ValueError(f"{entry['fullname']} took {seconds.estimate} s")
     return Benchmark(str(entry["fullname"]), seconds, conditions)

@@ -139,3 +139,44 @@ def test_without_hard_links_a_record_is_not_overwritten_either(
 
     monkeypatch.setattr(os, "link", refuse)
     test_a_record_is_never_overwritten(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "escape", [r"\ud800", r"\udfff", r"x\uD834", r"\ud800\ud800", r"\udc00\ud800"]
+)
+def test_half_a_character_is_refused(escape: str) -> None:
+    """It can neither be written into a report nor be shown."""
+    text = read_write.to_json(make.run_record()).replace('"Shapes"', f'"{escape}"')
+    with pytest.raises(ValueError, match="not strict JSON"):
+        read_write.from_json(text)
+
+
+def test_a_character_written_as_two_halves_is_whole() -> None:
+    text = read_write.to_json(make.run_record()).replace('"Shapes"', r'"\ud834\udd1e \\ud800"')
+    record = read_write.from_json(text)
+    assert isinstance(record, run.RunRecord)
+    assert record.dataset.label == "\U0001d11e \\ud800"
+
+
+@pytest.mark.parametrize("key", ['"id"', '"params"', '"seed"', '"label"', '"top1"'])
+def test_a_key_that_stands_twice_is_refused(key: str) -> None:
+    """Of two values the last would be taken without a word."""
+    text = read_write.to_json(make.run_record())
+    assert key in text
+    twice = text.replace(key, f"{key}: 1, {key}", 1)
+    with pytest.raises(ValueError, match="stands twice in one object"):
+        read_write.from_json(twice)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_record_of_millions_of_keys_is_refused_at_once(nested: bool) -> None:
+    keys = ", ".join(f'"k{i}": 0' for i in range(300_000))
+    inner = f'"flags": {{{keys}}}' if nested else keys
+    with pytest.raises(ValueError, match="more than 100,000 keys"):
+        read_write.from_json(f'{{"kind": "run", "schema_version": 1, {inner}}}')
+
+
+def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path: Path) -> None:
+    record = make.run_record()
+    (tmp_path / "run.json").write_text(read_write.to_json(record), encoding="utf-8-sig")
+    assert read_write.read_record(tmp_path / "run.json") == record

@@ -1,7 +1,10 @@
 """Loading: every record is used once, and whatever is not used is named with its reason."""
 
+import hashlib
+import io
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -161,8 +164,6 @@ def test_spoilt_predictions_are_set_aside_and_the_accuracy_stays(tmp_path, spoil
 
 def resealed(folder, arrays):
     """Replace a run's predictions and make its record name the new file."""
-    import hashlib
-
     content = make.npz(arrays)
     (folder / "predictions.npz").write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
@@ -176,7 +177,6 @@ def resealed(folder, arrays):
         (lambda a: a | {"top5": a["top5"] + 90}, "classes outside"),
         (lambda a: a | {"labels": a["labels"][:-1]}, "differ in length"),
         (lambda a: a | {"labels": a["labels"] * 1.5}, "whole numbers"),
-        (lambda a: a | {"labels": (a["labels"] + 1) % 10}, "accuracy is not the record's"),
         (lambda a: {"labels": a["labels"]}, "no predictions"),
         (lambda a: a | {"nll": np.array([{}], dtype=object)}, "pickle"),
     ],
@@ -191,16 +191,110 @@ def test_predictions_that_contradict_their_record_are_set_aside(tmp_path, change
     assert why in reasons(loaded)["predictions.npz"]
 
 
-def test_predictions_outside_the_run_folder_are_never_opened(tmp_path):
-    """A record cannot name a file elsewhere."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a | {"labels": (a["labels"] + 1) % 10},
+        lambda a: a | {"top5": np.roll(a["top5"], 1, axis=0)},
+        lambda a: a | {"top5": np.where(a["top5"] == a["labels"][:, None], 9, a["top5"])},
+        lambda a: {name: array[:-10] for name, array in a.items()},
+        lambda a: {name: np.concatenate([array, array]) for name, array in a.items()},
+    ],
+)
+def test_a_record_that_its_own_predictions_belie_is_not_shown(tmp_path, change):
+    """Not only its paired tests are in doubt but its accuracy."""
+    hits = np.arange(100) % 5 < 4
+    make.write_run(tmp_path / "a", hits)
+    make.write_run(tmp_path / "b", hits, spec=make.model("resnet34"))
+    resealed(tmp_path / "a", change(make.predictions(hits)))
+    loaded = load([tmp_path])
+    assert [run.record.spec.model.name for run in loaded.runs] == ["resnet34"]
+    assert "contradicts itself: its predictions have" in reasons(loaded)["run.json"]
+
+
+def test_accuracy_that_was_raised_by_hand_is_not_shown(tmp_path):
+    """Top-1 and the counts agree with each other, and not with the hashed predictions."""
+    hits = np.arange(100) < 80
+    make.write_run(tmp_path / "a", hits)
+    make.write_run(tmp_path / "b", hits, spec=make.model("resnet34"))
+    path = tmp_path / "a" / "run.json"
+    test = json.loads(path.read_text())["test"]
+    for raised in ({"top1_correct": 90, "top1": 0.9, "top5_correct": 100}, {"top5_correct": 99}):
+        make.damage(path, test=test | raised | {"top5": (test | raised)["top5_correct"] / 100})
+        assert len(load([tmp_path]).runs) == 1
+
+
+@pytest.mark.parametrize("name", ["../secret.npz", "/tmp/x", "a/b.npz", "..", "", "c:x", "a\\b"])
+def test_a_record_cannot_name_a_file_elsewhere(tmp_path, name):
     make.write_run(tmp_path / "a", np.ones(10, bool))
-    (tmp_path / "a" / "predictions.npz").rename(tmp_path / "secret.npz")
+    make.write_run(tmp_path / "b", np.ones(10, bool), spec=make.model("resnet34"))
     path = tmp_path / "a" / "run.json"
     digest = json.loads(path.read_text())["predictions"]["sha256"]
-    make.damage(path, predictions={"name": "../secret.npz", "sha256": digest})
+    make.damage(path, predictions={"name": name, "sha256": digest})
     loaded = load([tmp_path])
-    assert loaded.runs[0].predictions is None
-    assert loaded.set_aside[0].path.endswith("a/secret.npz")
+    assert [run.record.spec.model.name for run in loaded.runs] == ["resnet34"]
+    assert "is not the name of a file in the record's folder" in reasons(loaded)["run.json"]
+
+
+def test_predictions_that_would_fill_the_memory_are_not_unpacked(tmp_path):
+    """A megabyte that unpacks to a gigabyte: what the file says of itself is read first."""
+    content = io.BytesIO()
+    with (
+        zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("labels.npy", "w", force_zip64=True) as member,
+    ):
+        for _ in range(1024):
+            member.write(bytes(2**20))
+    hits = np.ones(10, bool)
+    make.write_run(tmp_path / "a", hits)
+    (tmp_path / "a" / "predictions.npz").write_bytes(content.getvalue())
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    sealed = {"name": "predictions.npz", "sha256": digest}
+    make.damage(tmp_path / "a" / "run.json", predictions=sealed)
+    assert "would unpack to 1.0 GiB" in reasons(load([tmp_path]))["predictions.npz"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"params": -1},
+        {"macs": -1},
+        {"data_s": -3.0},
+        {"eval_s": 1e308},
+        {"val_s": 10**60},
+        {"params": 10**400},
+    ],
+)
+def test_impossible_numbers_set_a_run_aside(tmp_path, changes):
+    make.write_run(tmp_path / "a", np.ones(10, bool))
+    make.write_run(tmp_path / "b", np.ones(10, bool), spec=make.model("resnet34"))
+    make.damage(tmp_path / "a" / "run.json", **changes)
+    loaded = load([tmp_path])
+    assert [run.record.spec.model.name for run in loaded.runs] == ["resnet34"]
+    assert "contradicts itself" in reasons(loaded)["run.json"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda epochs: epochs * 3,
+        lambda epochs: epochs[::-1],
+        lambda epochs: [epochs[0] | {"epoch": 10**6}],
+        lambda epochs: [epochs[0] | {"epoch_wall_s": 1e-300}],
+        lambda epochs: [epochs[0] | {"loss": 1e308}],
+        lambda epochs: [epochs[0] | {"num_images": -5}],
+    ],
+)
+def test_impossible_epochs_set_a_run_aside(tmp_path, spoil):
+    make.write_run(tmp_path / "a", np.ones(10, bool))
+    make.write_run(tmp_path / "b", np.ones(10, bool), spec=make.model("resnet34"))
+    path = tmp_path / "a" / "run.json"
+    epochs = json.loads(path.read_text())["epochs"]
+    assert len(epochs) > 1
+    make.damage(path, epochs=spoil(epochs))
+    loaded = load([tmp_path])
+    assert [run.record.spec.model.name for run in loaded.runs] == ["resnet34"]
+    assert "contradicts itself" in reasons(loaded)["run.json"]
 
 
 def test_no_records_says_where_it_looked(tmp_path):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from typing import NoReturn, TextIO
+
+from bench.errors import EXIT_USAGE
 
 
 def main() -> None:
@@ -12,7 +17,39 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what the terminal cannot show must not end the work
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="senet-bench")
+    try:
+        app(prog_name="senet-bench")
+    except OSError as error:
+        if not (message := _refused(error)):
+            raise
+        _leave(message)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _silence(sys.stdout)
+            if error.errno != errno.EPIPE:  # whoever read it has seen enough
+                _leave(f"cannot write the output: {error.strerror}")
+
+
+def _refused(error: OSError) -> str | None:
+    """Return what to say where a file, or the output, is what the system refused."""
+    if error.filename is not None:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        _silence(sys.stdout)
+        return f"cannot write the output: {error.strerror}"
+    return None
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is still to be written go nowhere, so that the end of Python does not fail too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _leave(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(EXIT_USAGE)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -80,9 +82,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             _leave("interrupted", EXIT_INTERRUPTED)
         except ValueError as error:
-            if not _is_the_users(error):
+            if not (message := _of_the_user(error)):
                 raise
-            _leave(f"error: {error}", EXIT_USAGE)
+            _leave(f"error: {message}", EXIT_USAGE)
 
 
 @contextlib.contextmanager
@@ -99,10 +101,16 @@ def _usage_in_one_line(command: str = "senet-bench") -> Iterator[None]:
         _leave(f"error: {message.rstrip('.')} (see {command} --help)", EXIT_USAGE)
 
 
-def _is_the_users(error: ValueError) -> bool:
+def _of_the_user(error: ValueError) -> str | None:
+    """Return what to say of an error that the user can mend; None for one of the program."""
     # If senet was never imported, none of its errors can have been raised; importing it is slow.
     senet = sys.modules.get("senet")
-    return isinstance(error, UserError | senet.ModelError if senet else UserError)
+    if isinstance(error, UserError | senet.ModelError if senet else UserError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    if "TORCH_LOGS" in os.environ and any("_logging" in frame.filename for frame in frames):
+        return f"torch does not know TORCH_LOGS={os.environ['TORCH_LOGS']}; unset it"
+    return None
 
 
 def _leave(message: str, code: int) -> None:

@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import UserError
+
+LONGEST_PREFIX = 200  # a file's name may have 255 bytes, and a temporary one's has more around it
 
 
 def check_writable(folder: Path) -> None:
@@ -58,27 +60,50 @@ def write_whole(path: Path, *parts: bytes | memoryview, exclusive: bool = False)
     Raises UserError when the folder cannot be written to or the disk is full, and, if
     ``exclusive``, when there is a file of that name by then.
     """
+    _write_all({path: parts}, exclusive)
+
+
+def write_set(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write several files into a folder: where one cannot be written, all stay as they were.
+
+    Raises UserError as `write_whole` does.
+    """
+    _write_all({folder / name: (content,) for name, content in files.items()}, exclusive=False)
+
+
+def _write_all(files: Mapping[Path, Sequence[bytes | memoryview]], exclusive: bool) -> None:
+    """Write all to temporary files, which is what can fail for want of room, then rename them."""
+    written: list[str] = []
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that nobody else may read
-        _put_in_place(name, path, exclusive)
+        for path, parts in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.name[:LONGEST_PREFIX]}.", suffix=".tmp", dir=path.parent
+            )
+            written.append(name)
+            _fill(handle, name, parts)
+        for path, name in zip(files, written, strict=True):
+            _put_in_place(name, path, exclusive)
     except FileExistsError:
         raise UserError(f"{path} is there already; records are never overwritten") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        for name in written:
+            Path(name).unlink(missing_ok=True)
+
+
+def _fill(handle: int, name: str, parts: Sequence[bytes | memoryview]) -> None:
+    """Write an open file durably, and let others read it as they may read any new file."""
+    with os.fdopen(handle, "wb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that nobody else may read
 
 
 def _put_in_place(name: str, path: Path, exclusive: bool) -> None:

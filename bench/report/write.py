@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.record.files import check_writable, write_whole
+from bench.record.files import check_writable, write_set
 from bench.report.derive.findings import Findings, findings
 from bench.report.page import csv_table, html, markdown
 from bench.report.page.blocks import Image
@@ -57,8 +57,7 @@ def render(
     files["report.html"] = _page(found, drawn).encode()
     files["report.md"] = markdown.render(blocks).encode()
     former = _former_charts(out / "report.md")
-    for name, content in files.items():
-        write_whole(out / name, content)
+    write_set(out, files)
     for name in former - files.keys():
         (out / name).unlink(missing_ok=True)
     return Rendered(shown, tuple(out / name for name in files), found.set_aside)

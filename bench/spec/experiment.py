@@ -130,7 +130,9 @@ def load_experiment(source: str) -> Experiment:
     if path.suffix != ".toml":
         raise UserError(f"unknown preset {source!r}; choose {', '.join(PRESETS)} or a .toml file")
     try:
-        return parse_experiment(path.read_text(encoding="utf-8"), source)
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot read {source}: it is no file")
+        return parse_experiment(path.read_text(encoding="utf-8-sig"), source)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"cannot read {source}: {reason}") from None

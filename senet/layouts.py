@@ -9,8 +9,9 @@ own            this project          ``stem.conv``, ``stem.bn``, ``stage1`` … 
                                      ``shortcut.0``, ``shortcut.1``, ``se.fc1``, ``se.fc2``, ``fc``
 torchvision    torchvision, timm     ``conv1``, ``bn1``, ``layer1`` … ``layer4``, ``downsample.0``,
                (resnet*)             ``downsample.1``
-timm           timm (seresnet*)      as torchvision; ``se.fc1``, ``se.fc2`` are 1×1 convolutions
-                                     with bias, their width rounded to a multiple of 8
+timm           timm (seresnet*, and  as torchvision; ``se.fc1``, ``se.fc2`` are 1×1 convolutions
+               attn_layer eca, cbam) with bias, their width rounded to a multiple of 8; for ECA and
+                                     CBAM see `senet.attention_layouts`
 reference      PappaLaity/SENet-50,  as torchvision; ``se_block.excitation.0`` and ``.2`` are FC
                SEResNet (notebooks)  layers with bias; ``conv1`` is a 3×3, stride 1, without pool
 =============  ====================  ==========================================================
@@ -27,6 +28,7 @@ from itertools import product
 
 from torch import Tensor
 
+from senet import attention_layouts
 from senet.layers import hidden_channels
 
 State = dict[str, Tensor]
@@ -41,6 +43,8 @@ _RENAMES = (
     (re.compile(r"\.downsample\."), ".shortcut."),
     (re.compile(r"\.se_block\.excitation\.0\."), ".se.fc1."),
     (re.compile(r"\.se_block\.excitation\.2\."), ".se.fc2."),
+    *attention_layouts.RENAMES,
+    (re.compile(r"^linear\."), "fc."),  # akamaster/pytorch_resnet_cifar10, else as torchvision
 )
 _SE_WEIGHT = re.compile(r"\.se\.fc[12]\.weight$")
 
@@ -54,7 +58,7 @@ def detect(keys: Iterable[str]) -> str:
         return "unknown"
     if any(".se_block.excitation." in key for key in keys):
         return "reference"
-    return "timm" if any(".se.fc1." in key for key in keys) else "torchvision"
+    return "torchvision" if attention_layouts.kind_of(keys) == "none" else "timm"
 
 
 def strip_wrappers(state: Mapping[str, Tensor]) -> State:
@@ -77,7 +81,8 @@ def canonical(key: str) -> str:
 
 def canonical_value(key: str, value: Tensor) -> Tensor:
     """Return ``value`` in our shape: a 1×1 convolution over one position is an FC layer."""
-    if _SE_WEIGHT.search(canonical(key)) and value.ndim == 4 and value.shape[2:] == (1, 1):
+    is_fc = _SE_WEIGHT.search(canonical(key)) or attention_layouts.FC_WEIGHT.search(canonical(key))
+    if is_fc and value.ndim == 4 and value.shape[2:] == (1, 1):
         return value.flatten(1)
     return value
 
@@ -92,7 +97,7 @@ def hints(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> list[str]:
         _depth_hint(model, file),
         _stem_hint(model, file),
         _classes_hint(model, file),
-        _se_hint(model, file),
+        attention_layouts.kind_hint(model, file) or _se_hint(model, file),
     )
     return [hint for hint in found if hint]
 
@@ -106,7 +111,7 @@ def _classes_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> st
 
 def _stem_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
     ours, theirs = model.get("stem.conv.weight"), file.get("stem.conv.weight")
-    if ours is None or theirs is None or theirs.ndim != 4 or ours.shape == theirs.shape:
+    if ours is None or theirs is None or theirs.ndim != 4 or ours.shape[2:] == theirs.shape[2:]:
         return None
     stem = {3: "cifar", 7: "imagenet"}.get(theirs.shape[-1])
     return stem and f"the file has the {stem} stem: --stem {stem}"
@@ -144,7 +149,7 @@ def _reduction_hint(widths: set[tuple[int, int]]) -> str | None:
 
 def _depth_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
     ours, theirs = _depths(model), _depths(file)
-    if ours == theirs or 0 in theirs:
+    if ours == theirs or 0 in theirs[:3]:
         return None
     return f"the file has {theirs} blocks in its stages, the model {ours}"
 

@@ -7,7 +7,6 @@ No file can run code here: safetensors holds none, and torch's own files are rea
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -24,9 +23,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
+from senet.architecture import Architecture
 from senet.errors import ModelError, unknown
 from senet.layouts import State, canonical, canonical_value, detect, hints, strip_wrappers
-from senet.zoo import PLAIN_MODELS, Architecture, describe
+from senet.zoo import PLAIN_MODELS, describe
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 # Where training scripts keep the weights in a checkpoint, the likeliest first.
@@ -98,7 +98,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     }
     architecture = describe(model)
     facts = {
-        "architecture": dataclasses.asdict(architecture) if architecture else None,
+        "architecture": architecture.to_dict() if architecture else None,
         "sha256": digest(state),
     }
     metadata = {METADATA_KEY: json.dumps(facts, sort_keys=True)}
@@ -171,10 +171,10 @@ def _own_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _architecture(facts: object) -> Architecture | None:
-    names = {field.name for field in dataclasses.fields(Architecture)}
-    if not isinstance(facts, dict) or set(facts) != names:
+    try:
+        return Architecture.from_dict(facts) if isinstance(facts, dict) else None
+    except (ModelError, TypeError):  # written by something else, or by a later version
         return None
-    return Architecture(**facts)
 
 
 def _read_torch(path: Path) -> object:

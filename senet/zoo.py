@@ -1,43 +1,32 @@
-"""The models by name: our SE-ResNets, and the classical ResNets as torchvision has them."""
+"""The models by name: residual networks with attention or without, and torchvision's ResNets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from torch import nn
 from torchvision.models import resnet as torchvision_resnet
 
-from senet.errors import ModelError, positive_int, unknown
+from senet import architecture
+from senet.architecture import Architecture
+from senet.attention import NONE, Attention
+from senet.catalogue import NETWORKS, facts, is_known
+from senet.errors import positive_int, unknown
 from senet.layers import STEMS, cifar_conv, init_conv
-from senet.resnet import SEBasicBlock, SEBottleneck, SEResNet
+from senet.preact import PreActBlock, PreActBottleneck, PreActResNet
+from senet.resnet import BasicBlock, Bottleneck, CifarResNet, ResNet
 
 Builder = Callable[..., nn.Module]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What tells one model of the zoo from another, apart from its weights.
-
-    The last three describe the SE blocks and are ``None`` for models without them.
-    """
-
-    name: str
-    stem: str
-    num_classes: int
-    reduction: int | None = None
-    se_bias: bool | None = None
-    se_divisor: int | None = None
-
-    def __str__(self) -> str:
-        text = f"{self.name} ({self.stem} stem, {self.num_classes} classes"
-        if self.reduction is None:
-            return text + ")"
-        divisor = "" if self.se_divisor in (None, 1) else f", hidden width in {self.se_divisor}s"
-        bias = "with" if self.se_bias else "without"
-        return f"{text}, reduction {self.reduction}, SE {bias} bias{divisor})"
+BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
+    "basic": BasicBlock,
+    "bottleneck": Bottleneck,
+}
+PREACT_BLOCKS: dict[str, type[PreActBlock] | type[PreActBottleneck]] = {
+    "basic": PreActBlock,
+    "bottleneck": PreActBottleneck,
+}
 
 
 def classical(builder: Builder, *, stem: str, num_classes: int) -> nn.Module:
@@ -50,102 +39,115 @@ def classical(builder: Builder, *, stem: str, num_classes: int) -> nn.Module:
     return model
 
 
-# A new model is one line here. Builders take stem and num_classes; SE builders also reduction,
-# se_bias and se_divisor.
+def _from_catalogue(name: str, **options: Any) -> nn.Module:
+    return _construct(resolve(name, **options))
+
+
+# Models that take either stem, as functions of ``stem`` and ``num_classes``. A network from
+# elsewhere is added here; those of this package are lines of `senet.catalogue`, and `build` knows
+# them all by name.
+_CLASSICAL = [name for name, network in NETWORKS.items() if network.family == "resnet"]
 SE_MODELS: dict[str, Builder] = {
-    "se_resnet18": partial(SEResNet, SEBasicBlock, (2, 2, 2, 2)),
-    "se_resnet34": partial(SEResNet, SEBasicBlock, (3, 4, 6, 3)),
-    "se_resnet50": partial(SEResNet, SEBottleneck, (3, 4, 6, 3)),
-    "se_resnet101": partial(SEResNet, SEBottleneck, (3, 4, 23, 3)),
-    "se_resnet152": partial(SEResNet, SEBottleneck, (3, 8, 36, 3)),
+    name: partial(_from_catalogue, name) for name in (f"se_{base}" for base in _CLASSICAL)
 }
 PLAIN_MODELS: dict[str, Builder] = {
-    "resnet18": partial(classical, torchvision_resnet.resnet18),
-    "resnet34": partial(classical, torchvision_resnet.resnet34),
-    "resnet50": partial(classical, torchvision_resnet.resnet50),
-    "resnet101": partial(classical, torchvision_resnet.resnet101),
-    "resnet152": partial(classical, torchvision_resnet.resnet152),
+    name: partial(classical, getattr(torchvision_resnet, name)) for name in _CLASSICAL
 }
 MODELS: dict[str, Builder] = SE_MODELS | PLAIN_MODELS
 
 
 def is_se(name: str) -> bool:
     """Say whether the named model has SE blocks; ModelError for a name that is unknown."""
-    if name not in MODELS:
-        raise unknown("model", name, MODELS)
-    return name in SE_MODELS
+    return (is_known(name) or name not in MODELS) and facts(name).attention == "se"
 
 
 def build(
     name: str,
     *,
-    stem: str = "imagenet",
+    stem: str | None = None,
     num_classes: int = 10,
+    attention: Attention | str | None = None,
+    shortcut: str | None = None,
+    dropout: float | None = None,
+    image_size: int | None = None,
     reduction: int | None = None,
     se_bias: bool | None = None,
     se_divisor: int | None = None,
 ) -> nn.Module:
     """Return the named model, untrained: (B, 3, H, W) -> logits (B, num_classes).
 
-    ``stem`` is ``cifar`` (3×3, stride 1) or ``imagenet`` (7×7, stride 2, max-pool). The SE options
-    are ``reduction`` (16 by default), ``se_bias`` (the FC layers have one by default) and
-    ``se_divisor`` (1 by default; 8 is timm's rounding of the hidden width, which differs from the
-    paper's in the first stage of depths 18 and 34). Weights are drawn from torch's default
-    generator. ModelError for unknown names, and for options that are out of range or not the
-    model's.
+    ``stem`` is ``cifar`` (3×3, stride 1) or ``imagenet`` (7×7, stride 2, max-pool), which is the
+    default of the models that can have both; the networks for CIFAR have the former alone, with 16
+    channels. ``attention`` is a kind or an `Attention` with its options: ``se_resnet50``, and
+    ``resnet50`` with ``se``, are the same model. Without, the five classical ResNets are
+    torchvision's own.
+
+    ``shortcut`` is A (the default) or B in the CIFAR ResNets of basic blocks, ``dropout`` that of
+    the wide ones. ``image_size`` is needed by θ and θ+ of GE, whose gather over the whole image is
+    learnt for a size (32 with the CIFAR stem, 224 with the other, unless given).
+
+    ``reduction``, ``se_bias`` and ``se_divisor`` are the first options of an SE attention, one by
+    one. Weights are drawn from torch's default generator. ModelError for unknown names, and for
+    options that are out of range or not the model's.
     """
-    arch = resolve(name, stem, num_classes, reduction, se_bias, se_divisor)
-    options: dict[str, Any] = {"stem": arch.stem, "num_classes": arch.num_classes}
-    if is_se(name):
-        options |= {
-            "reduction": arch.reduction,
-            "se_bias": arch.se_bias,
-            "se_divisor": arch.se_divisor,
-        }
-    model = MODELS[name](**options)
+    arch = resolve(
+        name,
+        stem,
+        num_classes,
+        attention=attention,
+        shortcut=shortcut,
+        dropout=dropout,
+        image_size=image_size,
+        reduction=reduction,
+        se_bias=se_bias,
+        se_divisor=se_divisor,
+    )
+    if is_known(arch.name):
+        model = _construct(arch)
+    else:
+        model = MODELS[name](stem=arch.stem, num_classes=arch.num_classes)
     model.architecture = arch  # type: ignore[assignment]  # nn.Module types its attributes as modules
     return model
 
 
+def _construct(arch: Architecture) -> nn.Module:
+    """Return the network of the catalogue that ``arch`` describes."""
+    network = facts(arch.name).network
+    options: dict[str, Any] = {"num_classes": arch.num_classes}
+    if network.family == "resnet" and not arch.attention:
+        return PLAIN_MODELS[arch.name](stem=arch.stem, **options)
+    options |= {"attention": arch.attention or NONE, "image_size": arch.image_size}
+    if network.family == "resnet":
+        return ResNet(BLOCKS[network.block], network.blocks, stem=arch.stem, **options)
+    if network.family == "cifar_resnet":
+        shortcut = arch.shortcut or network.shortcuts[0]
+        return CifarResNet(BLOCKS[network.block], network.blocks, shortcut=shortcut, **options)
+    options |= {"width": network.width, "dropout": arch.dropout or 0.0}
+    return PreActResNet(PREACT_BLOCKS[network.block], network.blocks, **options)
+
+
 def resolve(
-    name: str,
-    stem: str = "imagenet",
-    num_classes: int = 10,
-    reduction: int | None = None,
-    se_bias: bool | None = None,
-    se_divisor: int | None = None,
+    name: str, stem: str | None = None, num_classes: int = 10, **options: Any
 ) -> Architecture:
-    """Return the architecture that `build` would build, its defaults filled in; ModelError."""
-    se = is_se(name)
-    if stem not in STEMS:
+    """Return the architecture that `build` would build, its defaults filled in; ModelError.
+
+    ``options`` are the others of `build`.
+    """
+    if name in MODELS and not is_known(name):
+        return _of_stranger(name, stem, num_classes, options)
+    return architecture.resolve(name, stem, num_classes, **options)
+
+
+def _of_stranger(
+    name: str, stem: str | None, num_classes: int, options: Mapping[str, Any]
+) -> Architecture:
+    """Return the architecture of a model that is not of the catalogue, and takes no options."""
+    if stem is not None and stem not in STEMS:
         raise unknown("stem", stem, STEMS)
-    positive_int("num_classes", num_classes)
-    if not se:
-        _refuse_se_options(name, reduction=reduction, se_bias=se_bias, se_divisor=se_divisor)
-        return Architecture(name, stem, num_classes)
-    return Architecture(
-        name,
-        stem,
-        num_classes,
-        16 if reduction is None else positive_int("reduction", reduction),
-        True if se_bias is None else _boolean("se_bias", se_bias),
-        1 if se_divisor is None else positive_int("se_divisor", se_divisor),
-    )
-
-
-def _boolean(what: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ModelError(f"{what} must be True or False, not {value!r}")
-    return value
-
-
-def _refuse_se_options(name: str, **options: object) -> None:
     for option, value in options.items():
-        if value is not None:
-            raise ModelError(
-                f"{name} has no SE block, so {option} does not apply; "
-                f"models that have one: {', '.join(SE_MODELS)}"
-            )
+        if value is not None and option != "image_size":
+            raise architecture.no_se(name, option)
+    return Architecture(name, stem or "imagenet", positive_int("num_classes", num_classes))
 
 
 def describe(model: nn.Module) -> Architecture | None:

@@ -10,13 +10,16 @@ import torch.nn.functional as F
 from torch import nn
 
 import senet
+from senet.attention import Attention
 from senet.layers import SqueezeExcitation
-from senet.resnet import SEBasicBlock, SEBottleneck, SEResNet
+from senet.resnet import BasicBlock, Bottleneck, ResNet
+
+SE, SE4 = Attention("se"), Attention("se", reduction=4)
 
 
-def tiny(stem: str = "cifar") -> SEResNet:
+def tiny(stem: str = "cifar") -> ResNet:
     torch.manual_seed(0)
-    return SEResNet(SEBottleneck, (1, 1, 1, 1), stem=stem, num_classes=5)
+    return ResNet(Bottleneck, (1, 1, 1, 1), stem=stem, num_classes=5, attention=SE)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_shape_trail(stem: str, sides: tuple[int, ...]) -> None:
 def test_basic_block_is_the_paper_s() -> None:
     """conv, bn, relu, conv, bn, SE, plus the projected shortcut, relu, in this order."""
     torch.manual_seed(0)
-    block = SEBasicBlock(8, 16, 2, 4, True, 1).eval()
+    block = BasicBlock(8, 16, 2, SE4).eval()
     x = torch.randn(2, 8, 6, 6)
     out = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x)))))
     expected = F.relu(block.se(out) + block.shortcut(x))
@@ -94,7 +97,7 @@ def test_basic_block_is_the_paper_s() -> None:
 def test_bottleneck_is_the_paper_s_with_the_stride_on_the_3x3() -> None:
     """1×1, 3×3 with the stride, 1×1, then SE after the third bn and before the addition."""
     torch.manual_seed(0)
-    block = SEBottleneck(8, 4, 2, 4, True, 1).eval()
+    block = Bottleneck(8, 4, 2, SE4).eval()
     x = torch.randn(2, 8, 6, 6)
     out = F.relu(block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x))))))
     expected = F.relu(block.se(block.bn3(block.conv3(out))) + block.shortcut(x))
@@ -105,7 +108,7 @@ def test_bottleneck_is_the_paper_s_with_the_stride_on_the_3x3() -> None:
 def test_training_step_has_the_gradients_of_out_of_place_arithmetic() -> None:
     """The additions and ReLUs done in place change no gradient."""
     torch.manual_seed(0)
-    block = SEBottleneck(16, 4, 1, 4, True, 1).double()
+    block = Bottleneck(16, 4, 1, SE4).double()
     x = torch.randn(2, 16, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(block, (x,), fast_mode=True)
     names, values = zip(*block.named_parameters(), strict=True)
@@ -138,11 +141,11 @@ def test_channels_last_equals_contiguous(stem: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("block", [SEBasicBlock, SEBottleneck])
-def test_no_graph_breaks(block: type[SEBasicBlock] | type[SEBottleneck]) -> None:
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_no_graph_breaks(block: type[BasicBlock] | type[Bottleneck]) -> None:
     """The whole forward is one graph for torch.compile; a break would raise."""
     torch._dynamo.reset()
-    model = SEResNet(block, (1, 1, 1, 1), stem="cifar", num_classes=5).eval()
+    model = ResNet(block, (1, 1, 1, 1), stem="cifar", num_classes=5, attention=SE).eval()
     x = torch.randn(1, 3, 8, 8)
     with torch.no_grad():
         found = torch.compile(model, backend="eager", fullgraph=True)(x)
@@ -165,7 +168,7 @@ def test_initialisation_is_that_of_the_plain_networks() -> None:
 def test_it_learns_at_the_learning_rate_of_the_recipe() -> None:
     """SGD at 0.1 brings the loss on one small batch below a third of the first in 12 steps."""
     torch.manual_seed(0)
-    model = SEResNet(SEBasicBlock, (1, 1, 1, 1), stem="imagenet", num_classes=5).train()
+    model = ResNet(BasicBlock, (1, 1, 1, 1), stem="imagenet", num_classes=5, attention=SE).train()
     x = torch.randn(10, 3, 32, 32)
     labels = torch.arange(10) % 5
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)

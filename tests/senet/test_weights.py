@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
 import senet
-from senet import Architecture, ModelError
+from senet import Architecture, Attention, ModelError
 from senet.layouts import detect
-from senet.resnet import SEBasicBlock, SEResNet
+from senet.resnet import BasicBlock, ResNet
 
 State = dict[str, Tensor]
 
@@ -175,9 +175,12 @@ def small() -> Tensor:
     return torch.randn(2, 3, 16, 16)
 
 
-def tiny(**options: Any) -> SEResNet:
-    """Return a quick model: one basic block a stage."""
-    return SEResNet(SEBasicBlock, (1, 1, 1, 1), **({"stem": "cifar", "num_classes": 5} | options))
+def tiny(
+    stem: str = "cifar", num_classes: int = 5, reduction: int = 16, se_bias: bool = True
+) -> ResNet:
+    """Return a quick model: one basic block with SE a stage."""
+    se = Attention("se", reduction=reduction, bias=se_bias)
+    return ResNet(BasicBlock, (1, 1, 1, 1), stem=stem, num_classes=num_classes, attention=se)
 
 
 def same(a: State, b: State) -> bool:
@@ -236,7 +239,7 @@ def test_files_without_batch_counts_fit(tmp_path: Path) -> None:
             "fc.weight ((5, 512) in the file, (1000, 512) in the model), "
             "fc.bias ((5,) in the file, (1000,) in the model)",
         ),
-        ({"stem": "imagenet"}, "SEResNet: the file has the cifar stem: --stem cifar; "),
+        ({"stem": "imagenet"}, "ResNet: the file has the cifar stem: --stem cifar; "),
         ({"reduction": 8}, ": the file's SE blocks are of other widths: --reduction 16; "),
         (
             {"se_bias": False},
@@ -269,7 +272,7 @@ def test_all_three_kinds_of_difference_are_listed(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         senet.load_weights(tiny(), tmp_path / "w.pt")
     assert str(caught.value) == (
-        f"{tmp_path}/w.pt does not fit SEResNet: "
+        f"{tmp_path}/w.pt does not fit ResNet: "
         "wrongly shaped: fc.bias ((5, 1) in the file, (5,) in the model); "
         "missing: stem.bn.bias; unexpected: stem.bn.gamma"
     )
@@ -353,7 +356,7 @@ def test_the_file_names_its_architecture(tmp_path: Path) -> None:
     """The metadata holds every option; a model from elsewhere has none."""
     model = senet.build("se_resnet18", stem="cifar", num_classes=3, reduction=8, se_bias=False)
     senet.save_weights(model, tmp_path / "w.safetensors")
-    expected = Architecture("se_resnet18", "cifar", 3, 8, False, 1)
+    expected = Architecture("se_resnet18", "cifar", 3, Attention("se", reduction=8, bias=False))
     assert senet.read_architecture(tmp_path / "w.safetensors") == expected
     senet.save_weights(nn.Linear(2, 2), tmp_path / "linear.safetensors")
     assert senet.read_architecture(tmp_path / "linear.safetensors") is None

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models import resnet as torchvision_resnet
 
 import senet
-from senet import Architecture, ModelError
+from senet import Architecture, Attention, ModelError
 
 NAMES = [f"{kind}resnet{depth}" for kind in ("se_", "") for depth in (18, 34, 50, 101, 152)]
 
@@ -63,10 +63,13 @@ def test_the_same_generator_state_gives_the_same_weights() -> None:
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    """The message names the name and lists all ten."""
+    """The message names the name and lists the networks, and what can stand before their names."""
     with pytest.raises(ModelError) as caught:
         senet.build("resnet51")
-    assert str(caught.value) == f"unknown model 'resnet51'; choose from: {', '.join(NAMES)}"
+    assert str(caught.value) == (
+        f"unknown model 'resnet51'; choose from: {', '.join(senet.NETWORKS)}; each can have before "
+        "its name: se_, eca_, cbam_, ge_theta_minus_, ge_theta_, ge_theta_plus_, simam_"
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         ({"num_classes": 2.5}, "num_classes must be an integer of at least 1, not 2.5"),
         ({"num_classes": True}, "num_classes must be an integer of at least 1, not True"),
         ({"reduction": 0}, "reduction must be an integer of at least 1, not 0"),
-        ({"reduction": 257}, "reduction 257 exceeds the 256 channels of an SE block"),
+        ({"reduction": 257}, "reduction 257 exceeds the 256 channels of a block"),
         ({"se_bias": "no"}, "se_bias must be True or False, not 'no'"),
         ({"se_divisor": 0}, "se_divisor must be an integer of at least 1, not 0"),
     ],
@@ -110,7 +113,7 @@ def test_a_model_says_what_it_is() -> None:
     with torch.device("meta"):
         se = senet.build("se_resnet18", stem="cifar")
         plain = senet.build("resnet18")
-    assert senet.describe(se) == Architecture("se_resnet18", "cifar", 10, 16, True, 1)
+    assert senet.describe(se) == Architecture("se_resnet18", "cifar", 10, Attention("se"))
     assert senet.describe(plain) == Architecture("resnet18", "imagenet", 10)
     assert senet.describe(nn.Linear(1, 1)) is None
     assert str(senet.describe(plain)) == "resnet18 (imagenet stem, 10 classes)"

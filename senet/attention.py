@@ -61,7 +61,8 @@ class Attention:
     - ``position``: ``standard`` (end of the residual branch, before the addition), ``pre`` (its
       beginning), ``post`` (after the addition), ``identity`` (on the shortcut) or ``conv3x3``
       (after the 3×3 convolution inside a bottleneck)
-    - ``stages``: the numbers of the stages that have it, from 1; ``None`` for all
+    - ``stages``: the numbers of the stages that have it, from 1; ``None`` for all (the SE paper
+      counts the stem as the first: its stage 2 is 1 here)
 
     ModelError for an unknown kind, and for an option that is out of range or not the kind's.
     """

@@ -8,10 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import senet
 from senet.attention import Attention
 from senet.layers import SqueezeExcitation
+from senet.layouts import canonical
 from senet.resnet import BasicBlock, Bottleneck, ResNet
 
 SE, SE4 = Attention("se"), Attention("se", reduction=4)
@@ -180,3 +182,91 @@ def test_it_learns_at_the_learning_rate_of_the_recipe() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 3, losses
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_without_attention_it_has_torchvision_s_sizes(depth: int, stem: str) -> None:
+    """Parameters and multiply-accumulates are those of the ResNet that the zoo compares with."""
+    network = senet.facts(f"resnet{depth}").network
+    block = {"basic": BasicBlock, "bottleneck": Bottleneck}[network.block]
+    found = []
+    for make in (
+        lambda: ResNet(block, network.blocks, stem=stem, num_classes=10),
+        lambda: senet.build(f"resnet{depth}", stem=stem),
+    ):
+        with torch.device("meta"), torch.no_grad():
+            model = make().eval()
+            with FlopCounterMode(display=False) as counter:
+                model(torch.empty(1, 3, 32, 32))
+        params = sum(p.numel() for p in model.parameters())
+        found.append((params, counter.get_total_flops()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("depth", "block"), [(18, BasicBlock), (50, Bottleneck)])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_without_attention_it_computes_what_torchvision_does(
+    depth: int, block: type[BasicBlock] | type[Bottleneck], stem: str
+) -> None:
+    """With the same weights, logits, gradients and running statistics of a step are the same."""
+    torch.manual_seed(0)
+    theirs = senet.build(f"resnet{depth}", stem=stem).double().train()
+    network = senet.facts(f"resnet{depth}").network
+    ours = ResNet(block, network.blocks, stem=stem, num_classes=10).double().train()
+    ours.load_state_dict({canonical(key): value for key, value in theirs.state_dict().items()})
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    labels = torch.arange(4)
+    logits = [model(images) for model in (ours, theirs)]
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-10, atol=1e-10)
+    for each in logits:
+        F.cross_entropy(each, labels).backward()
+    gradients = {canonical(key): p.grad for key, p in theirs.named_parameters()}
+    assert gradients.keys() == dict(ours.named_parameters()).keys()
+    for key, parameter in ours.named_parameters():
+        torch.testing.assert_close(
+            parameter.grad, gradients[key], rtol=1e-9, atol=1e-12, msg=f"gradient of {key}"
+        )
+    for key, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[canonical(key)], value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("attention", "name", "params"),
+    [
+        # Woo et al. (1807.06521), table 4: 28.09 M, and GE's (1810.12348) weights by its formula.
+        ("cbam", "cbam_resnet50", 28_089_624),
+        ("ge_theta", "ge_theta_resnet50", 31_106_600),
+        ("ge_theta_minus", "ge_theta_minus_resnet50", 25_557_032),
+        ("simam", "simam_resnet50", 25_557_032),
+        ("eca", "eca_resnet50", 25_557_032 + 3 * 5 + 4 * 5 + 6 * 5 + 3 * 7),
+    ],
+)
+def test_rivals_add_what_their_papers_say(attention: str, name: str, params: int) -> None:
+    """ResNet-50 with 1,000 classes at 224 × 224, by name and with the argument."""
+    with torch.device("meta"):
+        models = [
+            senet.build(name, num_classes=1000),
+            senet.build("resnet50", num_classes=1000, attention=attention),
+        ]
+    assert [sum(p.numel() for p in model.parameters()) for model in models] == [params, params]
+    assert senet.describe(models[0]) == senet.describe(models[1])
+
+
+# Hu et al., table 10: millions of parameters of SE-ResNet-50 for each reduction.
+@pytest.mark.parametrize(
+    ("options", "millions"),
+    [
+        ({"reduction": 2}, 45.7),
+        ({"reduction": 4}, 35.7),
+        ({"reduction": 8}, 30.7),
+        ({"reduction": 16}, 28.1),
+        ({"reduction": 32}, 26.9),
+    ],
+)
+def test_reductions_have_the_sizes_of_the_paper(options: dict[str, int], millions: float) -> None:
+    """SE-ResNet-50 with 1,000 classes."""
+    with torch.device("meta"):
+        model = senet.build("resnet50", num_classes=1000, attention=Attention("se", **options))
+    params = sum(p.numel() for p in model.parameters())
+    assert params / 1e6 == pytest.approx(millions, abs=0.1)

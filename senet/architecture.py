@@ -151,7 +151,7 @@ def _attention(
         return wanted
     first = next(iter(options))
     if not wanted:
-        raise no_se(known.name, first)
+        raise _no_se(known.name, first)
     if isinstance(given, Attention):
         raise ModelError(f"{first} is given beside an attention, which has its own")
     for option, value in options.items():
@@ -159,7 +159,7 @@ def _attention(
     return Attention(wanted.kind, **{_SE_OPTIONS[o]: value for o, value in options.items()})
 
 
-def no_se(name: str, option: str) -> ModelError:
+def _no_se(name: str, option: str) -> ModelError:
     """Return the error for an option of the SE block given for a model that has none."""
     having = ", ".join(name_of(base, "se") for base in NETWORKS)
     return ModelError(

@@ -13,7 +13,7 @@ from senet import architecture
 from senet.architecture import Architecture
 from senet.attention import NONE, Attention
 from senet.catalogue import NETWORKS, facts, is_known
-from senet.errors import positive_int, unknown
+from senet.errors import ModelError, positive_int, unknown
 from senet.layers import STEMS, cifar_conv, init_conv
 from senet.preact import PreActBlock, PreActBottleneck, PreActResNet
 from senet.resnet import BasicBlock, Bottleneck, CifarResNet, ResNet
@@ -43,15 +43,16 @@ def _from_catalogue(name: str, **options: Any) -> nn.Module:
     return _construct(resolve(name, **options))
 
 
-# Models that take either stem, as functions of ``stem`` and ``num_classes``. A network from
-# elsewhere is added here; those of this package are lines of `senet.catalogue`, and `build` knows
-# them all by name.
-_CLASSICAL = [name for name, network in NETWORKS.items() if network.family == "resnet"]
-SE_MODELS: dict[str, Builder] = {
-    name: partial(_from_catalogue, name) for name in (f"se_{base}" for base in _CLASSICAL)
-}
+# The classical ResNets and their SE twins, which take either stem, as functions of ``stem`` and
+# ``num_classes``. A network from elsewhere is added to MODELS; those of this package are lines of
+# `senet.catalogue`, and `build` knows them all by name.
 PLAIN_MODELS: dict[str, Builder] = {
-    name: partial(classical, getattr(torchvision_resnet, name)) for name in _CLASSICAL
+    name: partial(classical, getattr(torchvision_resnet, name))
+    for name, network in NETWORKS.items()
+    if network.family == "resnet" and hasattr(torchvision_resnet, name)
+}
+SE_MODELS: dict[str, Builder] = {
+    f"se_{base}": partial(_from_catalogue, f"se_{base}") for base in PLAIN_MODELS
 }
 MODELS: dict[str, Builder] = SE_MODELS | PLAIN_MODELS
 
@@ -114,7 +115,7 @@ def _construct(arch: Architecture) -> nn.Module:
     """Return the network of the catalogue that ``arch`` describes."""
     network = facts(arch.name).network
     options: dict[str, Any] = {"num_classes": arch.num_classes}
-    if network.family == "resnet" and not arch.attention:
+    if arch.name in PLAIN_MODELS:
         return PLAIN_MODELS[arch.name](stem=arch.stem, **options)
     options |= {"attention": arch.attention or NONE, "image_size": arch.image_size}
     if network.family == "resnet":
@@ -146,7 +147,10 @@ def _of_stranger(
         raise unknown("stem", stem, STEMS)
     for option, value in options.items():
         if value is not None and option != "image_size":
-            raise architecture.no_se(name, option)
+            raise ModelError(
+                f"{name} comes from elsewhere and takes a stem and num_classes alone, "
+                f"so {option} does not apply"
+            )
     return Architecture(name, stem or "imagenet", positive_int("num_classes", num_classes))
 
 

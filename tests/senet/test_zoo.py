@@ -13,6 +13,7 @@ from torchvision.models import resnet as torchvision_resnet
 
 import senet
 from senet import Architecture, Attention, ModelError
+from senet.catalogue import Network
 
 NAMES = [f"{kind}resnet{depth}" for kind in ("se_", "") for depth in (18, 34, 50, 101, 152)]
 
@@ -385,3 +386,29 @@ def test_models_can_be_pickled() -> None:
     other = pickle.loads(pickle.dumps(model))
     assert senet.describe(other) == senet.describe(model)
     assert torch.equal(other.fc.weight, model.get_parameter("fc.weight"))
+
+
+def test_a_network_more_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of data gives the network, plain and with attention, and what its name says."""
+    line = Network("resnet", 26, "bottleneck", (2, 2, 2, 2))
+    monkeypatch.setitem(senet.NETWORKS, "resnet26", line)
+    with torch.device("meta"):
+        for name in ("resnet26", "eca_resnet26"):
+            assert senet.build(name, num_classes=3)(torch.empty(2, 3, 64, 64)).shape == (2, 3)
+    assert senet.facts("se_resnet26").depth == 26
+
+
+def test_a_model_from_elsewhere_takes_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function in MODELS is built by its name, and refuses what it has not."""
+
+    def linear(*, stem: str, num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3, num_classes))
+
+    monkeypatch.setitem(senet.MODELS, "linear", linear)
+    assert senet.describe(senet.build("linear")) == Architecture("linear", "imagenet", 10)
+    assert not senet.is_se("linear")
+    for option in ({"attention": "se"}, {"reduction": 8}, {"dropout": 0.1}, {"shortcut": "A"}):
+        with pytest.raises(ModelError, match=f"so {next(iter(option))} does not apply"):
+            senet.build("linear", **option)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="unknown stem 'x'; choose from: cifar, imagenet"):
+        senet.build("linear", stem="x")

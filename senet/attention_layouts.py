@@ -34,8 +34,15 @@ def kind_of(keys: Collection[str]) -> str:
 
 
 def kind_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
-    """Return that the file has another kind of attention, where a kind other than SE is in play."""
+    """Return how the file's attention differs from the model's, where it is not about SE alone."""
     ours, theirs = kind_of(model), kind_of(file)
+    if ours == theirs == "cbam" and _has_bias(model) != _has_bias(file):
+        has = "a" if _has_bias(file) else "no"
+        return f"the file's CBAM has {has} bias: attention cbam with bias={_has_bias(file)}"
     if ours == theirs or {ours, theirs} == {"se", "none"}:
         return None
     return f"the file is of a model with attention {theirs}, the model has {ours}"
+
+
+def _has_bias(state: Mapping[str, Tensor]) -> bool:
+    return any(key.endswith(".se.channel.fc1.bias") for key in state)

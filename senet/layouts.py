@@ -151,6 +151,7 @@ def _depth_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str 
     ours, theirs = _depths(model), _depths(file)
     if ours == theirs or 0 in theirs[:3]:
         return None
+    theirs, ours = (tuple(filter(None, depths)) for depths in (theirs, ours))
     return f"the file has {theirs} blocks in its stages, the model {ours}"
 
 

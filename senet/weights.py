@@ -39,7 +39,7 @@ def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> str:
     """Copy weights into ``model`` and return the key layout that they came in.
 
     ``source`` is a .safetensors or a torch (.pt, .pth) file in one of four layouts, found out by
-    its keys: our own, torchvision's resnet, timm's seresnet and the SEResNet of
+    its keys: our own, torchvision's resnet, timm's (SE, ECA, CBAM) and the SEResNet of
     PappaLaity/SENet-50; or ``torchvision:NAME``, such as ``torchvision:IMAGENET1K_V2``, which is
     downloaded. ModelError when the file is missing, damaged or not weights alone, and, listing
     missing, unexpected and wrongly shaped keys, when it does not fit; the model is then untouched.

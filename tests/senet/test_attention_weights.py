@@ -166,12 +166,20 @@ def test_another_kind_of_attention_is_named(
     assert "\n" not in str(caught.value)
 
 
+def test_timm_s_cbam_has_no_bias(tmp_path: Path) -> None:
+    """Its file does not fit our default, which is the paper's, and the option to build is named."""
+    torch.save(timm_model(18, "cbam").state_dict(), tmp_path / "w.pt")
+    with pytest.raises(ModelError) as caught:
+        senet.load_weights(senet.build("cbam_resnet18"), tmp_path / "w.pt")
+    assert "the file's CBAM has no bias: attention cbam with bias=False; " in str(caught.value)
+
+
 def test_another_depth_of_three_stages_is_named(tmp_path: Path) -> None:
     """The networks for CIFAR have three stages, and their blocks are counted too."""
     torch.save(senet.build("resnet32").state_dict(), tmp_path / "w.pt")
     with pytest.raises(ModelError) as caught:
         senet.load_weights(senet.build("resnet20"), tmp_path / "w.pt")
-    assert "(5, 5, 5, 0) blocks in its stages, the model (3, 3, 3, 0)" in str(caught.value)
+    assert "(5, 5, 5) blocks in its stages, the model (3, 3, 3)" in str(caught.value)
     assert "--stem" not in str(caught.value)
 
 

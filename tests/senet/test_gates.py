@@ -107,11 +107,11 @@ def test_eca_is_its_formula() -> None:
 def test_eca_and_cbam_are_timm_s() -> None:
     """With the same weights they give timm's output."""
     x = images()
-    eca, cbam = gate_of(Attention("eca")), gate_of(Attention("cbam", bias=False))
+    eca, cbam = gate_of(Attention("eca")), gate_of(Attention("cbam", 2, bias=False))
     theirs = EcaModule(CHANNELS).double()
     theirs.load_state_dict(eca.state_dict())
     close(eca(x), theirs(x))
-    other = CbamModule(CHANNELS).double().eval()
+    other = CbamModule(CHANNELS, rd_ratio=1 / 2).double().eval()
     state = {
         key.replace("spatial.conv", "spatial.conv.conv").replace("spatial.bn", "spatial.conv.bn"): v
         for key, v in cbam.state_dict().items()

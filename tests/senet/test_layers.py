@@ -119,3 +119,28 @@ def test_impossible_reductions_are_refused(reduction: object) -> None:
 def test_stems_keep_or_quarter_the_image(stem: str, side: int) -> None:
     """At 32 × 32 the CIFAR stem leaves 64 × 32 × 32 and the ImageNet stem 64 × 8 × 8."""
     assert STEMS[stem]()(torch.zeros(2, 3, 32, 32)).shape == (2, 64, side, side)
+
+
+@pytest.mark.parametrize("squeeze", ["avg", "max", "none"])
+@pytest.mark.parametrize("excitation", ["sigmoid", "tanh", "relu"])
+def test_ablations_exchange_what_they_say(squeeze: str, excitation: str) -> None:
+    """Mean, maximum or every position for itself; then FC, ReLU, FC; then the gate's function."""
+    torch.manual_seed(0)
+    block = SqueezeExcitation(8, 2, squeeze=squeeze, excitation=excitation).double()
+    u = 3 * torch.randn(2, 8, 4, 5, dtype=torch.float64)
+    z = {  # (B, C, H, W), or (B, C, 1, 1)
+        "avg": u.sum((2, 3), keepdim=True) / 20,
+        "max": u.flatten(2).max(2).values[..., None, None],
+        "none": u,
+    }[squeeze]
+    hidden = torch.einsum("hc,bcxy->bhxy", block.fc1.weight, z)
+    hidden = (hidden + block.fc1.bias[:, None, None]).clamp(min=0)
+    logits = torch.einsum("ch,bhxy->bcxy", block.fc2.weight, hidden)
+    logits = logits + block.fc2.bias[:, None, None]
+    gate = {
+        "sigmoid": 1 / (1 + torch.exp(-logits)),
+        "tanh": (torch.exp(logits) - torch.exp(-logits)) / (torch.exp(logits) + torch.exp(-logits)),
+        "relu": logits.clamp(min=0),
+    }[excitation]
+    torch.testing.assert_close(block(u), u * gate, rtol=1e-12, atol=1e-12)
+    assert gate.std() > 0.01  # the comparison says something

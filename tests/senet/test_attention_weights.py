@@ -145,6 +145,28 @@ def test_thin_networks_of_the_repositories_load(option: str, tmp_path: Path) -> 
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("option", ["A", "B"])
+def test_thin_networks_learn_as_those_of_the_repositories(option: str, tmp_path: Path) -> None:
+    """From the same weights and images, SGD with momentum goes through the same losses."""
+    theirs = randomised(ThinResNet(option))
+    torch.save(theirs.state_dict(), tmp_path / "w.pt")
+    ours = senet.build("resnet20", shortcut=option).double()
+    senet.load_weights(ours, tmp_path / "w.pt")
+    images, labels = torch.randn(8, 3, 32, 32, dtype=torch.float64), torch.arange(8)
+    losses: list[list[float]] = []
+    for model in (ours.train(), theirs.train()):
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+        losses.append([])
+        for _ in range(5):
+            loss = F.cross_entropy(model(images), labels)
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+            losses[-1].append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-8)
+    assert losses[0][-1] < losses[0][0] / 2
+
+
 @pytest.mark.parametrize(
     ("file", "model", "says"),
     [

@@ -85,8 +85,6 @@ def _write_all(files: Mapping[Path, Sequence[bytes | memoryview]], exclusive: bo
             _fill(handle, name, parts)
         for path, name in zip(files, written, strict=True):
             _put_in_place(name, path, exclusive)
-    except FileExistsError:
-        raise UserError(f"{path} is there already; records are never overwritten") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     finally:
@@ -109,7 +107,10 @@ def _fill(handle: int, name: str, parts: Sequence[bytes | memoryview]) -> None:
 def _put_in_place(name: str, path: Path, exclusive: bool) -> None:
     """Give a finished temporary file its name, durably."""
     if exclusive:
-        _link(name, path)
+        try:
+            _link(name, path)
+        except FileExistsError:
+            raise UserError(f"{path} is there already; records are never overwritten") from None
     else:
         os.replace(name, path)
     with contextlib.suppress(OSError):  # not every system opens folders

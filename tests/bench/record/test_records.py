@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import record_factory as make
+import small_disk
 
 from bench.errors import UserError
 from bench.record import files, read_write, run
@@ -180,3 +181,16 @@ def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path: Path) -> None:
     record = make.run_record()
     (tmp_path / "run.json").write_text(read_write.to_json(record), encoding="utf-8-sig")
     assert read_write.read_record(tmp_path / "run.json") == record
+
+
+def test_of_a_set_of_files_all_are_written_or_none(tmp_path: Path) -> None:
+    """The second is too large for what is left of the disk: the first stays as it was."""
+    with small_disk.mounted(tmp_path / "disk", "size=256k") as disk:
+        (disk / "a").write_bytes(b"old")
+        with pytest.raises(UserError, match=r"cannot write .*b: No space left on device"):
+            files.write_set(disk, {"a": b"new", "b": bytes(2**20)})
+        assert {path.name: path.read_bytes() for path in disk.iterdir()} == {"a": b"old"}
+        files.write_set(disk, {"a": b"new", "b": b"new"})
+        assert {path.name: path.read_bytes() for path in disk.iterdir()} == dict.fromkeys(
+            "ab", b"new"
+        )

@@ -88,6 +88,20 @@ SEDivisor = Annotated[
     int | None,
     typer.Option(help="Round the SE block's hidden width to a multiple of this (timm's: 8)."),
 ]
+SeedSd = Annotated[
+    float | None,
+    typer.Option(
+        "--seed-sd",
+        help="Points of top-1 that trainings of one model are apart (standard deviation), where"
+        " no model has several seeds; each sentence that rests on it says so.",
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin", help="Points of top-1 within which two models are the same for you, e.g. 0.5."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
 Runs = Annotated[Path, typer.Option("--out", help="Folder of runs; each gets one of its own.")]
 
@@ -178,3 +192,14 @@ def seconds_since_start() -> float:
 def print_json(value: Any) -> None:
     """Print ``value`` as strict JSON, alone, on stdout."""
     typer.echo(json.dumps(value, allow_nan=False, indent=2, ensure_ascii=False))
+
+
+def positive_points(option: str, points: float | None) -> float | None:
+    """Return percentage points as a fraction; UserError for what is no positive number of them."""
+    from bench.errors import UserError
+
+    if points is None:
+        return None
+    if not 0 < points <= 100:
+        raise UserError(f"{option} takes percentage points above 0 and up to 100, not {points:g}")
+    return points / 100

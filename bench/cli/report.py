@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import options as opt
+
 DEFAULT_FOLDERS = (Path("runs"), Path("profiles"))
 
 
@@ -27,6 +29,8 @@ def report(
         float | None,
         typer.Option(help="Price of an hour of the profiled machine: adds the cost of images."),
     ] = None,
+    seed_sd: opt.SeedSd = None,
+    margin: opt.Margin = None,
     readme: Annotated[
         Path | None,
         typer.Option(help="Also fill the marked places of this README with the main table."),
@@ -39,7 +43,8 @@ def report(
     from rich.console import Console
 
     from bench.errors import UserError
-    from bench.report.page.console import summary
+    from bench.report.derive.seeds import Stated
+    from bench.report.page.console import summary, verdict
     from bench.report.page.readme import fill
     from bench.report.write import render
 
@@ -49,11 +54,15 @@ def report(
     if not places:
         here = " or ".join(str(folder) for folder in DEFAULT_FOLDERS)
         raise UserError(f"no folder {here} here; name the folder that holds the records")
-    rendered = render(places, out, force, price_per_hour)
+    stated = Stated(
+        opt.positive_points("--seed-sd", seed_sd), opt.positive_points("--margin", margin)
+    )
+    rendered = render(places, out, force, price_per_hour, stated)
     if readme is not None:
         fill(readme, places, out / "report.md")
     console = Console()
     console.print(summary(rendered.study))
+    console.print(verdict(rendered.findings))
     aside = rendered.set_aside
     if aside:
         console.print(f"{len(aside)} set aside; report.md says which and why", highlight=False)

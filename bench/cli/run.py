@@ -41,6 +41,8 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw unfinished runs away and begin anew.")
     ] = False,
+    seed_sd: opt.SeedSd = None,
+    margin: opt.Margin = None,
     timeout: Annotated[
         float | None,
         typer.Option(min=1, max=1e9, help="Seconds that each run, and the profile, may take."),
@@ -65,7 +67,8 @@ def run(
     from bench.cli.screen import screen
     from bench.execute.experiment import conduct
     from bench.execute.run_folder import existing
-    from bench.report.page.console import summary
+    from bench.report.derive.seeds import Stated
+    from bench.report.page.console import summary, verdict
     from bench.signals import stoppable
     from bench.spec.experiment import load_experiment
 
@@ -83,6 +86,9 @@ def run(
         runtime=runtime,
         deterministic=deterministic or None,
     )
+    stated = Stated(
+        opt.positive_points("--seed-sd", seed_sd), opt.positive_points("--margin", margin)
+    )
     report = out or Path("reports") / experiment.name
     with stoppable(), screen() as emit:
         done = conduct(
@@ -92,9 +98,11 @@ def run(
             emit=emit,
             existing=existing(resume=resume, restart=restart),
             timeout_s=timeout,
+            stated=stated,
         )
     if done.rendered is not None:
         Console().print(summary(done.rendered.study))
+        Console().print(verdict(done.rendered.findings))
         typer.echo(f"\nReport: {report / 'report.md'}   Table: {report / 'results.csv'}")
     for cell in done.failed:
         typer.echo(f"failed: {cell.name}: {cell.reason} ({cell.record})", err=True)

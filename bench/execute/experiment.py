@@ -26,6 +26,7 @@ from bench.record.failure import Failure, failures, overcome, write_failure
 from bench.record.files import check_writable
 from bench.record.profile import ProfileRecord
 from bench.record.run import RunRecord
+from bench.report.derive.seeds import NOTHING_STATED, Stated
 from bench.report.write import Rendered, render
 from bench.spec.experiment import Experiment
 from bench.spec.profile import ProfileSpec
@@ -55,6 +56,7 @@ def conduct(
     emit: Callable[[Event], None],
     existing: run_folder.Existing = "refuse",
     timeout_s: float | None = None,
+    stated: Stated = NOTHING_STATED,
 ) -> Conducted:
     """Train, test and profile all of an experiment, then render its report into ``out``.
 
@@ -84,7 +86,7 @@ def conduct(
         run_folder.load_run(job.folder) for job in jobs if (job.folder / run_folder.RECORD).exists()
     ]
     profiles = profiles_in(sitting.folder) if sitting else []
-    rendered = render([runs], out) if records or profiles else None
+    rendered = render([runs], out, stated=stated) if records or profiles else None
     return Conducted(
         tuple(records), tuple(profiles), rendered, tuple(cell for cell in failed if cell)
     )

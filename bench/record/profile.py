@@ -123,6 +123,11 @@ class MachineFacts(Frozen):
         return max(reached) or None
 
 
+# Above these shares of the cores for other work, or for other guests, a row's times are theirs.
+STARVED_SHARE: Final = 0.25
+STARVED_STEAL: Final = 0.1
+
+
 class NoiseFacts(Frozen):
     """What else the machine did while a group of rows was timed, and how fast it ran.
 
@@ -138,6 +143,12 @@ class NoiseFacts(Frozen):
     gpu_mhz: int | None = None
     gpu_processes: int | None = None
     gpu_temperature_c: int | None = None
+
+    @property
+    def starved(self) -> bool:
+        """Tell whether the work had so little of the machine that its times are others' times."""
+        busy = (self.other_cpu_share or 0.0) > STARVED_SHARE
+        return busy or (self.steal_share or 0.0) > STARVED_STEAL
 
 
 class ProfileRecord(Frozen):

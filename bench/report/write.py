@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.record.files import check_writable, write_set
 from bench.report.derive.findings import Findings, findings
+from bench.report.derive.seeds import NOTHING_STATED, Stated
 from bench.report.page import csv_table, html, markdown
 from bench.report.page.blocks import Image
 from bench.report.page.contents import TITLE, contents
@@ -23,29 +24,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written, in order, the study that it shows, and what was set aside."""
+    """What was written, in order, and what it shows."""
 
-    study: Study
+    findings: Findings
     files: tuple[Path, ...]
-    set_aside: tuple[SetAside, ...]
+
+    @property
+    def study(self) -> Study:
+        return self.findings.study
+
+    @property
+    def set_aside(self) -> tuple[SetAside, ...]:
+        return self.findings.set_aside
 
 
 def render(
-    folders: Iterable[Path], out: Path, force: bool = False, price_per_hour: float | None = None
+    folders: Iterable[Path],
+    out: Path,
+    force: bool = False,
+    price_per_hour: float | None = None,
+    stated: Stated = NOTHING_STATED,
 ) -> Rendered:
     """Write the report of all records in ``folders`` into ``out``: Markdown, HTML, CSV, charts.
 
     The same records give the same bytes; results.parquet comes with the extra ``parquet``.
     Charts of a former report in ``out`` that this one has no more are removed, no other file is.
     ``force`` shows differences between rows that may not be compared, marked as such, and
-    ``price_per_hour`` adds what a million images cost. Raises UserError when there are no records
+    ``price_per_hour`` adds what a million images cost; ``stated`` is what the user says of the luck
+    of training. Raises UserError when there are no records
     or ``out`` cannot be written to.
     """
     from bench.report.charts.draw import charts  # matplotlib takes longer to import than to draw
 
     check_writable(out)
     shown = study(load(folders), price_per_hour)
-    found = findings(shown, force)
+    found = findings(shown, force, stated)
     drawn = charts(found)
     blocks = contents(found, [Image(chart.title, chart.name) for chart in drawn])
     files: dict[str, bytes] = {}
@@ -60,7 +73,7 @@ def render(
     write_set(out, files)
     for name in former - files.keys():
         (out / name).unlink(missing_ok=True)
-    return Rendered(shown, tuple(out / name for name in files), found.set_aside)
+    return Rendered(found, tuple(out / name for name in files))
 
 
 # An image of a report of ours; its name holds no folder.

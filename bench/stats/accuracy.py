@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.errors import UserError
+from bench.stats.decide import equivalence, two_sided
+from bench.stats.luck import Hits, Luck, SeedSpread, pooled, spread_of, spread_of_shares
 from bench.stats.times import CONFIDENCE, Interval
 
 NUM_DRAWS = 4_000
-NUM_BINS = 8
-Hits = NDArray[np.bool_]
 
 
 def wilson(correct: int, total: int, confidence: float = CONFIDENCE) -> Interval:
@@ -40,21 +40,6 @@ def wilson(correct: int, total: int, confidence: float = CONFIDENCE) -> Interval
     return Interval(p, low, high, total)
 
 
-# (z_0.975 + z_0.8)² · 2: the two-sample size at the 5 % level with 80 % power.
-SEEDS_FACTOR = 15.7
-
-
-def seeds_needed(seed_sd: float, difference: float) -> int | None:
-    """Return how many seeds each of two models needs for a difference of this size to be seen.
-
-    ``seed_sd`` is the standard deviation over seeds in the unit of ``difference``; power 80 %,
-    level 5 %, never fewer than two. None for a difference of zero, which no number resolves.
-    """
-    if difference == 0:
-        return None
-    return max(2, math.ceil(SEEDS_FACTOR * (seed_sd / difference) ** 2))
-
-
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p-value of McNemar's exact test (McNemar 1947; the sign test).
 
@@ -67,37 +52,38 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number (Holm 1979): the family errs in at most 5 %."""
-    count, running = len(p_values), 0.0
-    adjusted = [0.0] * count
-    for rank, i in enumerate(sorted(range(count), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (count - rank) * p_values[i]))
-        adjusted[i] = running
-    return adjusted
-
-
 @dataclass(frozen=True)
 class Difference:
     """A difference of accuracies (fractions) with its interval and two-sided p-value.
 
-    ``exploratory`` is set when a model has one seed only, so that the interval knows the luck of
-    the images but not that of the training. ``method`` says how it was found; ``seed_sd`` is the
-    standard deviation over seeds, pooled over the models that have several.
+    Where the luck of training is not known (``luck`` None) it is one of the trained networks, not
+    of the models: ``p`` is then None. ``exploratory`` is set when an arm has one seed only.
+    ``error`` and ``freedom`` are the standard error and its degrees of freedom; ``image_error`` is
+    the part of it that more seeds do not take away. ``method`` says how it was found.
     """
 
     interval: Interval
-    p: float
+    p: float | None
     method: str
     exploratory: bool
-    seed_sd: float | None
+    luck: Luck | None
+    error: float
+    freedom: float
+    image_error: float = 0.0
+
+    def p_same(self, margin: float | None) -> float | None:
+        """Return the p-value of equivalence within a margin; None without margin or luck."""
+        if margin is None or self.luck is None:
+            return None
+        return equivalence(self.interval.estimate, self.error, self.freedom, margin)
 
 
 def paired(first: Hits, second: Hits) -> Difference:
-    """Return how much better ``second`` (N,) is than ``first`` (N,) on the same images.
+    """Return how much better the network of ``second`` (N,) is than that of ``first`` (N,).
 
-    The interval is the paired bootstrap's, the p-value McNemar's. Resampling images only moves
-    the two counts of discordant images, so those are drawn in their place.
+    The interval is the paired bootstrap's over images. Resampling images only moves the two counts
+    of discordant images, so those are drawn in their place. Nothing of it tells what another
+    training of the same two models would give.
     """
     num_images = len(first)
     only_first = int(np.count_nonzero(first & ~second))
@@ -105,194 +91,168 @@ def paired(first: Hits, second: Hits) -> Difference:
     rest = num_images - only_first - only_second
     shares = np.array([only_first, only_second, rest]) / num_images
     draws = np.random.default_rng(0).multinomial(num_images, shares, NUM_DRAWS)
-    low, high = np.quantile((draws[:, 1] - draws[:, 0]) / num_images, _tails())
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.quantile((draws[:, 1] - draws[:, 0]) / num_images, tails)
     estimate = (only_second - only_first) / num_images
+    error = math.sqrt(max(0.0, (only_first + only_second) / num_images - estimate**2) / num_images)
+    interval = Interval(estimate, float(low), float(high), num_images)
     return Difference(
-        Interval(estimate, float(low), float(high), num_images),
-        mcnemar(only_first, only_second),
-        "exact McNemar, paired bootstrap over images",
-        exploratory=True,
-        seed_sd=None,
+        interval, None, "these networks, bootstrap over images", True, None, error, num_images - 1
     )
 
 
-def _tails() -> list[float]:
-    return [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-
-
-def difference(first: Hits, second: Hits) -> Difference:
+def difference(first: Hits, second: Hits, luck: Luck | None = None) -> Difference:
     """Return how much better ``second`` (S₂, N) is than ``first`` (S₁, N) on the same images."""
-    if len(first) == len(second) == 1:
+    if len(first) == len(second) == 1 and luck is None:
         return paired(first[0], second[0])
-    return contrast([first, second], [-1.0, 1.0])
+    return contrast([first, second], [-1.0, 1.0], luck)
 
 
-def contrast(arms: Sequence[Hits], weights: Sequence[float]) -> Difference:
+def contrast(
+    arms: Sequence[Hits], weights: Sequence[float], luck: Luck | None = None
+) -> Difference:
     """Return Σ weight · accuracy over ``arms``, each (Sₖ, N) on the same N images.
 
-    A hierarchical bootstrap: seeds are drawn within each arm, images once for all arms. Two
-    corrections make it cover 95 % with the three or five seeds that people have. The deviations
-    of the seeds are stretched by √(S / (S − 1)), because a mean of few values lies too close to
-    them (Davison and Hinkley 1997, section 3.8). The deviations of the images are shrunk by the
-    noise that one seed's verdict on one image has, which the drawn seeds carry already (Owen 2007
-    shows how counting it twice widens the interval). The quantiles are then stretched from the
-    normal's to those of Student's t with Satterthwaite's degrees of freedom.
+    The variance has two parts: that of the seeds, and that of the images beyond the noise that the
+    seeds' spread holds already (counting it twice widens the interval: Owen 2007). Where every arm
+    has several seeds their own spreads are taken; otherwise ``luck``, for all arms alike, since
+    one seed has no spread and no arm counts as having none. Student's t with Satterthwaite's
+    degrees of freedom (1946).
     """
     num_images = arms[0].shape[1]
-    of_images = np.zeros(num_images)
-    seeds = []
-    for arm, weight in zip(arms, weights, strict=True):
-        image_means = arm.mean(axis=0)
-        of_images += weight * image_means
-        seeds += [_seed_spread(arm, image_means, weight)] if len(arm) > 1 else []
-    estimate = float(of_images.mean())
-    raw = float(of_images.var(ddof=1)) / num_images
-    image_variance = max(0.0, raw - sum(spread.noise for spread in seeds))
-    variance = image_variance + sum(spread.variance for spread in seeds)
-    freedom = _satterthwaite(variance, raw, num_images, seeds)
-    draw = np.random.default_rng(0)
-    shrink = math.sqrt(image_variance / raw) if raw else 0.0
-    draws = shrink * _image_draws(draw, of_images)
-    for spread in seeds:
-        draws += _seed_draws(draw, spread)
-    stretch = float(special.stdtrit(freedom, 0.975) / special.ndtri(0.975))
-    low, high = estimate + stretch * np.quantile(draws, _tails())
-    p = 2 * float(special.stdtr(freedom, -abs(estimate) / math.sqrt(variance))) if variance else 1.0
-    return Difference(
-        Interval(estimate, float(low), float(high), num_images),
-        p,
-        "hierarchical bootstrap over seeds and images" if seeds else "bootstrap over images",
-        exploratory=any(len(arm) < 2 for arm in arms),
-        seed_sd=pooled_sd([arm.mean(axis=1) for arm in arms]),
-    )
+    of_images = sum(w * arm.mean(axis=0) for arm, w in zip(arms, weights, strict=True))
+    estimate = float(np.mean(of_images))
+    raw = float(np.var(of_images, ddof=1)) / num_images if num_images > 1 else math.inf
+    exploratory = any(len(arm) < 2 for arm in arms)
+    if not exploratory:
+        spreads = [spread_of(arm) for arm in arms]
+        seeds = _own_seeds(spreads, weights)
+        luck = pooled(spreads)
+    elif luck is not None:
+        seeds = _luck_of_seeds(luck, [len(arm) for arm in arms], weights)
+    else:
+        seeds = _Seeds(0.0, 0.0, 0.0, "these networks, images alone")
+    image_variance = max(0.0, raw - seeds.noise)
+    variance = image_variance + seeds.variance
+    parts = raw**2 / max(1, num_images - 1) + seeds.squares
+    freedom = max(1.0, variance**2 / parts) if parts else float(num_images - 1)
+    known = luck is not None
+    return _of_t(
+        estimate, variance, freedom, num_images, seeds.method, exploratory, luck if known else None,
+        math.sqrt(image_variance),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _SeedSpread:
-    """One arm's part of the variance that comes from its seeds.
+class _Seeds:
+    """The seeds' part of a contrast's variance: how much of it is the noise of single images.
 
-    ``deviations`` (S,) are those of the seeds' accuracies from their mean, times the arm's weight;
-    ``noise`` is the part of ``variance`` that is the noise of single images.
+    ``squares`` is Σ variance² / degrees of freedom over its independent terms.
     """
 
-    deviations: NDArray[np.float64]
     variance: float
     noise: float
+    squares: float
+    method: str
 
 
-def _seed_spread(arm: Hits, image_means: NDArray[np.float64], weight: float) -> _SeedSpread:
-    """Split the spread of an arm's seeds (S, N) into luck of training and noise of single images.
-
-    A two-way analysis of variance without replication; the sums of squares of zeros and ones need
-    no pass over the array beyond its two means.
-    """
-    num_seeds, num_images = arm.shape
-    seed_means = arm.mean(axis=1)
-    mean = float(seed_means.mean())
-    total = num_seeds * num_images * mean * (1 - mean)
-    of_seeds = num_images * float(((seed_means - mean) ** 2).sum())
-    of_images = num_seeds * float(((image_means - mean) ** 2).sum())
-    noise = max(0.0, total - of_seeds - of_images) / ((num_seeds - 1) * (num_images - 1))
-    return _SeedSpread(
-        deviations=weight * (seed_means - mean),
-        variance=weight**2 * float(seed_means.var(ddof=1)) / num_seeds,
-        noise=weight**2 * noise / (num_seeds * num_images),
-    )
+def _own_seeds(spreads: Sequence[SeedSpread], weights: Sequence[float]) -> _Seeds:
+    parts = [w**2 / s.num_seeds for s, w in zip(spreads, weights, strict=True)]
+    variances = [part * s.variance for part, s in zip(parts, spreads, strict=True)]
+    noise = sum(part * (s.noise or 0.0) for part, s in zip(parts, spreads, strict=True))
+    squares = sum(v**2 / (s.num_seeds - 1) for v, s in zip(variances, spreads, strict=True))
+    return _Seeds(sum(variances), noise, squares, "t over seeds and images")
 
 
-def _satterthwaite(
-    variance: float, of_images: float, num_images: int, seeds: Sequence[_SeedSpread]
-) -> float:
-    """Return the degrees of freedom of a sum of variances (Satterthwaite 1946)."""
-    parts = of_images**2 / (num_images - 1)
-    parts += sum(spread.variance**2 / (len(spread.deviations) - 1) for spread in seeds)
-    return max(1.0, variance**2 / parts) if parts else float(num_images - 1)
+def _luck_of_seeds(luck: Luck, counts: Sequence[int], weights: Sequence[float]) -> _Seeds:
+    scale = sum(w**2 / count for count, w in zip(counts, weights, strict=True))
+    variance = scale * luck.sd**2
+    squares = 0.0 if math.isinf(luck.freedom) else variance**2 / luck.freedom
+    return _Seeds(variance, scale * luck.noise, squares, method_of(luck))
 
 
-def _image_draws(draw: np.random.Generator, of_images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return deviations of the mean over resampled images.
-
-    Equal images are drawn together; where contrasts of many runs give many values, neighbours
-    within an eighth of the range are, and the spread that this takes away is given back.
-    """
-    values, counts = np.unique(of_images.round(9), return_counts=True)
-    num_images, spread = len(of_images), float(of_images.std())
-    if len(values) > NUM_BINS:
-        edges = np.linspace(values[0], values[-1], NUM_BINS + 1)[1:-1]
-        bins = np.searchsorted(edges, of_images)
-        counts = np.bincount(bins, minlength=NUM_BINS)
-        sums = np.bincount(bins, weights=of_images, minlength=NUM_BINS)
-        values = sums / np.maximum(counts, 1)
-    shares = counts / num_images
-    kept = math.sqrt(float(shares @ (values - of_images.mean()) ** 2))
-    drawn = draw.multinomial(num_images, shares, NUM_DRAWS)
-    deviations = drawn @ values / num_images - of_images.mean()
-    return np.asarray(deviations * (spread / kept if kept else 1.0))
+def method_of(luck: Luck) -> str:
+    """Return in words where the luck of training was taken from."""
+    if luck.stated:
+        return f"t, stated seed sd {100 * luck.sd:.2g} points"
+    return f"t, pooled seed sd {100 * luck.sd:.2g} points (df {luck.freedom:.0f})"
 
 
-def _seed_draws(draw: np.random.Generator, spread: _SeedSpread) -> NDArray[np.float64]:
-    num_seeds = len(spread.deviations)
-    chosen = draw.integers(0, num_seeds, (NUM_DRAWS, num_seeds))
-    stretch = math.sqrt(num_seeds / (num_seeds - 1))
-    return np.asarray(stretch * spread.deviations[chosen].mean(axis=1))
-
-
-def pooled_sd(groups: Sequence[NDArray[np.float64]]) -> float | None:
-    """Return the standard deviation within groups, pooled; None when none has two values."""
-    several = [np.asarray(group) for group in groups if len(group) > 1]
-    if not several:
-        return None
-    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in several)
-    return math.sqrt(squares / sum(len(group) - 1 for group in several))
+def _of_t(
+    estimate: float, variance: float, freedom: float, count: int, method: str, exploratory: bool,
+    luck: Luck | None, image_error: float,
+) -> Difference:  # fmt: skip
+    error = math.sqrt(variance)
+    half = float(special.stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
+    interval = Interval(estimate, estimate - half, estimate + half, count)
+    p = None if luck is None else two_sided(estimate, error, freedom)
+    return Difference(interval, p, method, exploratory, luck, error, freedom, image_error)
 
 
 def unpaired(
-    first: Sequence[tuple[int, int]], second: Sequence[tuple[int, int]]
+    first: Sequence[tuple[int, int]],
+    second: Sequence[tuple[int, int]],
+    luck: Luck | None = None,
 ) -> Difference | None:
     """Return how much better ``second`` is than ``first``, from counts alone.
 
-    Each holds (correct, total) of one seed or more. Welch's t over seeds when both have several,
-    else Newcombe's interval from Wilson's (Newcombe 1998, method 10) for the first seeds, which is
-    wider than a paired one. None without counts.
+    Each holds (correct, total) of one seed or more. Welch's t over seeds when both have several;
+    else ``luck`` beside the images' binomial variance, which is wider than a paired one; without
+    it Newcombe's interval from Wilson's for these networks (Newcombe 1998, method 10). None
+    without counts.
     """
     if not first or not second:
         return None
-    shares = [np.array([k / n for k, n in arm]) for arm in (first, second)]
+    shares = [[k / n for k, n in arm] for arm in (first, second)]
+    estimate = float(np.mean(shares[1]) - np.mean(shares[0]))
     if min(len(first), len(second)) > 1:
-        return _welch(*shares)
-    one, two = (wilson(*arm[0]) for arm in (first, second))
+        spreads = [spread_of_shares(share) for share in shares]
+        seeds = _own_seeds(spreads, [1.0, 1.0])
+        freedom = max(1.0, seeds.variance**2 / seeds.squares) if seeds.squares else 1.0
+        count = len(first) + len(second)
+        return _of_t(
+            estimate, seeds.variance, freedom, count, "unpaired, Welch's t over seeds", False,
+            pooled(spreads), 0.0,
+        )  # fmt: skip
+    images = sum(
+        np.mean(s) * (1 - np.mean(s)) / arm[0][1]
+        for s, arm in zip(shares, (first, second), strict=True)
+    )
+    if luck is not None:
+        seeds = _luck_of_seeds(luck, [len(first), len(second)], [1.0, 1.0])
+        variance = seeds.variance + float(images)
+        freedom = variance**2 / seeds.squares if seeds.squares else math.inf
+        return _of_t(
+            estimate, variance, freedom, first[0][1], f"unpaired, {seeds.method}", True, luck,
+            math.sqrt(float(images)),
+        )  # fmt: skip
+    return _newcombe(first[0], second[0])
+
+
+def _newcombe(first: tuple[int, int], second: tuple[int, int]) -> Difference:
+    one, two = wilson(*first), wilson(*second)
     estimate = two.estimate - one.estimate
     low = estimate - math.hypot(two.estimate - two.low, one.high - one.estimate)
     high = estimate + math.hypot(two.high - two.estimate, one.estimate - one.low)
-    pooled = (first[0][0] + second[0][0]) / (first[0][1] + second[0][1])
-    spread = math.sqrt(pooled * (1 - pooled) * (1 / first[0][1] + 1 / second[0][1]))
-    p = 2 * float(special.ndtr(-abs(estimate) / spread)) if spread else 1.0
-    interval = Interval(estimate, low, high, first[0][1])
-    return Difference(interval, p, "unpaired, Newcombe's interval", True, pooled_sd(shares))
+    interval = Interval(estimate, low, high, first[1])
+    error = (high - low) / (2 * 1.96)
+    method = "these networks, unpaired, Newcombe's interval"
+    return Difference(interval, None, method, True, None, error, first[1] - 1)
 
 
-def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> Difference:
-    parts = [float(arm.var(ddof=1)) / len(arm) for arm in (first, second)]
-    estimate, variance = float(second.mean() - first.mean()), sum(parts)
-    squares = sum(p**2 / (len(arm) - 1) for p, arm in zip(parts, (first, second), strict=True))
-    freedom = variance**2 / squares if squares else 1.0
-    half = float(special.stdtrit(freedom, 0.975)) * math.sqrt(variance)
-    p = 2 * float(special.stdtr(freedom, -abs(estimate) / math.sqrt(variance))) if variance else 1.0
-    interval = Interval(estimate, estimate - half, estimate + half, len(first) + len(second))
-    return Difference(
-        interval, p, "unpaired, Welch's t over seeds", False, pooled_sd([first, second])
-    )
+def has_learnt(correct: int, total: int, num_classes: int, loss: float | None = None) -> bool:
+    """Tell whether a model does better than guessing one of ``num_classes``.
 
-
-def seed_error(arm: Hits) -> float:
-    """Return the standard error of an arm's mean (S, N) that comes from the luck of its seeds.
-
-    The noise of single images is taken out; 0 for one seed, of whose luck nothing is known.
+    Not when Wilson's interval of its accuracy reaches down to chance, nor when its mean loss is
+    above that of a uniform guess, log K, while it is right less than twice as often as one. (A loss
+    above log K beside a high accuracy is overconfidence, not a failure to learn.)
     """
-    if len(arm) < 2:
-        return 0.0
-    spread = _seed_spread(arm, arm.mean(axis=0), 1.0)
-    return math.sqrt(max(0.0, spread.variance - spread.noise))
+    chance = 1 / num_classes
+    found = wilson(correct, total)
+    if found.low <= chance:
+        return False
+    hopeless = loss is not None and loss > math.log(num_classes)
+    return not (hopeless and found.estimate < 2 * chance)
 
 
 NUM_BINS = 15  # of the calibration error, as in Guo et al. 2017, section 4.1

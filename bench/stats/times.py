@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 CONFIDENCE = 0.95
 TRIMMED = 0.2  # of the rounds at each end, as Wilcox recommends (Robust Estimation, section 3.3)
@@ -74,7 +75,7 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     return Interval(mean, mean - half, mean + half, n)
 
 
-def t_quantile(confidence: float, freedom: int) -> float:
+def t_quantile(confidence: float, freedom: float) -> float:
     """Return the two-sided critical value of Student's t-distribution."""
     from scipy.special import stdtrit  # a tenth of the import time of scipy.stats
 
@@ -89,9 +90,10 @@ def geometric_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) 
 def trimmed_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Return the geometric mean of positive ratios, a fifth cut off each end, with its interval.
 
-    The interval is Student's t with the winsorised variance of the logarithms, which takes what
-    was trimmed into account (Tukey and McLaughlin 1963). The fifth is rounded down: below five
-    ratios nothing is trimmed.
+    The interval is Student's t with h − 1 degrees of freedom and the standard error
+    s_w · √((n − 1) / (h (h − 1))) of the h ratios left of n, s_w being the winsorised standard
+    deviation of the logarithms, which takes what was trimmed into account (Tukey and McLaughlin
+    1963). The fifth is rounded down: below five ratios nothing is trimmed.
     """
     logs = sorted(math.log(ratio) for ratio in ratios)
     n = len(logs)
@@ -101,8 +103,9 @@ def trimmed_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) ->
     middle = logs[cut : n - cut]
     mean = statistics.fmean(middle)
     winsorised = [middle[0]] * cut + middle + [middle[-1]] * cut
-    error = statistics.stdev(winsorised) * math.sqrt(n) / len(middle)
-    half = t_quantile(confidence, len(middle) - 1) * error
+    h = len(middle)
+    error = statistics.stdev(winsorised) * math.sqrt((n - 1) / (h * (h - 1)))
+    half = t_quantile(confidence, h - 1) * error
     return _exp(Interval(mean, mean - half, mean + half, n))
 
 
@@ -214,16 +217,50 @@ def rate_interval(blocks: TimedImages) -> Interval:
 
     The seconds an image are a ratio of two means, so their variance is that of the residuals of
     the seconds from what the images explain (Cochran, Sampling Techniques, section 2.11), with
-    Student's t on the logarithm.
+    Student's t on the logarithm. Neighbouring blocks are alike, which `dependence` allows for: it
+    is the precision of this sitting's own rate and says nothing of another sitting's.
     """
     count, images = len(blocks), sum(n for _, n in blocks)
     each = math.fsum(s for s, _ in blocks) / images
     if count < 2:
         return Interval(1 / each, 0.0, math.inf, count)
-    squares = math.fsum((s - each * n) ** 2 for s, n in blocks)
-    error = math.sqrt(squares / (count - 1) / count) / (images / count)
-    factor = math.exp(t_quantile(CONFIDENCE, count - 1) * error / each)
+    residuals = [s - each * n for s, n in blocks]
+    alike = dependence(residuals)
+    squares = math.fsum(r**2 for r in residuals) / (count - 1)
+    error = math.sqrt(alike.inflation * squares / count) / (images / count)
+    exponent = t_quantile(CONFIDENCE, alike.freedom) * error / each
+    factor = math.exp(exponent) if exponent < 700 else math.inf
     return Interval(1 / each, 1 / each / factor, factor / each, count)
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """How much less samples in their order say than as many independent ones.
+
+    ``inflation`` is the factor on the variance of their mean, ``freedom`` its degrees of freedom.
+    """
+
+    inflation: float
+    freedom: float
+
+
+def dependence(values: Sequence[float]) -> Dependence:
+    """Return how alike neighbours are, as if the samples were autoregressive of first order.
+
+    The lag-1 autocorrelation r is corrected for its bias of −(1 + 4r) / n (Marriott and Pope 1954)
+    and taken between 0 and 0.95; n (1 − r) / (1 + r) samples would be as good if independent.
+    """
+    n = len(values)
+    if n < 8:
+        return Dependence(1.0, max(1, n - 1))
+    mean = statistics.fmean(values)
+    moved = [value - mean for value in values]
+    squares = math.fsum(m * m for m in moved)
+    lag1 = math.fsum(a * b for a, b in pairwise(moved)) / squares if squares else 0.0
+    r = min(0.95, max(0.0, (lag1 + 1 / n) / (1 - 4 / n)))
+    fewer = (1 + r) / (1 - r)
+    # The sample's own variance is too small by the same likeness.
+    return Dependence(fewer * (n - 1) / max(1.0, n - fewer), max(1.0, n / fewer - 1))
 
 
 def median_interval(values: Sequence[float]) -> Interval:
@@ -231,7 +268,7 @@ def median_interval(values: Sequence[float]) -> Interval:
 
     The ends lie between two order statistics, so that the coverage is near 95 % for every number
     of values, and not only where a pair of them happens to have it (Hettmansperger and Sheather
-    1986).
+    1986). The samples are taken as independent; see `sitting_interval` for those that are not.
     """
     n, middle = len(values), quantile(values, 0.5)
     if n < 6:
@@ -243,6 +280,26 @@ def median_interval(values: Sequence[float]) -> Interval:
     low = ordered[rank - 1] + inward * (ordered[rank] - ordered[rank - 1])
     high = ordered[n - rank] - inward * (ordered[n - rank] - ordered[n - rank - 1])
     return Interval(middle, low, high, n)
+
+
+def sitting_interval(call_s: Sequence[float]) -> Interval:
+    """Return the median time of one sitting's calls, in their order, with its interval.
+
+    That of `median_interval`, wider by what neighbours have in common. It covers what longer timing
+    in this same sitting would have given, and nothing else.
+    """
+    found, alike = median_interval(call_s), dependence(call_s)
+    if found.low <= 0 or math.isinf(found.high):
+        return found
+    wider = math.sqrt(alike.inflation) * t_quantile(CONFIDENCE, alike.freedom) / 1.96
+    low = math.log(found.estimate / found.low) * wider
+    high = min(700.0, math.log(found.high / found.estimate) * wider)
+    return Interval(
+        found.estimate,
+        found.estimate * math.exp(-low),
+        found.estimate * math.exp(high),
+        len(call_s),
+    )
 
 
 @cache

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from bench.report import escape
 from bench.report.derive.findings import Findings
-from bench.report.derive.pairs import LEVEL
 from bench.stats.times import Interval
 
 MAX_BARS = 24
@@ -45,7 +44,7 @@ def effect_bars(found: Findings) -> list[Bar]:
         Bar(
             f"{f'{one.dataset}: ' if several else ''}{e.term.name}: {e.term.change}",
             e.top1.interval,
-            e.p_family is not None and e.p_family < LEVEL and not e.top1.interval.contains(0.0),
+            e.finding in ("more", "less"),
         )
         for one in found.attributions
         for e in one.effects

@@ -18,12 +18,15 @@ from bench.report.derive.axes import Axis, cost_axes
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.pairs import family
 from bench.report.derive.ratios import time_ratio
+from bench.report.derive.seeds import SeedLuck
 from bench.report.read.models import depth
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.recipe import Recipe
 from bench.stats import accuracy
 from bench.stats.accuracy import Difference
+from bench.stats.decide import Finding, finding, holm
+from bench.stats.luck import Luck
 from bench.stats.times import Interval, log_error
 
 Level = Any
@@ -72,13 +75,21 @@ class Effect:
     """What a factor or an interaction does to accuracy (fractions) and to each cost (ratios).
 
     ``costs`` maps an axis name to the factor by which the cost is multiplied; ``p_family`` is
-    Holm's over all effects of the data set.
+    Holm's over all effects of the data set, and ``p_same`` that of equivalence within the margin.
     """
 
     term: Term
     top1: Difference | None
-    p_family: float | None
     costs: dict[str, Interval]
+    p_family: float | None = None
+    p_same: float | None = None
+
+    @property
+    def finding(self) -> Finding:
+        """Return what may be said of the effect on accuracy."""
+        if self.top1 is None:
+            return "not resolved"
+        return finding(self.top1.interval.estimate, self.p_family, self.p_same)
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ class Gap:
     With all four corners measured each share is the mean over both orders of changing one factor
     after the other (Shapley's value), and the shares add up to the gap. With one corner missing,
     only the order through the other corner is known; with both, nothing can be told apart.
+    A gap that is not ``resolved`` (after Holm over the gaps) is not split.
     """
 
     plain: Cell
@@ -103,6 +115,12 @@ class Gap:
     total: Difference
     shares: tuple[Share, ...]
     note: str
+    p_family: float | None = None
+
+    @property
+    def resolved(self) -> bool:
+        """Return whether there is a gap at all."""
+        return finding(self.total.interval.estimate, self.p_family, None) != "not resolved"
 
 
 @dataclass(frozen=True)
@@ -116,14 +134,15 @@ class Attribution:
     inseparable: tuple[str, ...]
 
 
-def attributions(study: Study) -> list[Attribution]:
+def attributions(study: Study, luck: SeedLuck, margin: float | None = None) -> list[Attribution]:
     """Return the attribution of each data set on which any two cells differ in a factor."""
     found = []
     for group in _comparable(study.cells):
         terms = [*_main_terms(group), *_interaction_terms(group)]
         axes = tuple(cost_axes(study, group))
-        effects = _with_family([_effect(term, group, axes) for term in terms])
-        gaps = tuple(_gaps(group))
+        known = luck.of(group)
+        effects = _with_family([_effect(term, group, axes, known) for term in terms], margin)
+        gaps = tuple(_resolved_gaps(_gaps(group, known)))
         if effects or gaps:
             separated = {term.name for term in terms}
             varying = [n for n, of in FACTORS.items() if len({of(cell) for cell in group}) > 1]
@@ -136,7 +155,7 @@ def _comparable(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Return groups of cells under equal conditions but for the recipe, which is a factor."""
     groups: defaultdict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
-        if cell.top1 is None:
+        if cell.top1 is None or not cell.has_learnt:
             continue
         conditions = accuracy_conditions(cell)
         kept = {k: v for k, v in conditions.items() if k not in Recipe.model_fields}
@@ -218,22 +237,21 @@ def _term(name: str, change: str, corners: list[Corner]) -> Term:
     return Term(name, change, tuple(used), tuple(used.values()), len(corners), contexts)
 
 
-def _effect(term: Term, cells: Sequence[Cell], axes: Sequence[Axis]) -> Effect:
+def _effect(term: Term, cells: Sequence[Cell], axes: Sequence[Axis], luck: Luck | None) -> Effect:
     chosen = [cells[place] for place in term.cells]
     costs = {axis.name: ratio for axis in axes if (ratio := _cost_ratio(term, cells, axis))}
-    return Effect(term, _contrast(chosen, term.weights), None, costs)
+    return Effect(term, _contrast(chosen, term.weights, luck), costs)
 
 
-def _contrast(cells: Sequence[Cell], weights: Sequence[float]) -> Difference | None:
+def _contrast(
+    cells: Sequence[Cell], weights: Sequence[float], luck: Luck | None
+) -> Difference | None:
     """Return a contrast of accuracies; None unless all cells have predictions on one test set."""
     arms = [cell.hits for cell in cells]
     found = [arm for arm in arms if arm is not None]
     if len(found) < len(arms) or len({cell.test_set for cell in cells}) != 1:
         return None
-    if len(found) == 2 and all(len(arm) == 1 for arm in found) and weights[0] == -weights[1]:
-        low, high = found if weights[0] < 0 else found[::-1]
-        return accuracy.difference(low, high)
-    return accuracy.contrast(found, weights)
+    return accuracy.contrast(found, weights, luck)
 
 
 def _cost_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:
@@ -242,7 +260,7 @@ def _cost_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | Non
         return _timed_ratio(term, cells, axis)
     values = [axis.values.get(cells[place].key) for place in term.cells]
     known = [value for value in values if value is not None and value.estimate > 0]
-    if len(known) < len(values):
+    if len(known) < len(values) or any(log_error(value) is None for value in known):
         return None
     return _geometric(known, term.weights)
 
@@ -271,12 +289,28 @@ def _geometric(values: Sequence[Interval], weights: Sequence[float]) -> Interval
     return Interval(math.exp(log), math.exp(log - half), math.exp(log + half), len(values))
 
 
-def _with_family(effects: Sequence[Effect]) -> list[Effect]:
-    adjusted = iter(accuracy.holm([e.top1.p for e in effects if e.top1]))
-    return [replace(e, p_family=next(adjusted)) if e.top1 else e for e in effects]
+def _with_family(effects: Sequence[Effect], margin: float | None) -> list[Effect]:
+    told = [e.top1 for e in effects if e.top1 and e.top1.p is not None]
+    adjusted = iter(holm([d.p for d in told if d.p is not None]))
+    same = iter(holm([p for d in told if (p := d.p_same(margin)) is not None]))
+    return [
+        replace(e, p_family=next(adjusted), p_same=next(same, None))
+        if e.top1 and e.top1.p is not None
+        else e
+        for e in effects
+    ]
 
 
-def _gaps(cells: Sequence[Cell]) -> list[Gap]:
+def _resolved_gaps(gaps: Sequence[Gap]) -> list[Gap]:
+    """Return the gaps with their corrected p-values, and no split of one that is not resolved."""
+    adjusted = iter(holm([gap.total.p for gap in gaps if gap.total.p is not None]))
+    judged = [
+        replace(gap, p_family=next(adjusted)) if gap.total.p is not None else gap for gap in gaps
+    ]
+    return [gap if gap.resolved else replace(gap, shares=()) for gap in judged]
+
+
+def _gaps(cells: Sequence[Cell], luck: Luck | None) -> list[Gap]:
     """Explain every gap between a plain ImageNet-stem cell and an SE CIFAR-stem cell."""
     contexts: defaultdict[str, dict[tuple[str, str], Cell]] = defaultdict(dict)
     for cell in cells:
@@ -288,15 +322,16 @@ def _gaps(cells: Sequence[Cell]) -> list[Gap]:
             if plain is not None and stem == "cifar" and se != "none":
                 if len(gaps) == MAX_GAPS:
                     return gaps
-                gap = _gap(
-                    plain, full, corners.get(("cifar", "none")), corners.get(("imagenet", se))
-                )
+                others = corners.get(("cifar", "none")), corners.get(("imagenet", se))
+                gap = _gap(plain, full, *others, luck)
                 gaps += [gap] if gap else []
     return gaps
 
 
-def _gap(plain: Cell, full: Cell, stem_only: Cell | None, se_only: Cell | None) -> Gap | None:
-    total = _contrast([plain, full], [-1.0, 1.0])
+def _gap(
+    plain: Cell, full: Cell, stem_only: Cell | None, se_only: Cell | None, luck: Luck | None
+) -> Gap | None:
+    total = _contrast([plain, full], [-1.0, 1.0], luck)
     if total is None:
         return None
     if stem_only and se_only:
@@ -313,10 +348,10 @@ def _gap(plain: Cell, full: Cell, stem_only: Cell | None, se_only: Cell | None) 
         note = "SE changed first; the CIFAR stem without SE was not trained"
     else:
         return Gap(plain, full, total, (), "stem and SE changed together and cannot be told apart")
-    shares = [Share(name, found) for name, w in parts.items() if (found := _part(corners, w))]
+    shares = [Share(name, found) for name, w in parts.items() if (found := _part(corners, w, luck))]
     return Gap(plain, full, total, tuple(shares), note)
 
 
-def _part(cells: Sequence[Cell], weights: Sequence[float]) -> Difference | None:
+def _part(cells: Sequence[Cell], weights: Sequence[float], luck: Luck | None) -> Difference | None:
     used = [(cell, weight) for cell, weight in zip(cells, weights, strict=True) if weight]
-    return _contrast([cell for cell, _ in used], [weight for _, weight in used])
+    return _contrast([cell for cell, _ in used], [weight for _, weight in used], luck)

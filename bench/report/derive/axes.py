@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bench.report import escape
+from bench.report.derive.conditions import largest_alike
 from bench.report.derive.headline import Headline, Machine, headlines, machine_of
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
@@ -52,8 +53,8 @@ def _speeds(lines: Sequence[Headline], price_per_hour: float | None) -> Iterator
     machines = sorted({machine_of(line.row) for line in lines if line.row})
     for machine in machines:
         here = [line for line in lines if line.row and machine_of(line.row) == machine]
-        rates = {line.cell.key: line.offline for line in here if line.cell and line.offline}
-        times = {line.cell.key: line.single for line in here if line.cell and line.single}
+        rates = largest_alike({ln.cell.key: ln.offline for ln in here if ln.cell and ln.offline})
+        times = largest_alike({ln.cell.key: ln.single for ln in here if ln.cell and ln.single})
         suffix = _suffix(machine) if len(machines) > 1 else ""
         if rates:
             title = f"throughput, {_setting(next(iter(rates.values())))}"
@@ -144,12 +145,20 @@ def _exact(value: float) -> Interval:
 
 
 def _training(cells: Sequence[Cell]) -> Iterator[Axis]:
-    """Yield the seconds of training on each device that trained."""
-    devices: defaultdict[str, dict[str, Interval]] = defaultdict(dict)
+    """Yield the seconds of training on each device that trained, of runs of like conditions."""
+    devices: defaultdict[str, defaultdict[str, dict[str, Interval]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
     for cell in cells:
         totals = [sum(e.epoch_wall_s for e in run.record.epochs) for run in cell.runs]
         if any(totals):
-            devices[cell.environment.device_name][cell.key] = mean_interval(totals)
-    for device, values in sorted(devices.items()):
+            env, spec = cell.environment, cell.runs[0].record.spec
+            alike = (env.host, env.cpu_model, env.num_threads, cell.runtime, spec.engine)
+            groups = devices[env.device_name]
+            groups[repr((alike, spec.precision, env.freed_memory))][cell.key] = mean_interval(
+                totals
+            )
+    for device, groups in sorted(devices.items()):
         suffix = f"-{escape.file_name(device)}" if len(devices) > 1 else ""
+        values = max(groups.values(), key=len)
         yield Axis(f"training-time{suffix}", f"training time on {device}", "s", True, values)

@@ -5,12 +5,16 @@ Models are what a comparison is about and may differ; the conditions may not.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from bench.report.read.models import versions
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell
+
+# Whether the code had changes that no commit holds: their numbers are of code that nobody has.
+CHANGES = "uncommitted changes"
 
 
 class Mismatch(NamedTuple):
@@ -40,6 +44,7 @@ def accuracy_conditions(cell: Cell) -> dict[str, object]:
         "starting weights": record.spec.weights,
         "training loop": record.spec.engine,
         "precision": record.spec.precision,
+        CHANGES: cell.environment.dirty,
         **versions(cell.environment),
         "recipe": recipe.pop("name"),
         **recipe,
@@ -62,10 +67,24 @@ def speed_conditions(row: CostRow) -> dict[str, object]:
         "precision": record.precision,
         "runtime": record.runtime,
         "image size": row.model.image_size,
+        CHANGES: env.dirty,
         **versions(env),
         **{f"flag {name}": value for name, value in env.flags.items()},
         **{f"variable {name}": value for name, value in env.env.items()},
     }
+
+
+def may_meet(first: CostRow, second: CostRow, ignoring: Collection[str] = ()) -> bool:
+    """Tell whether two speeds were measured under equal conditions, but for those to ignore."""
+    return not mismatches(speed_conditions(first), speed_conditions(second), ignoring)
+
+
+def largest_alike(rows: Mapping[str, CostRow]) -> dict[str, CostRow]:
+    """Return the rows, by what they are of, of the conditions that most of them share."""
+    groups: defaultdict[str, dict[str, CostRow]] = defaultdict(dict)
+    for key, row in rows.items():
+        groups[repr(speed_conditions(row))][key] = row
+    return max(groups.values(), key=len, default={})
 
 
 def mismatches(

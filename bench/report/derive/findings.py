@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from bench.report.derive.attribution import Attribution, attributions
@@ -11,9 +11,10 @@ from bench.report.derive.axes import cost_axes
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.headline import headlines, machine_of
 from bench.report.derive.labels import cell_labels, model_labels
-from bench.report.derive.pairs import Pairs, compare, lone_cells, seed_sd
+from bench.report.derive.pairs import Pairs, compare, lone_cells
 from bench.report.derive.pareto import Front, accuracy_draws, front
-from bench.report.derive.ratios import Ratio, time_ratio
+from bench.report.derive.ratios import Ratio, corrected, time_ratio
+from bench.report.derive.seeds import NOTHING_STATED, SeedLuck, Stated, luck_of
 from bench.report.derive.time_to import Race, races
 from bench.report.read.load import SetAside
 from bench.report.read.models import depth, has_se
@@ -21,6 +22,7 @@ from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
+from bench.stats.decide import holm
 
 # More rows in one front, or more speed ratios, are nothing that anybody reads.
 MAX_SPEEDS = 60
@@ -47,7 +49,8 @@ class Findings:
     labels: dict[str, str]
     model_labels: dict[ModelSpec, str]
     pairs: Pairs
-    seed_sd: float | None
+    luck: SeedLuck
+    stated: Stated
     attributions: tuple[Attribution, ...]
     fronts: tuple[tuple[str, Front], ...]
     speeds: tuple[Speed, ...]
@@ -65,28 +68,32 @@ class Findings:
         return found
 
 
-def findings(study: Study, force: bool = False) -> Findings:
-    """Derive everything; ``force`` computes also differences that are not comparable, marked."""
+def findings(study: Study, force: bool = False, stated: Stated = NOTHING_STATED) -> Findings:
+    """Derive everything; ``force`` computes also differences that are not comparable, marked.
+
+    ``stated`` holds what the user says of the luck of training and of differences that matter.
+    """
+    luck = luck_of(study.cells, stated.seed_sd)
     return Findings(
         study=study,
         labels=cell_labels(study.cells),
         model_labels=model_labels(study.models),
-        pairs=compare(study, force),
-        seed_sd=seed_sd(study),
-        attributions=tuple(attributions(study)),
-        fronts=tuple(_fronts(study)),
+        pairs=compare(study, luck, stated.margin, force),
+        luck=luck,
+        stated=stated,
+        attributions=tuple(attributions(study, luck, stated.margin)),
+        fronts=tuple(_fronts(study, luck)),
         speeds=tuple(_speeds(study)),
         races=tuple(races(study)),
         set_aside=(*study.set_aside, *_strangers(study)),
     )
 
 
-def _fronts(study: Study) -> list[tuple[str, Front]]:
+def _fronts(study: Study, luck: SeedLuck) -> list[tuple[str, Front]]:
     """Return (data set, front) for every data set and cost, of cells that may be compared."""
     found = []
-    groups = [cells for cells in _comparable(study) if len(cells) > 1]
-    draws = accuracy_draws([cell for cells in groups for cell in cells])
-    for cells in groups:
+    for cells in (group for group in _comparable(study) if len(group) > 1):
+        draws = accuracy_draws(cells, luck.of(cells))
         for axis in cost_axes(study, cells):
             one = front(cells, axis, draws)
             found += [(cells[0].dataset, one)] if one else []
@@ -110,7 +117,7 @@ def _comparable(study: Study) -> list[list[Cell]]:
     """Return the cells under equal conditions, largest group first."""
     groups: dict[str, list[Cell]] = {}
     for cell in study.cells:
-        if cell.top1:
+        if cell.top1 and cell.has_learnt:
             groups.setdefault(repr(accuracy_conditions(cell)), []).append(cell)
     return sorted(groups.values(), key=lambda cells: (-len(cells), cells[0].key))
 
@@ -127,7 +134,16 @@ def _speeds(study: Study) -> list[Speed]:
                 ratio = time_ratio(row, base)
                 found += [Speed(row, base, factors[0], ratio)] if ratio else []
     order = {"SE": 0, "stem": 1, "depth": 2}
-    return sorted(found, key=lambda speed: order[speed.factor])[:MAX_SPEEDS]
+    return _with_family(sorted(found, key=lambda speed: order[speed.factor])[:MAX_SPEEDS])
+
+
+def _with_family(speeds: Sequence[Speed]) -> list[Speed]:
+    """Return the ratios with their p-values corrected for their number."""
+    adjusted = iter(holm([p for speed in speeds if (p := speed.ratio.p) is not None]))
+    return [
+        replace(s, ratio=corrected(s.ratio, next(adjusted))) if s.ratio.p is not None else s
+        for s in speeds
+    ]
 
 
 def _plainness(row: CostRow) -> tuple[object, ...]:

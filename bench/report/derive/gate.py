@@ -1,36 +1,76 @@
-"""Compare two sets of measurements row by row: faster, slower, same, or not comparable.
+"""Compare two sets of measurements row by row: faster, slower, same, not decided, not comparable.
 
 A set is a folder of records or a JSON file of pytest-benchmark. Rows are matched by what was
-measured; they are compared only if they were measured under equal conditions.
+measured; they are compared only if they were measured under equal conditions. A time is decided
+only by several processes of either side that took turns: what was measured apart may be apart for
+any reason.
 """
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from bench.report.derive.conditions import (
+    CHANGES,
     Mismatch,
     accuracy_conditions,
     mismatches,
     speed_conditions,
 )
-from bench.report.derive.pairs import LEVEL, difference_of
-from bench.report.derive.ratios import apart, time_ratio
+from bench.report.derive.pairs import difference_of
+from bench.report.derive.profile_rows import doubts, starved
+from bench.report.derive.seeds import luck_of
 from bench.report.read.load import load
 from bench.report.read.profiled import CostRow
 from bench.report.read.pytest_json import Benchmark, is_benchmark_file, read_benchmarks
 from bench.report.read.study import study
+from bench.report.read.timings import timing_of
 from bench.report.read.trained import Cell
-from bench.stats import accuracy
-from bench.stats.times import Interval, differs
+from bench.stats.accuracy import Difference
+from bench.stats.decide import Finding, finding, holm
+from bench.stats.replicates import FEWEST, Replicated, Turn, floor_of, in_pairs, replicated
+from bench.stats.times import Interval
 
 Verdict = Literal[
-    "faster", "slower", "same", "better", "worse", "changed", "not comparable", "gone", "new"
+    "faster",
+    "slower",
+    "same",
+    "better",
+    "worse",
+    "not resolved",
+    "not decided",
+    "changed",
+    "not comparable",
+    "gone",
+    "new",
 ]
 REGRESSIONS = ("slower", "worse")
+# What a difference of code is about may differ between its two sides.
+CODE = ("commit", CHANGES)
+APART = "measured apart, so nothing is decided; compare --measure lets both sides take turns"
+# Ratios of times nearer to 1 than this are called the same where nothing else is asked for.
+MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a comparison is to decide: margins within which a row is the same, as fractions.
+
+    ``seed_sd`` is the stated sd over seeds, where the runs themselves have one seed each.
+    """
+
+    time_margin: float = MARGIN
+    top1_margin: float | None = None
+    seed_sd: float | None = None
+    force: bool = False
+
+
+NOTHING_WANTED = Wanted()
 
 
 @dataclass(frozen=True)
@@ -38,7 +78,8 @@ class Change:
     """One row of both sets and what became of it.
 
     ``interval`` is the ratio of times new / base, or for ``kind`` accuracy the difference of
-    top-1 as a fraction; ``base`` and ``new`` are the values that it comes from.
+    top-1 as a fraction; ``base`` and ``new`` are the values that it comes from. ``doubts`` are what
+    disturbed either measurement, ``floor`` how far from 1 the same sittings put equal work.
     """
 
     kind: Literal["time", "accuracy", "count"]
@@ -49,6 +90,8 @@ class Change:
     interval: Interval | None
     mismatches: tuple[Mismatch, ...] = ()
     note: str = ""
+    doubts: tuple[str, ...] = ()
+    floor: float | None = None
 
     def regressed(self, threshold: float) -> bool:
         """Return whether this is a significant change for the worse.
@@ -83,16 +126,17 @@ def read(place: Path) -> Measurements:
     return Measurements(found.cells, found.costs, ())
 
 
-def compare(base: Measurements, new: Measurements, force: bool = False) -> list[Change]:
+def compare(base: Measurements, new: Measurements, wanted: Wanted = NOTHING_WANTED) -> list[Change]:
     """Return what changed from ``base`` to ``new``, times first.
 
-    ``force`` compares also rows whose conditions differ; they keep their mismatches as a mark.
+    ``wanted.force`` compares also rows whose conditions differ; they keep their mismatches as a
+    mark.
     """
     return [
-        *_times(base.costs, new.costs, force),
-        *_benchmarks(base.benchmarks, new.benchmarks, force),
+        *_times(base.costs, new.costs, wanted),
+        *_benchmarks(base.benchmarks, new.benchmarks),
         *_counts(base.costs, new.costs),
-        *_accuracies(base.cells, new.cells, force),
+        *_accuracies(base.cells, new.cells, wanted),
     ]
 
 
@@ -106,34 +150,78 @@ def _cost_name(row: CostRow) -> str:
     )
 
 
-def _newest(rows: Iterable[CostRow]) -> dict[str, CostRow]:
-    """Return the rows by name; where several environments measured one, the last."""
-    ordered = sorted(rows, key=lambda row: (row.created_at, row.key))
-    return {_cost_name(row): row for row in ordered if row.timing is not None}
+def _by_name(rows: Iterable[CostRow]) -> dict[str, list[CostRow]]:
+    """Return the timed rows by name: one for each environment that measured it, the last last."""
+    found: defaultdict[str, list[CostRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.created_at, row.key)):
+        if row.timing is not None:
+            found[_cost_name(row)].append(row)
+    return dict(found)
 
 
-def _times(base: Sequence[CostRow], new: Sequence[CostRow], force: bool) -> list[Change]:
-    before, after = _newest(base), _newest(new)
+def _times(base: Sequence[CostRow], new: Sequence[CostRow], wanted: Wanted) -> list[Change]:
+    before, after = _by_name(base), _by_name(new)
     changes = [_one_sided("time", name, before, after) for name in sorted(before.keys() ^ after)]
-    for name in sorted(before.keys() & after):
-        old, row = before[name], after[name]
-        found = mismatches(speed_conditions(old), speed_conditions(row))
-        ratio = time_ratio(row, old) if force or not found else None
-        assert old.timing is not None
-        assert row.timing is not None
-        values = (old.timing.call_s.estimate, row.timing.call_s.estimate)
-        if ratio is None:
-            changes.append(Change("time", name, "not comparable", *values, None, found))
-            continue
-        verdict = _faster_or_slower(ratio.interval, ratio.floor)
-        changes.append(Change("time", name, verdict, *values, ratio.interval, found, ratio.method))
+    measured = [
+        _time(name, before[name][-1], after[name][-1], wanted)
+        for name in sorted(before.keys() & after)
+    ]
+    ratios = [ratio for _, ratio in measured if ratio is not None]
+    adjusted = iter(holm([r.p for r in ratios if r.p is not None]))
+    for change, ratio in measured:
+        if ratio is not None and ratio.p is not None:
+            change = _decided(change, ratio, next(adjusted), wanted.time_margin)
+        changes.append(change)
     return sorted(changes, key=lambda change: change.what)
 
 
-def _faster_or_slower(ratio: Interval, floor: float | None) -> Verdict:
-    if not differs(ratio, floor):
-        return "same"
-    return "slower" if ratio.estimate > 1 else "faster"
+def _time(
+    name: str, old: CostRow, row: CostRow, wanted: Wanted
+) -> tuple[Change, Replicated | None]:
+    """Return a row that is not decided yet, with the ratio over pairs of processes if there is."""
+    found = mismatches(speed_conditions(old), speed_conditions(row), CODE)
+    assert old.timing is not None
+    assert row.timing is not None
+    values = (old.timing.call_s.estimate, row.timing.call_s.estimate)
+    told = tuple(dict.fromkeys([*doubts(old), *doubts(row)]))
+    if found and not wanted.force:
+        return Change("time", name, "not comparable", *values, None, found, doubts=told), None
+    turns = [*_turns(old, is_new=False), *_turns(row, is_new=True)]
+    pairs = in_pairs(turns)
+    estimate = Interval(values[1] / values[0], 0.0, math.inf, 1)
+    change = Change("time", name, "not decided", *values, estimate, found, APART, told)
+    if pairs is None or len(pairs) < FEWEST:
+        return change, None
+    ratio = replicated([new / base for base, new in pairs])
+    note = f"t over {len(pairs)} pairs of processes in turn"
+    change = replace(change, interval=ratio.interval, note=note, floor=floor_of(turns))
+    if starved(old) or starved(row):
+        return replace(change, note=f"{note}; the machine was too busy to decide"), None
+    return change, ratio
+
+
+def _turns(row: CostRow, *, is_new: bool) -> list[Turn]:
+    """Return each process's median time of a call, with when the process was."""
+    found = []
+    for profile in row.profiles:
+        timing = timing_of([profile.record])
+        if timing is not None:
+            at = profile.record.environment.started_at
+            found.append(Turn(at, is_new, timing.call_s.estimate))
+    return found
+
+
+def _decided(change: Change, ratio: Replicated, p: float, margin: float) -> Change:
+    """Return a row with its verdict."""
+    beyond = abs(ratio.log) > math.log1p(change.floor or 0.0)
+    told = finding(ratio.log, p if beyond else None, ratio.p_same(margin))
+    verdicts: dict[Finding, Verdict] = {
+        "more": "slower",
+        "less": "faster",
+        "same": "same",
+        "not resolved": "not resolved",
+    }
+    return replace(change, verdict=verdicts[told])
 
 
 def _one_sided(
@@ -143,19 +231,18 @@ def _one_sided(
     return Change(kind, name, "gone" if name in before else "new", None, None, None)
 
 
-def _benchmarks(base: Sequence[Benchmark], new: Sequence[Benchmark], force: bool) -> list[Change]:
+def _benchmarks(base: Sequence[Benchmark], new: Sequence[Benchmark]) -> list[Change]:
+    """Return the benchmarks of two files, one process each: their ratios decide nothing."""
     before, after = ({b.name: b for b in side} for side in (base, new))
     changes = [_one_sided("time", name, before, after) for name in sorted(before.keys() ^ after)]
     for name in sorted(before.keys() & after):
         old, row = before[name], after[name]
         found = mismatches(old.conditions, row.conditions)
         values = (old.seconds.estimate, row.seconds.estimate)
-        if found and not force:
-            changes.append(Change("time", name, "not comparable", *values, None, found))
-            continue
-        ratio = apart(row.seconds, old.seconds)
-        verdict = _faster_or_slower(ratio, None)
-        changes.append(Change("time", name, verdict, *values, ratio, found, "timed apart"))
+        ratio = Interval(values[1] / values[0], 0.0, math.inf, 1)
+        verdict: Verdict = "not comparable" if found else "not decided"
+        told = None if found else ratio
+        changes.append(Change("time", name, verdict, *values, told, found, APART))
     return sorted(changes, key=lambda change: change.what)
 
 
@@ -185,36 +272,44 @@ def _cell_name(cell: Cell) -> str:
     return f"top-1 of {model.name}, {model.stem} stem{se} on {cell.dataset} ({trained})"
 
 
-def _accuracies(base: Sequence[Cell], new: Sequence[Cell], force: bool) -> list[Change]:
+def _accuracies(base: Sequence[Cell], new: Sequence[Cell], wanted: Wanted) -> list[Change]:
     before = {_cell_name(cell): cell for cell in base if cell.top1}
     after = {_cell_name(cell): cell for cell in new if cell.top1}
     changes = [_one_sided("accuracy", n, before, after) for n in sorted(before.keys() ^ after)]
-    compared: list[tuple[Change, float]] = []
+    luck = luck_of([*base, *new], wanted.seed_sd)
+    compared: list[tuple[Change, Difference]] = []
     for name in sorted(before.keys() & after):
         old, cell = before[name], after[name]
-        found = mismatches(accuracy_conditions(old), accuracy_conditions(cell))
+        found = mismatches(accuracy_conditions(old), accuracy_conditions(cell), CODE)
         assert old.top1 is not None
         assert cell.top1 is not None
         values = (old.top1.value, cell.top1.value)
-        measured = difference_of(old, cell) if force or not found else None
-        if measured is None or old.digest != cell.digest:
+        fair = (wanted.force or not found) and old.digest == cell.digest
+        measured = difference_of(old, cell, luck.of([old, cell])) if fair else None
+        if measured is None:
             changes.append(Change("accuracy", name, "not comparable", *values, None, found))
             continue
-        change = Change(
-            "accuracy", name, "same", *values, measured.interval, found, measured.method
-        )
-        compared.append((change, measured.p))
-    return changes + _judged(compared)
+        verdict: Verdict = "not decided" if measured.p is None else "not resolved"
+        row = Change("accuracy", name, verdict, *values, measured.interval, found, measured.method)
+        compared.append((row, measured))
+    return changes + _judged(compared, wanted.top1_margin)
 
 
-def _judged(compared: Sequence[tuple[Change, float]]) -> list[Change]:
+def _judged(compared: Sequence[tuple[Change, Difference]], margin: float | None) -> list[Change]:
     """Return the accuracy rows with a verdict each, corrected for their number."""
-    adjusted = accuracy.holm([p for _, p in compared])
+    told = [d for _, d in compared if d.p is not None]
+    adjusted = iter(holm([d.p for d in told if d.p is not None]))
+    same = iter(holm([p for d in told if (p := d.p_same(margin)) is not None]))
+    verdicts: dict[Finding, Verdict] = {
+        "more": "better",
+        "less": "worse",
+        "same": "same",
+        "not resolved": "not resolved",
+    }
     judged = []
-    for (change, _), p in zip(compared, adjusted, strict=True):
-        assert change.interval is not None
-        if p < LEVEL and not change.interval.contains(0.0):
-            better: Verdict = "better" if change.interval.estimate > 0 else "worse"
-            change = replace(change, verdict=better)
+    for change, measured in compared:
+        if measured.p is not None:
+            found = finding(measured.interval.estimate, next(adjusted), next(same, None))
+            change = replace(change, verdict=verdicts[found])
         judged.append(change)
     return judged

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-import numpy as np
-
 from bench.report.derive.conditions import Mismatch, accuracy_conditions, mismatches
+from bench.report.derive.seeds import SeedLuck
 from bench.report.read.models import depth, has_se
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
 from bench.stats import accuracy
 from bench.stats.accuracy import Difference
+from bench.stats.decide import Finding, finding, holm, seeds_needed
+from bench.stats.luck import Luck
 
-LEVEL = 0.05
 # Up to this many models every pair is compared; beyond, twins and the best against the rest.
 MAX_ALL_PAIRS = 8
 MAX_PAIRS = 60
@@ -28,7 +28,8 @@ class Pair:
     """Two cells and how much better the second is; ``p_family`` is Holm's over the family.
 
     ``mismatches`` are conditions on which they differ: the difference is then withheld (None), or
-    forced and outside the family. ``factors`` are what tells the models apart.
+    forced and outside the family. ``factors`` are what tells the models apart. ``p_same`` is that
+    of equivalence within the stated margin, corrected likewise; None without a margin.
     """
 
     first: Cell
@@ -37,15 +38,26 @@ class Pair:
     mismatches: tuple[Mismatch, ...]
     difference: Difference | None
     p_family: float | None = None
+    p_same: float | None = None
     family_size: int = 0
 
     @property
+    def finding(self) -> Finding:
+        """Return what may be said of the two models: nothing where the luck is unknown."""
+        if self.difference is None:
+            return "not resolved"
+        return finding(self.difference.interval.estimate, self.p_family, self.p_same)
+
+    @property
     def resolved(self) -> bool:
-        """Return whether the difference is one: significant in its family, 0 outside its ends."""
+        """Return whether one model is the better, significantly in its family."""
+        return self.finding in ("more", "less")
+
+    @property
+    def better(self) -> Cell:
+        """Return the model with the higher accuracy."""
         found = self.difference
-        if found is None or self.p_family is None:
-            return False
-        return self.p_family < LEVEL and not found.interval.contains(0.0)
+        return self.second if found and found.interval.estimate > 0 else self.first
 
 
 @dataclass(frozen=True)
@@ -57,34 +69,40 @@ class Pairs:
     num_left_out: int
 
 
-def compare(study: Study, force: bool = False) -> Pairs:
-    """Compare the cells of each data set; ``force`` computes also what is not comparable."""
+def compare(
+    study: Study, luck: SeedLuck, margin: float | None = None, force: bool = False
+) -> Pairs:
+    """Compare the cells of each data set that have learnt anything.
+
+    ``margin`` is the difference, a fraction, below which two models count as the same; ``force``
+    computes also what is not comparable.
+    """
     compared: list[Pair] = []
     withheld: list[Pair] = []
     left_out = 0
     for group in _by_test_set(study.cells).values():
         chosen, others = _chosen(group)
         left_out += others
-        pairs = [_pair(first, second, force) for first, second in chosen]
-        compared += _family(pairs)
+        pairs = [_pair(first, second, luck, force) for first, second in chosen]
+        compared += _family(pairs, margin)
         withheld += [p for p in pairs if p.mismatches]
-    withheld += _strangers(study.cells)
+    withheld += _strangers(study.cells, luck)
     return Pairs(tuple(compared), tuple(withheld), left_out)
 
 
 def _by_test_set(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     groups: defaultdict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
-        if cell.top1 is not None:
+        if cell.top1 is not None and cell.has_learnt:
             groups[cell.digest].append(cell)
     return groups
 
 
-def _strangers(cells: Sequence[Cell]) -> list[Pair]:
+def _strangers(cells: Sequence[Cell], luck: SeedLuck) -> list[Pair]:
     """Return one withheld pair for each cell that no other cell shares the pixels of."""
     groups = _by_test_set(cells)
     main = max(groups.values(), key=len, default=[])
-    return [_pair(main[0], cell, force=False) for cell in lone_cells(cells)]
+    return [_pair(main[0], cell, luck, force=False) for cell in lone_cells(cells)]
 
 
 def lone_cells(cells: Sequence[Cell]) -> list[Cell]:
@@ -165,62 +183,58 @@ def family(name: str) -> str:
     return name.removeprefix("se_").rstrip("0123456789")
 
 
-def _pair(first: Cell, second: Cell, force: bool) -> Pair:
+def _pair(first: Cell, second: Cell, luck: SeedLuck, force: bool) -> Pair:
     differing = mismatches(accuracy_conditions(first), accuracy_conditions(second))
     same_images = first.digest == second.digest
     compare = same_images and (force or not differing)
-    found = difference_of(first, second) if compare else None
+    found = difference_of(first, second, luck.of([first, second])) if compare else None
     return Pair(first, second, factors(first, second), differing, found)
 
 
-def difference_of(first: Cell, second: Cell) -> Difference | None:
+def difference_of(first: Cell, second: Cell, luck: Luck | None) -> Difference | None:
     """Return the paired difference, or the unpaired one where predictions are missing."""
     one, two = first.hits, second.hits
     if one is not None and two is not None and first.test_set == second.test_set:
-        return accuracy.difference(one, two)
-    counts = [[(t.top1_correct, t.num_images) for t in cell.tests] for cell in (first, second)]
-    return accuracy.unpaired(*counts)
+        return accuracy.difference(one, two, luck)
+    before, after = (
+        [(t.top1_correct, t.num_images) for t in cell.tests] for cell in (first, second)
+    )
+    return accuracy.unpaired(before, after, luck)
 
 
-def _family(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs that were compared, those under equal conditions with Holm's p-value."""
+def _family(pairs: Sequence[Pair], margin: float | None) -> list[Pair]:
+    """Return the pairs that were compared, those under equal conditions with Holm's p-values.
+
+    The family is what may be judged: pairs whose luck of training is known.
+    """
     fair = [p for p in pairs if p.difference and not p.mismatches]
-    adjusted = accuracy.holm([p.difference.p for p in fair if p.difference])
+    told = [p.difference for p in fair if p.difference and p.difference.p is not None]
+    adjusted = iter(holm([d.p for d in told if d.p is not None]))
+    same = iter(holm([p for d in told if (p := d.p_same(margin)) is not None]))
     judged = [
-        replace(p, p_family=q, family_size=len(fair)) for p, q in zip(fair, adjusted, strict=True)
+        replace(
+            p,
+            p_family=next(adjusted),
+            p_same=next(same, None) if margin is not None else None,
+            family_size=len(told),
+        )
+        if p.difference and p.difference.p is not None
+        else p
+        for p in fair
     ]
     return judged + [p for p in pairs if p.difference and p.mismatches]
 
 
-def seed_sd(study: Study) -> float | None:
-    """Return the spread over seeds, pooled over all cells that have several seeds."""
-    arms = [np.array([test.top1 for test in cell.tests]) for cell in study.cells]
-    return accuracy.pooled_sd(arms)
+def seeds_wanted(pair: Pair) -> int | None:
+    """Return how many seeds a model a difference of the observed size needs, at the family's level.
 
-
-def seeds_wanted(pair: Pair, known_sd: float | None) -> int | None:
-    """Return how many seeds a model the observed difference needs: more than it has, else None.
-
-    The spread over seeds is that of the pair, else of the whole study, else it is guessed from
-    the images on which the two models disagree, as if each were a coin.
+    None where it is resolved already, or the luck of training is unknown, or no number of seeds
+    does, or as many were trained.
     """
     found = pair.difference
-    if found is None or (pair.resolved and not found.exploratory):
+    if found is None or found.luck is None or pair.finding != "not resolved":
         return None
-    spread = found.seed_sd if found.seed_sd is not None else known_sd
-    if spread is None:
-        disagreement = _disagreement(pair)
-        if disagreement is None:
-            return None
-        spread = (disagreement / 2) ** 0.5
-    wanted = accuracy.seeds_needed(spread, found.interval.estimate) if spread else None
+    size, family = found.interval.estimate, max(1, pair.family_size)
+    wanted = seeds_needed(found.luck.sd, size, family, found.image_error)
     trained = min(len(pair.first.runs), len(pair.second.runs))
     return wanted if wanted and wanted > trained else None
-
-
-def _disagreement(pair: Pair) -> float | None:
-    """Return the variance of the difference if each disagreement were a coin."""
-    one, two = pair.first.hits, pair.second.hits
-    if one is None or two is None:
-        return None
-    return float(np.mean(one[0] != two[0])) / len(one[0])

@@ -1,8 +1,9 @@
 """Accuracy against cost: which models are worth taking, and how sure that is.
 
 A model is on the front when no other is at least as accurate and at most as costly, and better in
-one of the two. The probability of being on it is the share of bootstrap draws in which it is:
-images drawn once for all models, seeds and costs drawn after their intervals.
+one of the two. The probability of being on it is the share of draws in which it is: images drawn
+once for all models, the luck of training after its standard deviation, costs after their intervals.
+Where the luck of training is not known there is no probability.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 
 from bench.report.derive.axes import Axis
 from bench.report.read.trained import Cell
-from bench.stats.accuracy import seed_error
-from bench.stats.pareto import Floats, on_front
+from bench.stats.luck import Luck, pooled
+from bench.stats.pareto import Floats, on_front, partially_pooled
 from bench.stats.times import log_error
 
 NUM_DRAWS = 1000
+LEAST_STEP = math.log(1.05)  # costs nearer to each other than 5 % are no step of cost
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,13 @@ class Place:
     """A cell on the plane of accuracy and cost.
 
     ``probability`` is that of being on the front; ``points_per_percent`` the percentage points of
-    top-1 gained for each per cent of cost on the way from the previous cell of the front.
+    top-1 gained for each per cent of cost on the way from the previous cell of the front, None
+    where the costs differ by less than their noise or 5 %.
     """
 
     cell: Cell
     on_front: bool
-    probability: float
+    probability: float | None
     points_per_percent: float | None
 
 
@@ -45,7 +48,7 @@ class Choice:
 
     budget: float
     cell: Cell
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,25 @@ class Front:
 def front(cells: Sequence[Cell], axis: Axis, draws: dict[str, Floats]) -> Front | None:
     """Return the front of the cells that have this cost; None with fewer than two.
 
-    ``draws`` are those of `accuracy_draws`, which are the same for every cost.
+    ``draws`` are those of `accuracy_draws`, which are the same for every cost; empty where the
+    luck of training is unknown.
     """
     found = [cell for cell in cells if cell.top1 and cell.key in axis.values]
     if len(found) < 2:
         return None
     ordered = sorted(found, key=lambda cell: (burden_of(axis, cell), cell.key))
     burden = np.array([burden_of(axis, cell) for cell in ordered])
-    top1 = np.array([cell.top1.value if cell.top1 else 0.0 for cell in ordered])
-    accuracies = np.column_stack([draws[cell.key] for cell in ordered])
-    probability = _probability(accuracies, _burden_draws(axis, ordered))
+    top1 = np.array([_top1(cell) for cell in ordered])
+    known = all(cell.key in draws for cell in ordered)
+    accuracies = np.column_stack([draws[cell.key] for cell in ordered]) if known else None
     member = on_front(top1, burden)
-    steps = _points_per_percent(top1, burden, member)
+    chances: Sequence[float | None] = [None] * len(ordered)
+    if accuracies is not None:
+        chances = _probability(accuracies, _burden_draws(axis, ordered)).tolist()
+    steps = _points_per_percent(top1, burden, member, _errors(axis, ordered))
     places = tuple(
-        Place(cell, bool(is_on), float(p), step)
-        for cell, is_on, p, step in zip(ordered, member, probability, steps, strict=True)
+        Place(cell, bool(is_on), p, step)
+        for cell, is_on, p, step in zip(ordered, member, chances, steps, strict=True)
     )
     return Front(axis, places, _choices(axis, ordered, top1, burden, accuracies))
 
@@ -97,27 +104,47 @@ def burden_of(axis: Axis, cell: Cell) -> float:
     return log if axis.less_is_better else -log
 
 
-def accuracy_draws(cells: Sequence[Cell]) -> dict[str, Floats]:
+def accuracy_draws(cells: Sequence[Cell], luck: Luck | None) -> dict[str, Floats]:
     """Return joint draws of the cells' accuracies by key, each (NUM_DRAWS,).
 
     Images are drawn once for all cells that share a test set; a cell without predictions is drawn
-    from the normal distribution of its counts.
+    from the normal distribution of its counts. The luck of each cell is drawn around that, one
+    draw of the standard deviation for all of them where it is pooled. Empty where it is unknown
+    and a cell has but one seed. The draws are partially pooled (`bench.stats.pareto`), since the
+    best of several is partly the luckiest.
     """
+    own = all(cell.seed_spread is not None for cell in cells)
+    known = luck if not own else pooled([c.seed_spread for c in cells if c.seed_spread])
+    if known is None:
+        return {}
     draw = np.random.default_rng(0)
-    draws: dict[str, Floats] = {}
+    scale = _scale(draw, known.freedom)
+    errors: dict[str, Floats] = {}
     for num_images, group in _by_test_images(cells).items():
         if num_images:
             means = np.stack([c.hits.mean(axis=0) for c in group if c.hits is not None], axis=1)
             joint = _resampled(means.astype(np.float32), num_images)
         for place, cell in enumerate(group):
-            mean, hits = cell.top1.value if cell.top1 else 0.0, cell.hits
-            if hits is None:
-                error = math.sqrt(mean * (1 - mean) / cell.tests[0].num_images)
-                draws[cell.key] = mean + error * draw.standard_normal(NUM_DRAWS)
-            else:
-                luck = seed_error(hits) * _student(draw, len(hits) - 1)
-                draws[cell.key] = joint[:, place] + luck
-    return draws
+            error = math.sqrt(_top1(cell) * (1 - _top1(cell)) / cell.tests[0].num_images)
+            images = error * draw.standard_normal(NUM_DRAWS)
+            if cell.hits is not None:
+                images = joint[:, place] - _top1(cell)
+            luck_error = known.beyond_images / math.sqrt(len(cell.runs))
+            errors[cell.key] = images + luck_error * scale * draw.standard_normal(NUM_DRAWS)
+    values = np.array([_top1(cell) for cell in cells])
+    pooled_draws = partially_pooled(values, np.column_stack([errors[c.key] for c in cells]))
+    return {cell.key: pooled_draws[:, place] for place, cell in enumerate(cells)}
+
+
+def _top1(cell: Cell) -> float:
+    return cell.top1.value if cell.top1 else 0.0
+
+
+def _scale(draw: np.random.Generator, freedom: float) -> Floats:
+    """Return what turns normal draws into Student's t with a standard deviation in common."""
+    if math.isinf(freedom):
+        return np.ones(NUM_DRAWS)
+    return np.asarray(np.sqrt(freedom / draw.chisquare(freedom, NUM_DRAWS)))
 
 
 def _by_test_images(cells: Sequence[Cell]) -> dict[int, list[Cell]]:
@@ -141,31 +168,33 @@ def _resampled(means: NDArray[np.float32], num_images: int) -> Floats:
     return result
 
 
-def _student(draw: np.random.Generator, freedom: int) -> Floats:
-    return draw.standard_t(freedom, NUM_DRAWS) if freedom > 0 else np.zeros(NUM_DRAWS)
+def _errors(axis: Axis, cells: Sequence[Cell]) -> Floats:
+    """Return the standard errors of the costs' logarithms, 0 for what is counted or unknown."""
+    return np.array([log_error(axis.values[cell.key]) or 0.0 for cell in cells])
 
 
 def _burden_draws(axis: Axis, cells: Sequence[Cell]) -> Floats:
     draw = np.random.default_rng(2)
-    errors = [log_error(axis.values[cell.key]) or 0.0 for cell in cells]
     means = np.array([burden_of(axis, cell) for cell in cells])
-    return np.asarray(means + np.array(errors) * draw.standard_normal((NUM_DRAWS, len(cells))))
+    noise = draw.standard_normal((NUM_DRAWS, len(cells)))
+    return np.asarray(means + _errors(axis, cells) * noise)
 
 
 def _points_per_percent(
-    top1: Floats, burden: Floats, member: NDArray[np.bool_]
+    top1: Floats, burden: Floats, member: NDArray[np.bool_], errors: Floats
 ) -> list[float | None]:
     """Return, for each cell of the front but the first, points gained per cent of cost added."""
     steps: list[float | None] = [None] * len(top1)
     places = np.flatnonzero(member)
     for before, after in pairwise(places):
-        added = 100 * math.expm1(burden[after] - burden[before])
-        steps[after] = 100 * float(top1[after] - top1[before]) / added if added > 0 else None
+        added = float(burden[after] - burden[before])
+        if added > max(LEAST_STEP, 1.96 * math.hypot(errors[before], errors[after])):
+            steps[after] = float(top1[after] - top1[before]) / math.expm1(added)
     return steps
 
 
 def _choices(
-    axis: Axis, cells: Sequence[Cell], top1: Floats, burden: Floats, accuracies: Floats
+    axis: Axis, cells: Sequence[Cell], top1: Floats, burden: Floats, accuracies: Floats | None
 ) -> tuple[Choice, ...]:
     """Return what to take at each round budget, once for each change of the answer."""
     choices: list[Choice] = []
@@ -175,8 +204,10 @@ def _choices(
         if len(within) == 0:
             continue
         best = int(within[np.argmax(top1[within])])
-        wins = accuracies[:, within].argmax(axis=1)
-        probability = float((within[wins] == best).mean())
+        probability = None
+        if accuracies is not None:
+            wins = accuracies[:, within].argmax(axis=1)
+            probability = float((within[wins] == best).mean())
         choices.append(Choice(budget, cells[best], probability))
     return tuple(_changes(choices if axis.less_is_better else choices[::-1]))
 

@@ -69,6 +69,17 @@ def noise_words(row: CostRow) -> tuple[str, ...]:
     return tuple(dict.fromkeys(w for p in row.profiles for w in p.record.warnings))
 
 
+def doubts(row: CostRow) -> tuple[str, ...]:
+    """Return everything that makes a row's times doubtful: disturbances, then flags in words."""
+    flags = row.timing.flags if row.timing else ()
+    return (*noise_words(row), *(flag.replace("_", " ") for flag in flags))
+
+
+def starved(row: CostRow) -> bool:
+    """Tell whether other work had so much of the machine that nothing follows from the row."""
+    return any(p.record.noise.starved for p in row.profiles if p.record.noise)
+
+
 def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]:
     """Return one row's numbers as plain data, units in the names; None where there is none."""
     record, timing = row.first, row.timing

@@ -3,49 +3,79 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
+from bench.report.derive.conditions import may_meet
 from bench.report.derive.profile_rows import blocks
 from bench.report.read.profiled import CostRow
+from bench.report.read.timings import ONE_SITTING
 from bench.stats import times
-from bench.stats.times import Interval, log_error
+from bench.stats.decide import Finding, finding
+from bench.stats.replicates import FEWEST, Replicated, replicated
+from bench.stats.times import Interval
 
 APART = "timed apart"
+# Ratios nearer to 1 than this are the same for whoever chooses a model.
+SPEED_MARGIN = 0.05
 
 
 @dataclass(frozen=True)
 class Ratio:
     """How many times the time of ``base`` a row takes, and how the interval was found.
 
-    ``floor`` is how far from 1 the same sittings put the ratio of a row to itself.
+    ``replicated`` is the ratio over sittings, None where the rows did not take turns in several:
+    the interval then covers that one sitting, or nothing, and decides nothing. ``floor`` is how far
+    from 1 the same sittings put the ratio of a row to itself. ``p`` may be corrected for a family.
     """
 
     interval: Interval
     method: str
     floor: float | None
+    replicated: Replicated | None = None
+    p: float | None = None
+
+    @property
+    def finding(self) -> Finding:
+        """Return what may be said of the next sitting: more (slower), less, same within 5 %."""
+        if self.replicated is None:
+            return "not resolved"
+        beyond = abs(math.log(self.interval.estimate)) > math.log1p(self.floor or 0.0)
+        p_same = self.replicated.p_same(SPEED_MARGIN)
+        return finding(self.interval.estimate - 1, self.p if beyond else None, p_same)
 
     @property
     def differs(self) -> bool:
         """Tell whether the ratio is a difference rather than noise."""
-        return times.differs(self.interval, self.floor)
+        return self.finding in ("more", "less")
 
 
-def time_ratio(row: CostRow, base: CostRow) -> Ratio | None:
+def time_ratio(row: CostRow, base: CostRow, ignoring: Collection[str] = ()) -> Ratio | None:
     """Return the ratio of the times of one call; None when one of them was not timed.
 
-    Rows that took turns in one sitting are compared round by round (`stats.paired_ratio`); several
-    sittings give the interval over sittings; rows timed apart that of two independent medians.
+    None also for rows whose conditions differ in anything not to be ignored. Rows that took turns
+    in one sitting are compared round by round (`stats.paired_ratio`); several sittings give the
+    interval over sittings. Of rows timed apart nobody knows how far a sitting moves either, so
+    that their interval is open.
     """
-    if row.timing is None or base.timing is None:
+    if row.timing is None or base.timing is None or not may_meet(row, base, ignoring):
         return None
     shared = _shared_sittings(row, base)
     floor = times.noise_floor(shared)
     if len(shared) > 1:
-        ratios = [times.paired_ratio(*pair).estimate for pair in shared]
-        return Ratio(times.geometric_interval(ratios), f"t over {len(ratios)} sittings", floor)
+        found = replicated([times.paired_ratio(*pair).estimate for pair in shared])
+        told = found if len(shared) >= FEWEST else None
+        method = f"t over {len(shared)} sittings"
+        return Ratio(found.interval, method, floor, told, told.p if told else None)
     if shared:
-        return Ratio(times.paired_ratio(*shared[0]), "paired, trimmed mean over rounds", floor)
-    return Ratio(apart(row.timing.call_s, base.timing.call_s), APART, None)
+        return Ratio(times.paired_ratio(*shared[0]), ONE_SITTING, floor)
+    estimate = row.timing.call_s.estimate / base.timing.call_s.estimate
+    return Ratio(Interval(estimate, 0.0, math.inf, 1), APART, None)
+
+
+def corrected(ratio: Ratio, p: float | None) -> Ratio:
+    """Return a ratio with its p-value corrected for the family it was found in."""
+    return replace(ratio, p=p)
 
 
 Blocks = dict[int, list[float]]
@@ -61,14 +91,3 @@ def _shared_sittings(row: CostRow, base: CostRow) -> list[tuple[Blocks, Blocks]]
         if len(mine.keys() & other.keys()) > 1:
             found.append((mine, other))
     return found
-
-
-def apart(row: Interval, base: Interval) -> Interval:
-    """Return the ratio of two independent times, their log-intervals added in squares."""
-    estimate = row.estimate / base.estimate
-    mine, other = log_error(row), log_error(base)
-    count = min(row.num_samples, base.num_samples)
-    if mine is None or other is None:
-        return Interval(estimate, 0.0, math.inf, count)
-    factor = math.exp(1.96 * math.hypot(mine, other))
-    return Interval(estimate, estimate / factor, estimate * factor, count)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from bench.record.cost import CostFacts
 from bench.record.profile import ALLOCATOR_PEAK
-from bench.report.derive.ratios import time_ratio
+from bench.report.derive.ratios import Ratio, time_ratio
 from bench.report.read.models import has_se
 from bench.report.read.profiled import CostRow
 from bench.spec.run import ModelSpec
@@ -63,6 +64,67 @@ def taxes(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> list[Ta
     if not pairs:
         return []
     return [*_counted(*pairs[0]), *_bytes(pairs), *_measured(pairs), *_memory(pairs)]
+
+
+@dataclass(frozen=True)
+class RuntimeCost:
+    """What SE costs in one runtime: milliseconds of a call without and with it, and the ratio."""
+
+    runtime: str
+    plain_ms: float
+    se_ms: float
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
+class ScenarioCost:
+    """What SE costs in one scenario: in eager, and in the runtime that is fastest without SE."""
+
+    model: ModelSpec
+    twin: ModelSpec
+    row: CostRow
+    runtimes: tuple[RuntimeCost, ...]
+
+
+def scenario_costs(rows: Sequence[CostRow]) -> list[ScenarioCost]:
+    """Return what SE costs in single images and in batches, where inference was timed.
+
+    Of the pair of twins, the machine and the batch size that were measured in most runtimes.
+    """
+    found: dict[str, ScenarioCost] = {}
+    for model, twin in twins(rows):
+        others = {_setting_key(row): row for row in rows if row.model == twin}
+        groups: defaultdict[str, list[tuple[CostRow, CostRow]]] = defaultdict(list)
+        for row in rows:
+            if row.model == model and row.first.mode == "infer" and _setting_key(row) in others:
+                record, env = row.first, row.environment
+                place = (env.device_name, env.host, record.precision, record.batch_size)
+                groups[repr((record.scenario, place))].append((row, others[_setting_key(row)]))
+        for _, pairs in sorted(groups.items()):
+            cost, scenario = _scenario(model, twin, pairs), pairs[0][0].first.scenario
+            if cost and (scenario not in found or _told(cost) > _told(found[scenario])):
+                found[scenario] = cost
+    return [found[name] for name in ("single_stream", "offline") if name in found]
+
+
+def _told(cost: ScenarioCost) -> tuple[int, int]:
+    return len(cost.runtimes), cost.row.first.batch_size
+
+
+def _scenario(
+    model: ModelSpec, twin: ModelSpec, pairs: Sequence[tuple[CostRow, CostRow]]
+) -> ScenarioCost | None:
+    costs = {}
+    for row, base in pairs:
+        ratio = time_ratio(row, base)
+        if ratio is not None and row.timing is not None and base.timing is not None:
+            times = (base.timing.p50_ms, row.timing.p50_ms)
+            costs[row.first.runtime] = RuntimeCost(row.first.runtime, *times, ratio)
+    if not costs:
+        return None
+    fastest = min(costs.values(), key=lambda cost: cost.plain_ms)
+    wanted = dict.fromkeys(["eager" if "eager" in costs else fastest.runtime, fastest.runtime])
+    return ScenarioCost(model, twin, pairs[0][0], tuple(costs[name] for name in wanted))
 
 
 def _setting_key(row: CostRow) -> tuple[object, ...]:

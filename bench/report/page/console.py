@@ -7,11 +7,24 @@ from collections.abc import Callable
 from rich import box
 from rich.markup import escape as rich_escape
 from rich.table import Table
+from rich.text import Text
 
 from bench.report import escape
+from bench.report.derive.findings import Findings
 from bench.report.derive.headline import Headline, headlines, machine_of
 from bench.report.page.formats import number, percent
+from bench.report.page.verdict import lines
 from bench.report.read.study import Study
+
+
+def verdict(found: Findings) -> Text:
+    """Return the lines of the report's verdict, as they stand in it."""
+    text = Text()
+    for lead, told in lines(found):
+        text.append(f"\n{escape.one_line(lead)} ", style="bold")
+        text.append(escape.one_line(told))
+    return text
+
 
 _FACETS: dict[str, Callable[[Headline], str]] = {
     "data": lambda line: line.cell.dataset if line.cell else "–",

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from bench.report.derive.findings import Findings
 from bench.report.derive.headline import Headline, headlines
+from bench.report.derive.profile_rows import starved
 from bench.report.page import details, sections
 from bench.report.page.blocks import Block, Bullets, Heading, Image, Paragraph, device, place, table
-from bench.report.page.formats import MISSING, count, millions, number, percent
+from bench.report.page.formats import MISSING, count, millions, number, percent, points, span
+from bench.report.page.verdict import verdict
 from bench.report.read.models import has_se
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
@@ -25,16 +27,20 @@ MAIN_COLUMNS: dict[str, str] = {
     "epochs": "epochs trained",
     "trained on": "device and precision of the training",
     "seeds": "runs that differ in the seed alone; values are their means",
-    "top-1 % (95 % CI)": (
-        "test images whose first prediction is right, after the last epoch; "
-        "Wilson's interval for one seed, Student's t over several"
+    "top-1 % (95 % CI: images)": (
+        "test images whose first prediction is right, after the last epoch; Wilson's interval "
+        "for the sampling of images alone, not for the luck of training"
     ),
+    "seed sd": "standard deviation of top-1 over the seeds, in points",
     "top-5 %": "test images with the label among the five best predictions",
     "params M": "trainable parameters, millions",
     "MACs M": "multiply-accumulates of convolutions and linear layers for one image, millions",
     "FLOPs M": "2 × MACs",
     "epoch s": "seconds of one training epoch, training alone (median)",
-    "img/s": "throughput at the batch size behind the @, input already on the device",
+    "img/s": (
+        "throughput at the batch size behind the @, input already on the device; its 95 % interval "
+        "over processes where there are several"
+    ),
     "ms @1": "median latency of one image (single-stream)",
     "measured on": "device, precision and runtime of img/s and ms",
 }
@@ -46,7 +52,7 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
     return [
         Heading(TITLE, 1),
         Paragraph(_counts(found)),
-        *sections.verdict(found),
+        *verdict(found),
         Heading("Results"),
         *main_table(study),
         *_charts(charts),
@@ -110,7 +116,7 @@ def _main_line(line: Headline) -> list[str]:
 
 def _training(cell: Cell | None) -> list[str]:
     if cell is None:
-        return [MISSING] * 7
+        return [MISSING] * 8
     seeds, record = len(cell.runs), cell.runs[0].record
     facts = record.dataset
     return [
@@ -119,7 +125,8 @@ def _training(cell: Cell | None) -> list[str]:
         str(cell.recipe.epochs) if record.epochs else MISSING,
         f"{device(cell.environment)}, {record.spec.precision}",
         "1 (exploratory)" if seeds == 1 else str(seeds),
-        percent(cell.top1),
+        percent(cell.top1_of_images) + ("" if cell.has_learnt else " (no better than guessing)"),
+        points(cell.seed_spread.variance**0.5) if cell.seed_spread else MISSING,
         percent(cell.top5, ends=False),
     ]
 
@@ -127,7 +134,8 @@ def _training(cell: Cell | None) -> list[str]:
 def _throughput(row: CostRow | None) -> str:
     if row is None or row.timing is None:
         return MISSING
-    return f"{number(row.timing.throughput)} @{row.first.batch_size}{_doubt(row)}"
+    rate = span(row.timing.rate) if row.timing.num_processes > 1 else number(row.timing.throughput)
+    return f"{rate} @{row.first.batch_size}{_doubt(row)}"
 
 
 def _latency(row: CostRow | None) -> str:
@@ -135,5 +143,12 @@ def _latency(row: CostRow | None) -> str:
 
 
 def _doubt(row: CostRow) -> str:
-    """Return a mark for a timing that is not to be relied on."""
-    return " (unstable)" if row.timing and row.timing.iqr_share > 0.25 else ""
+    """Return marks for a timing that is not to be relied on, or rests on one sitting."""
+    marks = []
+    if starved(row):
+        marks.append("starved by other work")
+    if row.timing and row.timing.iqr_share > 0.25:
+        marks.append("unstable")
+    if row.timing and row.timing.num_processes == 1:
+        marks.append("one sitting")
+    return f" ({', '.join(marks)})" if marks else ""

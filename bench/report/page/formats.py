@@ -82,8 +82,10 @@ def span(interval: Interval) -> str:
     return f"{value} ({number(interval.low)}–{number(interval.high)})"
 
 
-def chance(probability: float) -> str:
+def chance(probability: float | None) -> str:
     """Return a probability from a thousand draws in per cent, never quite 0 or 100."""
+    if probability is None:
+        return MISSING
     if probability > 0.995:
         return "> 99 %"
     return "< 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"

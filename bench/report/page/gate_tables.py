@@ -51,7 +51,8 @@ def markdown(changes: Sequence[Change], threshold: float | None) -> str:
 def annotation(change: Change) -> str:
     """Return the workflow command that shows a regression beside the job."""
     what, _, _, moved, verdict = _cells(change)
-    text = escape.one_line(f"{what}: {verdict}, {moved}").replace("%", "%25")
+    doubts = f"; {'; '.join(change.doubts)}" if change.doubts else ""
+    text = escape.one_line(f"{what}: {verdict}, {moved}{doubts}").replace("%", "%25")
     return f"::error title=Benchmark regression::{text}"
 
 
@@ -69,6 +70,8 @@ def as_data(change: Change, threshold: float | None) -> dict[str, Any]:
         "high": _finite(interval, "high"),
         "differs_in": [str(mismatch) for mismatch in change.mismatches],
         "method": change.note,
+        "doubts": list(change.doubts),
+        "floor": change.floor,
         "regression": change.regressed(threshold or 0.0),
     }
 
@@ -81,9 +84,15 @@ def _finite(interval: Interval | None, end: str) -> float | None:
 
 def _cells(change: Change) -> list[str]:
     verdict: str = change.verdict
+    if change.verdict in ("not decided", "not resolved") and change.note:
+        verdict = f"{verdict}: {change.note}"
     if change.mismatches:
         what = "; ".join(map(str, change.mismatches))
         verdict = f"{verdict}: {what}" if change.interval is None else f"{verdict}, FORCED: {what}"
+    if change.floor is not None:
+        verdict += f" (A/A floor {100 * change.floor:.1f} %)"
+    if change.doubts:
+        verdict += f" [{'; '.join(change.doubts)}]"
     return [
         change.what,
         _value(change, change.base),

@@ -2,98 +2,123 @@
 
 from __future__ import annotations
 
+import math
+
 from bench.report.derive.attribution import Effect, Gap
-from bench.report.derive.pairs import LEVEL, Pair, seeds_wanted
+from bench.report.derive.pairs import Pair, seeds_wanted
 from bench.report.derive.pareto import Choice, Front
-from bench.report.page.formats import chance, number, p_value, points
+from bench.report.derive.ratios import SPEED_MARGIN, Ratio
+from bench.report.page.formats import chance, number, p_value, points, ratio
+from bench.stats.accuracy import Difference
+from bench.stats.times import Interval
 
 
-def verdict(pair: Pair, labels: dict[str, str], known_sd: float | None = None) -> str:
-    """Return the verdict on a pair: better by so much, or not resolved, with what to know of it."""
+def verdict(pair: Pair, labels: dict[str, str], margin: float | None = None) -> str:
+    """Return the verdict on a pair: which is better, that they are the same, or not resolved."""
     found = pair.difference
     one, two = labels[pair.first.key], labels[pair.second.key]
     if found is None:
         return f"{two} and {one} are not compared: {'; '.join(map(str, pair.mismatches))}."
-    interval = found.interval
-    if pair.resolved:
-        better, worse, sign = (two, one, 1) if interval.estimate > 0 else (one, two, -1)
-        low, high = sorted((sign * interval.low, sign * interval.high))
-        text = f"{better} is better than {worse} by {points(abs(interval.estimate))} points"
-        text += f" ({points(low)} to {points(high)})"
-    else:
-        text = f"{two} against {one}: not resolved, {points(interval.estimate, sign=True)} points"
-        text += f" ({points(interval.low)} to {points(interval.high)})"
-    notes = _caveats(pair, known_sd)
+    by = spread(found.interval)
+    match pair.finding:
+        case "more":
+            text = f"{two} is better than {one} by {spread(found.interval, sign=False)}"
+        case "less":
+            text = f"{one} is better than {two} by {spread(_turned(found.interval), sign=False)}"
+        case "same":
+            text = f"{two} and {one} are the same within ±{points(margin or 0)} points: {by}"
+        case _ if found.luck is None:
+            text = f"these two trained networks: {two} against {one}, {by} (images alone)"
+        case _:
+            text = f"{two} against {one}: not resolved, {by}"
+    notes = _caveats(pair)
     return f"{text}; {'; '.join(notes)}." if notes else f"{text}."
 
 
-def _caveats(pair: Pair, known_sd: float | None) -> list[str]:
+def spread(interval: Interval, sign: bool = True) -> str:
+    """Return a difference with its interval: ``+0.90 points (0.30 to 1.5)``."""
+    ends = f"({points(interval.low)} to {points(interval.high)})"
+    return f"{points(interval.estimate, sign=sign)} points {ends}"
+
+
+def _turned(interval: Interval) -> Interval:
+    return Interval(-interval.estimate, -interval.high, -interval.low, interval.num_samples)
+
+
+def _caveats(pair: Pair) -> list[str]:
     """Return what a reader must know beside a difference."""
     found, notes = pair.difference, []
     assert found is not None
-    if pair.p_family is not None:
-        p = p_value(pair.p_family)
-        corrected = f" after correction for {pair.family_size} comparisons"
-        notes.append(
-            (f"p {p}" if p.startswith("<") else f"p = {p}")
-            + (corrected if pair.family_size > 1 else "")
-        )
-    if not pair.resolved and pair.p_family is not None and not found.interval.contains(0.0):
-        notes.append("this interval alone leaves 0 out, the corrected test does not")
+    if pair.resolved:
+        notes.append(_probability(pair.p_family, pair.family_size, "comparisons"))
     if pair.mismatches:
         notes.append(f"NOT COMPARABLE, {'; '.join(map(str, pair.mismatches))}")
     if len(pair.factors) > 1:
         notes.append(f"{' and '.join(pair.factors)} differ, so neither alone is credited")
-    wanted = seeds_wanted(pair, known_sd)
-    # Without a spread over seeds the guess leaves the luck of training out.
-    about = "about" if found.seed_sd is not None or known_sd is not None else "at least"
-    need = f"a difference of this size needs {about} {wanted} seeds a model" if wanted else ""
-    if found.exploratory:
-        notes.append(f"exploratory, one seed: {need}" if need else "exploratory, one seed")
-    elif not pair.resolved and need:
-        notes.append(need)
+    notes += basis(found)
+    wanted = seeds_wanted(pair)
+    if wanted:
+        notes.append(f"a difference of this size needs about {wanted} seeds a model")
     return notes
 
 
-def effect_sentence(effect: Effect, num_effects: int) -> str:
+def basis(found: Difference) -> list[str]:
+    """Return where the luck of training was taken from, where an arm has but one seed."""
+    if found.luck is None:
+        return ["one seed, and nothing says how lucky it was: no verdict on the models"]
+    if not found.exploratory:
+        return []
+    sd = f"{points(found.luck.sd)} points"
+    if found.luck.stated:
+        return [f"one seed, resting on the stated seed sd of {sd}"]
+    return [f"one seed, with the seed sd of {sd} of models that have several"]
+
+
+def _probability(p: float | None, family: int, what: str) -> str:
+    told = p_value(p)
+    told = f"p {told}" if told.startswith("<") else f"p = {told}"
+    return f"{told} after correction for {family} {what}" if family > 1 else told
+
+
+def effect_sentence(effect: Effect, num_effects: int, margin: float | None = None) -> str:
     """Return what a factor does on average over the contexts in which it alone was changed."""
-    found, p = effect.top1, p_value(effect.p_family)
+    found = effect.top1
     assert found is not None
-    resolved = (effect.p_family or 0.0) < LEVEL and not found.interval.contains(0.0)
-    told = p if p.startswith("<") else f"= {p}"
-    text = "" if resolved else "not resolved, "
-    text += f"{points(found.interval.estimate, sign=True)} points of top-1"
-    text += f" ({points(found.interval.low)} to {points(found.interval.high)})"
+    lead = {"more": "", "less": "", "same": f"none beyond ±{points(margin or 0)} points, "}
+    text = lead.get(effect.finding, "not resolved, ")
+    if found.luck is None:
+        text = "of these trained networks alone, "
+    text += f"{spread(found.interval)} of top-1"
     text += f", the mean over {effect.term.num_contexts} pairs that differ in it alone"
-    text += f"; p {told} after correction for {num_effects} effects"
-    return f"{text}{'; exploratory, one seed' if found.exploratory else ''}."
+    notes = basis(found)
+    if effect.finding in ("more", "less"):
+        notes = [_probability(effect.p_family, num_effects, "effects"), *notes]
+    return "; ".join([text, *notes]) + "."
 
 
 def gap_sentence(gap: Gap, labels: dict[str, str]) -> str:
-    """Return how a gap splits between stem and SE."""
-    total = gap.total.interval
-    text = f"Of the {points(total.estimate)} points between {labels[gap.plain.key]}"
-    text += f" and {labels[gap.full.key]}"
+    """Return how a gap splits between stem and SE; one that is not resolved is not split."""
+    text = f"{labels[gap.full.key]} against {labels[gap.plain.key]}: {spread(gap.total.interval)}"
+    if gap.total.luck is None:
+        return f"{text} between these trained networks; {'; '.join(basis(gap.total))}."
+    notes = basis(gap.total)
+    if not gap.resolved:
+        return "; ".join([f"{text}, not resolved, so nothing is split", *notes]) + "."
     if not gap.shares:
-        return f"{text}, none can be credited: {gap.note}."
-    parts = [
-        f"the {share.name} explains" if share.name == "stem" else f"{share.name} explains"
+        return "; ".join([text, f"none can be credited: {gap.note}", *notes]) + "."
+    total = gap.total.interval.estimate
+    told = [
+        f"{'the stem' if share.name == 'stem' else share.name} explains "
+        f"{spread(share.difference.interval)}{_of_total(share.difference, total)}"
         for share in gap.shares
     ]
-    told = [
-        f"{part} {points(share.difference.interval.estimate)}"
-        f" ({points(share.difference.interval.low)} to {points(share.difference.interval.high)}"
-        f"{_of_total(share.difference.interval.estimate, total.estimate)})"
-        for part, share in zip(parts, gap.shares, strict=True)
-    ]
-    luck = "; one seed: the luck of training is not in these intervals"
-    return f"{text}, {' and '.join(told)}; {gap.note}{luck if gap.total.exploratory else ''}."
+    return "; ".join([f"{text}, of which {' and '.join(told)}", gap.note, *notes]) + "."
 
 
-def _of_total(part: float, total: float) -> str:
+def _of_total(part: Difference, total: float) -> str:
     """Return a share in per cent where it means something: parts of one sign with the whole."""
-    share = part / total if total else -1.0
-    return f"; {100 * share:.0f} % of the gap" if 0 <= share <= 1 else ""
+    share = part.interval.estimate / total if total else -1.0
+    return f", {100 * share:.0f} % of the gap" if 0 <= share <= 1 else ""
 
 
 def choice_sentence(front: Front, choice: Choice, labels: dict[str, str]) -> str:
@@ -102,5 +127,23 @@ def choice_sentence(front: Front, choice: Choice, labels: dict[str, str]) -> str
     value = f"{100 * top1.value:.1f} %" if top1 else ""
     bound = "up to" if front.axis.less_is_better else "at no less than"
     budget = f"{bound} {number(choice.budget)} {front.axis.unit}"
-    name = labels[choice.cell.key]
-    return f"{budget}, take {name} ({value}; best within that with {chance(choice.probability)})"
+    told = f"best within that with {chance(choice.probability)}"
+    if choice.probability is None:
+        told = "no chance is given"
+    return f"{budget}, {labels[choice.cell.key]} ({value}; {told})"
+
+
+def speed_verdict(found: Ratio) -> str:
+    """Return what a ratio of times establishes."""
+    if found.replicated is None:
+        return "not decided: one sitting" if math.isfinite(found.interval.high) else "not decided"
+    words = {"more": "slower", "less": "faster", "same": f"same within ±{SPEED_MARGIN:.0%}"}
+    return words.get(found.finding, "not resolved").replace("%", " %")
+
+
+def cost_factor(found: Ratio) -> str:
+    """Return a ratio with what it may be taken for: ``×1.12 (1.10–1.14, one sitting)``."""
+    text = ratio(found.interval)
+    if found.replicated is not None:
+        return text if found.finding in ("more", "less") else f"{text}, {speed_verdict(found)}"
+    return f"{text}, {found.method}"

@@ -13,13 +13,14 @@ from bench.stats.times import (
     call_times,
     geometric_interval,
     iqr,
-    median_interval,
     quantile,
     rate_interval,
+    sitting_interval,
 )
 
 # A 99th percentile of fewer samples is one of the few slowest calls, not a percentile.
 MIN_SAMPLES_P99 = 1000
+ONE_SITTING = "within one sitting"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Timing:
     """What one cost row took.
 
     ``call_s`` is the time of one call: the median over blocks, its geometric mean over processes
-    where there are several. ``rate`` is Σ images / Σ seconds in img/s.
+    where there are several. ``rate`` is Σ images / Σ seconds in img/s. Intervals over processes
+    cover the next process; that of a single one covers this sitting alone.
     """
 
     call_s: Interval
@@ -49,7 +51,7 @@ class Timing:
     def method(self) -> str:
         """Return how the interval was found."""
         processes = self.num_processes
-        return f"t over {processes} processes" if processes > 1 else "median over blocks"
+        return f"t over {processes} processes" if processes > 1 else ONE_SITTING
 
 
 def timing_of(records: Sequence[ProfileRecord]) -> Timing | None:
@@ -81,7 +83,7 @@ def _is_sound(timing: TimingFacts) -> bool:
 def _call_interval(calls: list[list[float]]) -> Interval:
     if len(calls) > 1:
         return geometric_interval([quantile(process, 0.5) for process in calls])
-    return median_interval(calls[0])
+    return sitting_interval(calls[0])
 
 
 """The seconds and the images of each block."""

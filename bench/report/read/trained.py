@@ -15,7 +15,8 @@ from bench.record.run import Accuracy
 from bench.report.read.load import LoadedRun
 from bench.spec.recipe import Recipe
 from bench.spec.run import ModelSpec
-from bench.stats.accuracy import wilson
+from bench.stats.accuracy import has_learnt, wilson
+from bench.stats.luck import SeedSpread, spread_of, spread_of_shares
 from bench.stats.times import Interval, mean_interval
 
 
@@ -85,6 +86,17 @@ class Cell:
         return _measured([(t.top1_correct, t.num_images) for t in self.tests])
 
     @cached_property
+    def top1_of_images(self) -> Measured | None:
+        """Return top-1, the mean over seeds, with Wilson's interval for the test images alone."""
+        if not self.tests:
+            return None
+        total = self.tests[0].num_images
+        correct = round(sum(t.top1_correct for t in self.tests) / len(self.tests))
+        found = wilson(min(correct, total), total)
+        mean = sum(t.top1 for t in self.tests) / len(self.tests)
+        return Measured(mean, found.low, found.high, "Wilson, images")
+
+    @cached_property
     def top5(self) -> Measured | None:
         pairs = [(t.top5_correct, t.num_images) for t in self.tests if t.top5_correct is not None]
         return _measured(pairs)
@@ -96,6 +108,20 @@ class Cell:
         if len(found) < len(self.runs) or len({p.test_set for p in found}) != 1:
             return None
         return np.stack([p.correct for p in found])
+
+    @cached_property
+    def has_learnt(self) -> bool:
+        """Tell whether every seed does better than guessing (`bench.stats.accuracy`)."""
+        classes = self.model.num_classes
+        return all(has_learnt(t.top1_correct, t.num_images, classes, t.loss) for t in self.tests)
+
+    @cached_property
+    def seed_spread(self) -> SeedSpread | None:
+        """Return how the accuracies of several seeds spread; None with one."""
+        if len(self.tests) < 2:
+            return None
+        shares = [test.top1 for test in self.tests]
+        return spread_of_shares(shares) if self.hits is None else spread_of(self.hits)
 
     @property
     def test_set(self) -> str | None:

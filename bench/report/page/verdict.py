@@ -1,0 +1,189 @@
+"""The verdict of a report: eight lines at most, what they are about first.
+
+Scope, what is established, what is only suggested, how a gap splits, what it costs, what to take,
+and what to doubt. Everything else stands in the tables below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.report.derive.findings import Findings
+from bench.report.derive.profile_rows import doubts, starved
+from bench.report.derive.published import beside
+from bench.report.derive.se_tax import RuntimeCost, ScenarioCost, scenario_costs
+from bench.report.page.blocks import Block, Bullets, Heading
+from bench.report.page.formats import count, number, percent
+from bench.report.page.wording import choice_sentence, cost_factor, effect_sentence, gap_sentence
+from bench.report.page.wording import verdict as pair_verdict
+from bench.report.read.trained import Cell
+
+MAX_LINES = 8
+MAX_NAMED = 3
+# The costs for which the verdict says which model to take, in this order.
+TAKEN_FOR = ("latency", "throughput", "training-time")
+Item = tuple[str, str]
+
+
+def verdict(found: Findings) -> list[Block]:
+    """Return the verdict as blocks; nothing where nothing was trained or timed."""
+    items = lines(found)
+    return [Heading("Verdict"), Bullets(tuple(items))] if items else []
+
+
+def lines(found: Findings) -> list[Item]:
+    """Return the lines of the verdict, each with its lead."""
+    items = [
+        *_scope(found),
+        *_established(found),
+        *_suggested(found),
+        *_gaps(found),
+        *_costs(found),
+        *_choices(found),
+        *_doubts(found),
+    ]
+    return items[:MAX_LINES]
+
+
+def _scope(found: Findings) -> list[Item]:
+    """Return what the verdict is about: data, training, seeds, and how far from published."""
+    best = found.best()
+    if not best:
+        return []
+    cell = best[0]
+    facts, record = cell.runs[0].record.dataset, cell.runs[0].record
+    here = [c for c in found.study.cells if (c.dataset, c.digest) == (cell.dataset, cell.digest)]
+    trained = f"{cell.recipe.name}, {count(cell.recipe.epochs, 'epoch')}"
+    if not record.epochs:
+        trained = "weights as loaded"
+    text = (
+        f"{facts.num_train:,} training and {facts.num_test:,} test images; {trained}; "
+        f"{_seeds(here)}; highest top-1 {percent(cell.top1_of_images)} % (images alone), "
+        f"{found.labels[cell.key]}{_published(cell)}"
+    )
+    others = len(found.study.datasets) - 1
+    more = f"; {count(others, 'more data set')} below" if others else ""
+    return [(f"Scope, {cell.dataset}:", f"{text}{more}.")]
+
+
+def _seeds(cells: Sequence[Cell]) -> str:
+    numbers = sorted({len(cell.runs) for cell in cells})
+    told = "one" if numbers == [1] else str(numbers[0])
+    if len(numbers) > 1:
+        told = f"{numbers[0]} to {numbers[-1]}"
+    return f"{told} seed{'' if numbers == [1] else 's'} a model"
+
+
+def _published(cell: Cell) -> str:
+    """Return how far the nearest published figure of the same model is."""
+    figures = beside(cell)
+    if not figures or cell.top1 is None:
+        return ""
+    one = figures[0].published
+    gap = 100 * (one.top1 - cell.top1.value)
+    side = "below" if gap > 0 else "above"
+    alike = "trained alike" if not figures[0].why_not else "not trained alike"
+    return f", {abs(gap):.1f} points {side} the {100 * one.top1:.1f} % of {one.source}, {alike}"
+
+
+def _judged(found: Findings) -> list[tuple[bool, str]]:
+    """Return every sentence on models, the effect of SE first, with whether it is established."""
+    margin, told = found.stated.margin, []
+    for one in found.attributions:
+        tested = [effect for effect in one.effects if effect.top1]
+        for effect in tested:
+            if effect.term.name == "SE" and effect.term.num_contexts > 1:
+                lead = f"SE, {effect.term.change}, on {one.dataset}: "
+                text = lead + effect_sentence(effect, len(tested), margin)
+                told.append((effect.finding != "not resolved", text))
+    pairs = [p for p in found.pairs.pairs if not p.mismatches]
+    for pair in sorted(pairs, key=lambda p: p.factors != ("SE",)):
+        text = pair_verdict(pair, found.labels, margin)
+        told.append((pair.finding != "not resolved", text))
+    return told
+
+
+def _established(found: Findings) -> list[Item]:
+    known = [text for is_known, text in _judged(found) if is_known]
+    if known:
+        return [("Established:", _first(known))]
+    if any(not pair.mismatches for pair in found.pairs.pairs):
+        return [("Established:", "nothing about which model is the more accurate.")]
+    return []
+
+
+def _suggested(found: Findings) -> list[Item]:
+    unknown = [text for is_known, text in _judged(found) if not is_known]
+    return [("Only suggested:", _first(unknown))] if unknown else []
+
+
+def _first(texts: Sequence[str]) -> str:
+    """Return the first sentences, and how many more there are."""
+    rest = len(texts) - MAX_NAMED
+    more = f" And {count(rest, 'more comparison')}: see “Differences”." if rest > 0 else ""
+    return " ".join(text[0].upper() + text[1:] for text in texts[:MAX_NAMED]) + more
+
+
+def _gaps(found: Findings) -> list[Item]:
+    gaps = [gap for attribution in found.attributions for gap in attribution.gaps]
+    if not gaps:
+        return []
+    gap = max(gaps, key=lambda gap: (gap.resolved, abs(gap.total.interval.estimate)))
+    return [("Stem or SE:", gap_sentence(gap, found.labels))]
+
+
+def _costs(found: Findings) -> list[Item]:
+    """Return what SE costs, one line a scenario: in eager and in the fastest runtime."""
+    return [_cost_line(cost, found) for cost in scenario_costs(found.study.costs)]
+
+
+def _cost_line(cost: ScenarioCost, found: Findings) -> Item:
+    single = cost.row.first.scenario == "single_stream"
+    what = "one image" if single else f"a batch of {cost.row.first.batch_size}"
+    names = f"{found.model_labels[cost.model]} against {found.model_labels[cost.twin]}"
+    told = "; ".join(_runtime(one) for one in cost.runtimes)
+    where = cost.row.environment.device_name
+    return (f"What SE costs, {what}:", f"{told}: {names} on {where}.")
+
+
+def _runtime(cost: RuntimeCost) -> str:
+    times = f"{number(cost.plain_ms)} → {number(cost.se_ms)} ms"
+    return f"{cost.runtime} {times}, {cost_factor(cost.ratio)}"
+
+
+def _choices(found: Findings) -> list[Item]:
+    """Return which model to take at which budget of the first cost that was measured."""
+    for name in TAKEN_FOR:
+        for dataset, front in found.fronts:
+            if front.axis.name.startswith(name) and len(front.choices) > 1:
+                chosen = front.choices[:MAX_NAMED]
+                told = "; ".join(choice_sentence(front, c, found.labels) for c in chosen)
+                if any(choice.probability is None for choice in chosen):
+                    told += "; these networks only, as the luck of training is unknown"
+                return [(f"Which to take, {dataset}, by {front.axis.title}:", f"{told}.")]
+    return []
+
+
+def _doubts(found: Findings) -> list[Item]:
+    """Return what was withheld, has not learnt, or was measured on a disturbed machine."""
+    told = []
+    guessing = [c for c in found.study.cells if c.top1 and not c.has_learnt]
+    if guessing:
+        names = ", ".join(found.labels[cell.key] for cell in guessing[:MAX_NAMED])
+        more = " and others" if len(guessing) > MAX_NAMED else ""
+        told.append(f"{names}{more}: no better than guessing, so in no comparison")
+    if found.pairs.withheld:
+        told.append(f"{count(len(found.pairs.withheld), 'pair')} not comparable")
+    timed = [row for row in found.study.costs if row.timing]
+    hungry = sum(map(starved, timed))
+    if hungry:
+        told.append(f"{hungry} of {count(len(timed), 'timed row')} starved by other work")
+    disturbed = sum(bool(doubts(row)) for row in timed) - hungry
+    if disturbed > 0:
+        told.append(f"{disturbed} of {count(len(timed), 'timed row')} disturbed or noisy")
+    once = sum(row.timing.num_processes == 1 for row in timed if row.timing)
+    if once:
+        told.append(
+            f"{once} of {count(len(timed), 'timed row')} from one sitting, which decides no speed"
+        )
+    return [("Doubts:", "; ".join(told) + ".")] if told else []

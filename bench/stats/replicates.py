@@ -1,0 +1,109 @@
+"""Ratios of times over sittings: the process is the replicate.
+
+Blocks timed in one process share its memory layout, its place on the cores and the state of the
+clocks; however many there are, they are one sample of all that. An interval that is to hold for
+the next process is one over processes, and one process decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bench.stats.decide import equivalence, two_sided
+from bench.stats.times import CONFIDENCE, Interval, t_quantile
+
+# Two replicates have one degree of freedom, whose interval is 13 standard errors wide.
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """A ratio over replicates: its logarithm, the standard error of that, degrees of freedom.
+
+    With a single replicate the error is infinite: nothing is known of the next one.
+    """
+
+    log: float
+    error: float
+    freedom: float
+    num_replicates: int
+
+    @property
+    def interval(self) -> Interval:
+        """Return the ratio with Student's t-interval; its ends are open with one replicate."""
+        if math.isinf(self.error):
+            return Interval(math.exp(self.log), 0.0, math.inf, self.num_replicates)
+        half = min(600.0, t_quantile(CONFIDENCE, self.freedom) * self.error)
+        ends = (math.exp(self.log - half), math.exp(self.log + half))
+        return Interval(math.exp(self.log), *ends, self.num_replicates)
+
+    @property
+    def p(self) -> float | None:
+        """Return the p-value of no difference; None with a single replicate."""
+        if math.isinf(self.error):
+            return None
+        return two_sided(self.log, self.error, self.freedom)
+
+    def p_same(self, margin: float) -> float | None:
+        """Return the p-value of equivalence within ``margin``, a share such as 0.05."""
+        if math.isinf(self.error):
+            return None
+        return equivalence(self.log, self.error, self.freedom, math.log1p(margin))
+
+
+def replicated(ratios: Sequence[float]) -> Replicated:
+    """Return the ratio that several sittings found, each of them one replicate."""
+    logs = [math.log(ratio) for ratio in ratios]
+    count, mean = len(logs), statistics.fmean(logs)
+    if count < 2:
+        return Replicated(mean, math.inf, 0.0, count)
+    error = statistics.stdev(logs, mean) / math.sqrt(count)
+    return Replicated(mean, error, count - 1.0, count)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One process that timed one side: when it began, which side, the median time of a call."""
+
+    at: str
+    is_new: bool
+    seconds: float
+
+
+def in_pairs(turns: Sequence[Turn]) -> list[tuple[float, float]] | None:
+    """Return (base, new) of neighbouring processes; None where the sides did not take turns.
+
+    In the order of time every two processes are one of either side, as in ABBA.
+    """
+    ordered = sorted(turns, key=lambda turn: (turn.at, turn.is_new))
+    found = []
+    for one, two in zip(ordered[::2], ordered[1::2], strict=False):
+        if one.is_new == two.is_new:
+            return None
+        base, new = (two, one) if one.is_new else (one, two)
+        found.append((base.seconds, new.seconds))
+    return found
+
+
+def floor_of(turns: Sequence[Turn]) -> float | None:
+    """Return the A/A noise floor of turns in ABBA order: how far from 1 equal work may come out.
+
+    Neighbouring processes of one side are real A/A sittings, apart in nothing but the process. The
+    floor is the half-width of the interval of as many such ratios as there are pairs of sides,
+    about a mean that is known to be 1. None with fewer than two of them.
+    """
+    ordered = sorted(turns, key=lambda turn: (turn.at, turn.is_new))
+    logs = [
+        math.log(two.seconds / one.seconds)
+        for one, two in pairwise(ordered)
+        if one.is_new == two.is_new
+    ]
+    if len(logs) < 2:
+        return None
+    spread = math.sqrt(math.fsum(log * log for log in logs) / len(logs))
+    num_pairs = max(1, len(ordered) // 2)
+    return math.expm1(t_quantile(CONFIDENCE, len(logs)) * spread / math.sqrt(num_pairs))

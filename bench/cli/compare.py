@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli import options as opt
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.derive.gate import Change
+    from bench.report.derive.gate import Change, Wanted
 
 EXIT_REGRESSION = 1
+EXIT_UNDECIDED = 3
+WHAT = "resnet18 se_resnet18 --stem cifar --batch-size 1,32 --no-memory --no-breakdown"
 
 
 def compare(
-    base: Annotated[Path, typer.Argument(help="Folder of records, or pytest-benchmark's JSON.")],
-    new: Annotated[Path, typer.Argument(help="The same, measured later.")],
+    base: Annotated[
+        str, typer.Argument(help="Folder of records, or with --measure a checkout or revision.")
+    ],
+    new: Annotated[str, typer.Argument(help="The same, to be held against it.")],
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure both now, their processes in turns: decides."),
+    ] = False,
+    what: Annotated[
+        str, typer.Option("--profile", help="What to measure: arguments of senet-bench profile.")
+    ] = WHAT,
+    processes: Annotated[
+        int, typer.Option(min=3, max=100, help="Processes of either side, with --measure.")
+    ] = 5,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=1, max=1e9, help="Seconds after which no more processes begin."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the records, with --measure.")] = Path(
+        "compared"
+    ),
     fail_on: Annotated[
         str | None,
         typer.Option(
@@ -26,6 +50,11 @@ def compare(
             "when an accuracy fell significantly, or when MACs or parameters grew."
         ),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 when a row could not be decided.")
+    ] = False,
+    seed_sd: opt.SeedSd = None,
+    margin: opt.Margin = None,
     github: Annotated[
         bool, typer.Option("--github", help="Append a table to the GitHub job's summary.")
     ] = False,
@@ -34,40 +63,107 @@ def compare(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")] = False,
 ) -> None:
-    """Compare two sets of measurements: faster, slower, same, or not comparable.
+    """Compare two sets of measurements: faster, slower, same, not decided, or not comparable.
 
-    Times are compared as ratios with their intervals; a change inside the interval or the noise
-    floor is called the same. Rows from other machines, versions or settings are not compared.
+    Times are decided only by processes of both sides that took turns (--measure): what was
+    measured apart may be apart for any reason. "Same" is what an equivalence test says within
+    --fail-on (5% without it); the rest is not resolved. All p-values are corrected for the number
+    of rows. Rows from other machines, versions or settings are not compared.
 
     [bold]Examples[/bold]
 
-      senet-bench compare profiles/main profiles/branch --fail-on 5%
+      senet-bench compare --measure main HEAD --fail-on 5%
 
-      senet-bench compare base.json new.json --fail-on 10% --github
+      senet-bench compare --measure ../base . --profile "resnet50 --batch-size 64" --processes 9
+
+      senet-bench compare profiles/main profiles/branch
     """
-    from bench.errors import UserError
     from bench.report.derive import gate
     from bench.report.page import gate_tables
 
     threshold = _threshold(fail_on)
-    job_summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if github and not job_summary:
-        raise UserError("--github needs the variable GITHUB_STEP_SUMMARY, which GitHub jobs have")
-    changes = gate.compare(gate.read(base), gate.read(new), force)
-    if not changes:
-        raise UserError(f"{base} and {new} have nothing to compare")
+    wanted = gate.Wanted(
+        time_margin=threshold or gate.MARGIN,
+        top1_margin=opt.positive_points("--margin", margin),
+        seed_sd=opt.positive_points("--seed-sd", seed_sd),
+        force=force,
+    )
+    job_summary = _job_summary(github)
+    sides = _measured(base, new, what, out, processes, timeout) if measure else (base, new)
+    changes = _changes(Path(sides[0]), Path(sides[1]), wanted, threshold)
     regressions = [c for c in changes if threshold is not None and c.regressed(threshold)]
     _show(changes, threshold, as_json)
-    if github and job_summary:
-        _append(Path(job_summary), gate_tables.markdown(changes, threshold))
+    if job_summary:
+        _append(job_summary, gate_tables.markdown(changes, threshold))
         for change in regressions:
             typer.echo(gate_tables.annotation(change), err=as_json)
+    _leave(changes, regressions, fail_on, strict)
+
+
+def _measured(
+    base: str, new: str, what: str, out: Path, processes: int, timeout: float | None
+) -> tuple[Path, Path]:
+    """Measure both sides in turns and return the folders of their records."""
+    from bench.errors import UserError
+    from bench.execute.take_turns import checkout, measure_in_turns
+    from bench.record.files import check_writable
+
+    sides = (out / "base", out / "new")
+    if any(side.exists() and any(side.iterdir()) for side in sides):
+        raise UserError(f"{out} holds measurements already; name another folder with --out")
+    check_writable(out)
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    with checkout(base) as before, checkout(new) as after:
+        turns = measure_in_turns(
+            before, after, shlex.split(what), out, num_pairs=processes, timeout_s=timeout, say=say
+        )
+    if turns.out_of_time:
+        say(f"out of time after {turns.num_pairs} of {processes} pairs of processes")
+    return sides
+
+
+def _changes(base: Path, new: Path, wanted: Wanted, threshold: float | None) -> list[Change]:
+    """Return the rows; UserError where there is none, or none at all can be told about."""
+    from bench.errors import UserError
+    from bench.report.derive import gate
+
+    changes = gate.compare(gate.read(base), gate.read(new), wanted)
+    if not changes:
+        raise UserError(f"{base} and {new} have nothing to compare")
     if threshold is not None and all(change.interval is None for change in changes):
         raise UserError("no row could be compared, so nothing is known about regressions")
+    return changes
+
+
+def _leave(
+    changes: Sequence[Change], regressions: Sequence[Change], fail_on: str | None, strict: bool
+) -> None:
+    """Leave with the exit code that tells what was found."""
+    undecided = [change for change in changes if change.verdict == "not decided"]
+    if undecided:
+        typer.echo(f"warning: {_rows(undecided)} not decided: {undecided[0].note}", err=True)
     if regressions:
-        rows = "1 row" if len(regressions) == 1 else f"{len(regressions)} rows"
-        typer.echo(f"{rows} regressed (times by {fail_on} or more)", err=True)
+        typer.echo(f"{_rows(regressions)} regressed (times by {fail_on} or more)", err=True)
         raise typer.Exit(EXIT_REGRESSION)
+    if undecided and strict:
+        raise typer.Exit(EXIT_UNDECIDED)
+
+
+def _rows(changes: Sequence[Change]) -> str:
+    return "1 row" if len(changes) == 1 else f"{len(changes)} rows"
+
+
+def _job_summary(github: bool) -> Path | None:
+    """Return the file of the GitHub job's summary; UserError where it is wanted and not there."""
+    from bench.errors import UserError
+
+    place = os.environ.get("GITHUB_STEP_SUMMARY")
+    if github and not place:
+        raise UserError("--github needs the variable GITHUB_STEP_SUMMARY, which GitHub jobs have")
+    return Path(place) if github and place else None
 
 
 def _show(changes: Sequence[Change], threshold: float | None, as_json: bool) -> None:

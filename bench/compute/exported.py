@@ -30,6 +30,7 @@ def onnxruntime(model: nn.Module, example: Tensor, device: str, precision: Preci
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as torch is set here
     with _quiet():
         program = torch.onnx.export(
             ready(model, device, precision), (adapt(example),), dynamo=True, verbose=False

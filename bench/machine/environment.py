@@ -102,7 +102,7 @@ def package_versions() -> dict[str, str]:
 
 
 @functools.cache
-def checkout_state(folder: Path = Path(__file__).parent.parent) -> tuple[str | None, bool | None]:
+def checkout_state(folder: Path = Path(__file__).parents[2]) -> tuple[str | None, bool | None]:
     """Return the commit of the git checkout at ``folder`` and whether tracked files differ."""
     if not (folder / ".git").exists():
         return None, None

@@ -110,9 +110,18 @@ def prepare(device: str, num_processes: int = 1) -> None:
     ``num_processes`` on this machine share its cores.
     """
     torch.set_num_threads(max(1, usable_cores() // num_processes))
-    torch.set_flush_denormal(True)
+    flush_denormals()
     if kind(device) == "cuda":
         torch.cuda.set_device(device)
+
+
+def flush_denormals() -> None:
+    """Count numbers too small to be normal as zero: processors may take 100 times as long for them.
+
+    A session of ONNX Runtime turns this off for the thread that makes it, and with that for all
+    that the thread computes later.
+    """
+    torch.set_flush_denormal(True)
 
 
 def generators(device: str) -> dict[str, Tensor]:
@@ -150,6 +159,14 @@ def flags(device: str) -> dict[str, str]:
             return common | _cuda_flags(device)
         case _:
             return common
+
+
+def flags_over(before: dict[str, str], after: dict[str, str]) -> dict[str, str]:
+    """Return the flags of work that began and ended with these; what changed tells both."""
+    return {
+        name: value if after.get(name) == value else f"{value}, then {after.get(name)}"
+        for name, value in before.items()
+    }
 
 
 def _flushes_denormals() -> bool:

@@ -157,6 +157,8 @@ def _try(sitting: Sitting, group: Group, row: Row) -> Prepared:
             device_memory.release_memory(sitting.device)
             return Prepared(None, "out_of_memory", _too_large(sitting, group))
         return Prepared(None, "unsupported", first_line(error))
+    finally:
+        numerics.flush_denormals()  # which some runtimes' sessions turn off
     problem = parity.problem(load.parity) if load.parity else None
     return Prepared(load, "wrong" if problem else "ok", problem)
 

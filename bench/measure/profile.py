@@ -124,8 +124,7 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
             sitting.tell("preparing", row, 0.0, number)
             prepared[row] = prepare_row(sitting, group, row)
         flags = numerics.flags(sitting.device)  # as they are from now on: memory may have run out
-        environment = sitting.environment.model_copy(update={"flags": flags})
-        sitting = replace(sitting, environment=environment)
+        sitting = _with_flags(sitting, flags)
         loads = {}
         for row, outcome in prepared.items():
             if outcome.status == "ok" and outcome.load:
@@ -135,6 +134,9 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
                     yield _record(sitting, group, scenario, row, outcome)
         for scenario in scenarios(group) if loads else []:
             timed, seen = _measure(sitting, loads, scenario, number)
+            sitting = _with_flags(
+                sitting, numerics.flags_over(flags, numerics.flags(sitting.device))
+            )
             for row, facts in timed.items():
                 sitting.tell("examining", row, 1.0, number)
                 extras = _extras(sitting, group, scenario, row, loads[row], facts)
@@ -149,6 +151,11 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
                     warnings=noise.warnings(seen),
                     **extras,
                 )
+
+
+def _with_flags(sitting: Sitting, flags: dict[str, str]) -> Sitting:
+    environment = sitting.environment.model_copy(update={"flags": flags})
+    return replace(sitting, environment=environment)
 
 
 def _measure(

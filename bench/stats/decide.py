@@ -70,7 +70,7 @@ def power(num_seeds: int, effect: float, image_error: float = 0.0, level: float 
     total = variance + image_error**2
     freedom = 2 * (num_seeds - 1) * (total / variance) ** 2
     critical = float(special.stdtrit(freedom, 1 - level / 2))
-    centre = abs(effect) / math.sqrt(total)
+    centre = min(30.0, abs(effect) / math.sqrt(total))  # beyond, the function has no numbers
     above = 1 - float(special.nctdtr(freedom, centre, critical))
     return above + float(special.nctdtr(freedom, centre, -critical))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.record.cost import CostFacts
 from bench.record.environment import Environment
-from bench.record.profile import ProfileRecord, TimingFacts
+from bench.record.profile import NoiseFacts, ProfileRecord, TimingFacts
 from bench.record.read_write import to_json
 from bench.record.run import Accuracy, DatasetFacts, EpochFacts, FileFacts, RunRecord
 from bench.spec.profile import TimingSpec
@@ -243,6 +243,41 @@ def write_profile(folder: Path, record: ProfileRecord) -> Path:
     path = folder / f"{record.id.replace('/', '_')}.json"
     path.write_text(to_json(record), encoding="utf-8")
     return path
+
+
+def write_turns(
+    base: Path,
+    new: Path,
+    factor: float = 1.0,
+    *,
+    pairs: int = 5,
+    noise: float = 0.01,
+    seed: int = 0,
+    call_s: float = 0.1,
+    in_turns: bool = True,
+    noise_facts: NoiseFacts | None = None,
+    **changes: Any,
+) -> None:
+    """Write ``pairs`` processes of either side in ABBA order; the new one takes ``factor`` times.
+
+    ``noise`` is that between processes; not ``in_turns`` are all of base before all of new.
+    """
+    draw, changed = np.random.default_rng(seed), changes.pop("env", {})
+    sides = [base, new] * pairs
+    if in_turns:
+        sides = [
+            side for n in range(pairs) for side in ((base, new) if n % 2 == 0 else (new, base))
+        ]
+    else:
+        sides.sort(key=lambda side: side == new)
+    for number, side in enumerate(sides):
+        took = call_s * (factor if side == new else 1.0) * np.exp(noise * draw.standard_normal())
+        began = environment(started_at=f"2026-01-01T00:{number:02}:00Z", **changed)
+        record = profile_record(
+            call_s=float(took), noise=0.002, seed=1000 * seed + number, env=began, **changes
+        )
+        record = record.model_copy(update={"noise": noise_facts})
+        write_profile(side, record)
 
 
 def write_example(folder: Path, num_test: int = 2000, seeds: int = 1) -> Path:

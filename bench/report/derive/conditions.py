@@ -15,6 +15,13 @@ from bench.report.read.trained import Cell
 
 # Whether the code had changes that no commit holds: their numbers are of code that nobody has.
 CHANGES = "uncommitted changes"
+# What a precision is made of, for those who compare precisions.
+OF_PRECISION = (
+    "precision",
+    "flag float32_matmul_precision",
+    "flag cudnn_allow_tf32",
+    "flag matmul_allow_tf32",
+)
 
 
 class Mismatch(NamedTuple):

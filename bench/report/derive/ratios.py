@@ -46,7 +46,9 @@ class Ratio:
 
     @property
     def differs(self) -> bool:
-        """Tell whether the ratio is a difference rather than noise."""
+        """Tell whether there is a difference: of one sitting alone where there was but one."""
+        if self.replicated is None:
+            return self.method == ONE_SITTING and times.differs(self.interval, self.floor)
         return self.finding in ("more", "less")
 
 

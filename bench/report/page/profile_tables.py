@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,12 +11,14 @@ from rich.table import Table
 
 from bench.record.profile import FLAGS
 from bench.report.derive import se_tax
+from bench.report.derive.conditions import OF_PRECISION
 from bench.report.derive.profile_rows import launch_bound, noise_words, summary
 from bench.report.derive.ratios import APART, Ratio, time_ratio
 from bench.report.escape import shortened
 from bench.report.page.formats import MISSING, number, ratio
 from bench.report.read.models import has_se
 from bench.report.read.profiled import CostRow
+from bench.report.read.timings import ONE_SITTING
 
 _FACETS = ("device", "stem", "image_size", "num_classes", "mode", "precision", "runtime")
 NAMES_WIDTH = 34  # of 80, which leaves room for the numbers
@@ -231,7 +232,7 @@ def _plainness(row: CostRow) -> tuple[bool, bool, bool]:
 
 def speed(row: CostRow, base: CostRow) -> Ratio | None:
     """Return how many times the throughput of ``base`` a row has."""
-    return time_ratio(base, row)
+    return time_ratio(base, row, ignoring=("runtime", *OF_PRECISION))
 
 
 def _speed(row: CostRow, base: CostRow | None) -> str:
@@ -242,7 +243,7 @@ def _speed(row: CostRow, base: CostRow | None) -> str:
         return MISSING
     told = found.interval
     half = max(told.high - told.estimate, told.estimate - told.low)
-    text = f"{told.estimate:.3f}" + (f" ±{half:.3f}" if math.isfinite(half) else "")
+    text = f"{told.estimate:.3f}" + (f" ±{half:.3f}" if half <= told.estimate else " ±?")
     return text if found.differs else f"({text})"
 
 
@@ -251,6 +252,8 @@ def _words(row: CostRow) -> list[str]:
     if row.first.reason:
         return [shortened(row.first.reason, 300)]
     words = [f"{flag.replace('_', ' ')}: {FLAGS.get(flag, '')}" for flag in _flags(row)]
+    if (row.utilisation or 0.0) > 1:
+        words.append("more than the peak measured in this sitting: one of the two was disturbed")
     if launch_bound(row):
         words.append("launch-bound: the device waits for the host; a call's own work takes less")
     return [*words, *noise_words(row)]
@@ -276,10 +279,12 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
     if any(bases.get(row.key) not in (None, row) for row in rows):
         several = len({row.first.precision for row in rows}) > 1
         names = dict.fromkeys(_base_name(base, several) for base in bases.values())
-        floor = f"; A/A noise floor {100 * max(floors):.1f} %" if floors else ""
+        floor = f"; noise between turns {100 * max(floors):.1f} %" if floors else ""
+        once = ONE_SITTING in {r.method for r in found if r is not None}
+        covers = " within this one sitting, which decides nothing" if once else ""
         notes.append(
             f"× base: throughput over that of {', '.join(names)}, {_turns(found)}, ± its 95 %"
-            f" interval{floor}; in brackets: no difference"
+            f" interval{covers}{floor}; in brackets: no difference; ±?: wider than the ratio"
         )
     if any(ratio is not None and ratio.method != APART for ratio in found):
         notes.append("ratios of times are trimmed means over rounds, not quotients of two columns")

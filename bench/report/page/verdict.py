@@ -121,7 +121,7 @@ def _first(texts: Sequence[str]) -> str:
     """Return the first sentences, and how many more there are."""
     rest = len(texts) - MAX_NAMED
     more = f" And {count(rest, 'more comparison')}: see “Differences”." if rest > 0 else ""
-    return " ".join(text[0].upper() + text[1:] for text in texts[:MAX_NAMED]) + more
+    return " ".join(texts[:MAX_NAMED]) + more
 
 
 def _gaps(found: Findings) -> list[Item]:

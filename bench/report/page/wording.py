@@ -51,6 +51,8 @@ def _caveats(pair: Pair) -> list[str]:
     assert found is not None
     if pair.resolved:
         notes.append(_probability(pair.p_family, pair.family_size, "comparisons"))
+    elif pair.p_family is not None and not found.interval.contains(0.0):
+        notes.append("this interval alone leaves 0 out, the corrected test does not")
     if pair.mismatches:
         notes.append(f"NOT COMPARABLE, {'; '.join(map(str, pair.mismatches))}")
     if len(pair.factors) > 1:
@@ -130,7 +132,7 @@ def choice_sentence(front: Front, choice: Choice, labels: dict[str, str]) -> str
     told = f"best within that with {chance(choice.probability)}"
     if choice.probability is None:
         told = "no chance is given"
-    return f"{budget}, {labels[choice.cell.key]} ({value}; {told})"
+    return f"{budget}, take {labels[choice.cell.key]} ({value}; {told})"
 
 
 def speed_verdict(found: Ratio) -> str:

@@ -16,9 +16,9 @@ app.command()(compare)
 
 @pytest.fixture
 def folders(tmp_path):
-    """Return a base, an equal and a slower folder of records."""
-    for name, call_s, seed in (("base", 0.1, 1), ("same", 0.1, 2), ("slow", 0.2, 3)):
-        make.write_profile(tmp_path / name, make.profile_record(call_s=call_s, seed=seed))
+    """Return a base and an equal and a slower folder of records, all of them taking turns."""
+    make.write_turns(tmp_path / "base", tmp_path / "same", noise=0.005)
+    make.write_turns(tmp_path / "base", tmp_path / "slow", 2.0, noise=0.005)
     return tmp_path
 
 
@@ -82,6 +82,18 @@ def test_a_gate_that_compared_nothing_does_not_pass(folders, tmp_path):
     with pytest.raises(UserError, match="no row could be compared"):
         invoke(folders / "base", tmp_path / "other", "--fail-on", "5%", catch_exceptions=False)
     assert invoke(folders / "base", tmp_path / "other").exit_code == 0
+
+
+def test_what_is_not_decided_passes_with_a_warning_and_fails_when_strict(folders, tmp_path):
+    """Measured apart: exit 0 with a warning that says what to do, 3 with --strict."""
+    make.write_profile(tmp_path / "apart", make.profile_record(call_s=0.2, seed=9))
+    sides = (folders / "base", tmp_path / "apart", "--fail-on", "5%")
+    result = invoke(*sides)
+    assert result.exit_code == 0
+    assert "warning: 1 row not decided: measured apart" in result.stderr
+    assert "compare --measure" in result.stderr
+    assert invoke(*sides, "--strict").exit_code == 3
+    assert invoke(folders / "base", folders / "same", "--strict").exit_code == 0
 
 
 def test_missing_folders_are_named(folders, tmp_path):

@@ -1,0 +1,54 @@
+"""Ratios over processes: what one of them may decide, and what several do."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from bench.stats.replicates import Turn, floor_of, in_pairs, replicated
+
+
+def turns(sides: str, seconds=None):
+    """Return a turn for each letter, a for base and b for new, a minute apart."""
+    times = seconds or [1.0] * len(sides)
+    return [
+        Turn(f"{n:03}", side == "b", s)
+        for n, (side, s) in enumerate(zip(sides, times, strict=True))
+    ]
+
+
+def test_one_process_decides_nothing():
+    """No interval, no p-value, no equivalence."""
+    found = replicated([1.5])
+    assert (found.interval.low, found.interval.high) == (0.0, math.inf)
+    assert (found.p, found.p_same(0.05)) == (None, None)
+
+
+def test_several_processes_give_students_t_on_logarithms():
+    """1.0, 1.1 and 1.2 against scipy's one-sample test."""
+    ratios = [1.0, 1.1, 1.2]
+    theirs = scipy_stats.ttest_1samp(np.log(ratios), 0.0)
+    found = replicated(ratios)
+    assert found.p == pytest.approx(theirs.pvalue)
+    ends = theirs.confidence_interval()
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        (math.exp(ends.low), math.exp(ends.high))
+    )
+
+
+def test_pairs_are_neighbours_in_time():
+    """ABBA pairs the first two and the last two, base first; AABB are no turns."""
+    assert in_pairs(turns("abba", [1.0, 2.0, 3.0, 4.0])) == [(1.0, 2.0), (4.0, 3.0)]
+    assert in_pairs(turns("aabb")) is None
+    shuffled = turns("abba", [1.0, 2.0, 3.0, 4.0])[::-1]
+    assert in_pairs(shuffled) == [(1.0, 2.0), (4.0, 3.0)]
+
+
+def test_the_floor_is_that_of_neighbours_of_one_side():
+    """In ABBAAB the second and third, fourth and fifth are A/A: 2 % apart, over three pairs."""
+    spread = math.log(1.02)
+    found = floor_of(turns("abbaab", [1.0, 1.0, 1.02, 1.0, 1.02, 1.0]))
+    half = scipy_stats.t.ppf(0.975, 2) * spread / math.sqrt(3)
+    assert found == pytest.approx(math.expm1(half))
+    assert floor_of(turns("ab")) is None

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart test lint benchmark soak readme-table clean
+.PHONY: help setup quickstart test simulations mutants lint benchmark soak readme-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ quickstart: setup ## Train, test and profile the three models on the embedded da
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+simulations: setup ## Hold every claim against planted truths, in full (about 10 minutes)
+	$(BIN)/python -m pytest tests/bench/stats -m slow
+
+mutants: setup ## Break statistics, report and timing on purpose and print what no test notices
+	$(BIN)/python tests/mutants.py
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

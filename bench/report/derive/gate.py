@@ -168,9 +168,11 @@ def _times(base: Sequence[CostRow], new: Sequence[CostRow], wanted: Wanted) -> l
     ]
     ratios = [ratio for _, ratio in measured if ratio is not None]
     adjusted = iter(holm([r.p for r in ratios if r.p is not None]))
+    margin = wanted.time_margin
+    same = iter(holm([p for r in ratios if (p := r.p_same(margin)) is not None]))
     for change, ratio in measured:
         if ratio is not None and ratio.p is not None:
-            change = _decided(change, ratio, next(adjusted), wanted.time_margin)
+            change = _decided(change, ratio, next(adjusted), next(same))
         changes.append(change)
     return sorted(changes, key=lambda change: change.what)
 
@@ -211,10 +213,10 @@ def _turns(row: CostRow, *, is_new: bool) -> list[Turn]:
     return found
 
 
-def _decided(change: Change, ratio: Replicated, p: float, margin: float) -> Change:
+def _decided(change: Change, ratio: Replicated, p: float, p_same: float) -> Change:
     """Return a row with its verdict."""
     beyond = abs(ratio.log) > math.log1p(change.floor or 0.0)
-    told = finding(ratio.log, p if beyond else None, ratio.p_same(margin))
+    told = finding(ratio.log, p if beyond else None, p_same)
     verdicts: dict[Finding, Verdict] = {
         "more": "slower",
         "less": "faster",

@@ -59,7 +59,7 @@ class RunSpec(Frozen):
     ``runtime`` may be ``auto``: the record says which was chosen. ``val_split`` is the share of
     the training images that are held out and classified after every epoch, ``target_top1`` the
     accuracy on them that is waited for. ``world_size`` processes share each batch of the recipe.
-    With ``deterministic`` only algorithms that repeat to the bit are used, which the CPU's do anyway.
+    With ``deterministic`` only algorithms that repeat to the bit are used, as the CPU's all do.
     """
 
     model: ModelSpec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from bench.train.saver import Saver
 from bench.train.tracing import NO_TRACE, Trace
 
 Validate = Callable[[nn.Module], float]
+GO_ON = "--resume goes on"
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,7 @@ def fit(job: Job, training: Training) -> str | None:
     batch size is another recipe, so it is never changed unasked. A device that fails is said too.
     """
     try:
-        for facts in ENGINES[job.spec.engine](job, training):
-            job.saver.note_epoch(training)
-            job.emit(EpochDone(facts))
+        _train(job, training)
         loop.check_finite(training, job.group)  # the last step may have been the one that ruins
     except loop.Diverged as problem:
         job.saver.save_good()
@@ -145,11 +145,35 @@ def _out_of_memory(job: Job, training: Training) -> UserError:
     )
 
 
-def _fit_fast(job: Job, training: Training) -> Iterator[EpochFacts]:
-    spec, recipe, group, saver = job.spec, job.spec.recipe, job.group, job.saver
-    layout = memory_format(spec.runtime)
-    split = data.place(job.images, spec.device, recipe.crop_padding, layout)
-    saver.problems.extend([split.warning] if split.warning else [])
+def _train(job: Job, training: Training) -> None:
+    """Take all steps; after each, and after each epoch, do what has to be done then."""
+    is_plain = job.spec.engine == "plain"
+    watch = loop.Stopwatch(training, job.spec.device)
+    with stop_requests() as stop_requested:
+        for facts in _plain_steps(job, training) if is_plain else _steps(job, training, watch):
+            if facts is None:
+                job.trace.on_step()
+                job.emit(StepDone(training.epoch + 1, training.step))
+                if is_plain:
+                    _stop_plain(job, training, stop_requested())
+                # Of several processes all save, or none: a signal may have reached only one.
+                elif distributed.any_of(job.group, job.saver.due() or stop_requested() is not None):
+                    with watch.paused():
+                        _save(job, training, stop_requested())
+                continue
+            training.history.append(_validated(job, training, facts))
+            if is_plain:
+                loop.check_finite(training, job.group)
+                job.saver.save(training)
+            job.saver.note_epoch(training)
+            job.emit(EpochDone(training.history[-1]))
+
+
+def _steps(job: Job, training: Training, watch: loop.Stopwatch) -> Iterator[EpochFacts | None]:
+    """Yield the steps of the fast engine: the images lie on the device, whole."""
+    spec, recipe, group = job.spec, job.spec.recipe, job.group
+    split = data.place(job.images, spec.device, recipe.crop_padding, memory_format(spec.runtime))
+    job.saver.problems.extend([split.warning] if split.warning else [])
 
     def batches(epoch: int, step: int) -> Iterator[Batch]:
         plan = data.plan_epoch(len(split), recipe, spec.seed, epoch)
@@ -164,71 +188,51 @@ def _fit_fast(job: Job, training: Training) -> Iterator[EpochFacts]:
             world_size=group.world_size,
         )
 
-    with stop_requests() as stop_requested:
-
-        def save_due() -> bool:
-            return distributed.any_of(group, saver.due() or stop_requested() is not None)
-
-        def save(training: Training) -> None:
-            saver.save(training)
-            signals = [name for name in distributed.collect(group, stop_requested()) if name]
-            if signals:
-                at = f"epoch {training.epoch + 1}, step {training.step} of {job.num_steps}"
-                raise Preempted(f"{signals[0]}: stopped in {at} and saved; --resume goes on")
-
-        yield from loop.fit(
-            training,
-            batches,
-            recipe,
-            job.setting,
-            num_images=len(split),
-            on_step=lambda: _tell(job, training),
-            save_due=save_due,
-            save=save,
-            validate=job.validate,
-        )
-
-
-def _tell(job: Job, training: Training) -> None:
-    job.trace.on_step()
-    job.emit(StepDone(training.epoch + 1, training.step))
-
-
-def _fit_plain(job: Job, training: Training) -> Iterator[EpochFacts]:
-    spec = job.spec
-    with stop_requests() as stop_requested:
-
-        def on_step() -> None:
-            _tell(job, training)
-            if signal := stop_requested():
-                at = f"epoch {training.epoch + 1}, step {training.step} of {job.num_steps}"
-                raise Preempted(f"{signal}: stopped in {at}, {_kept(training.epoch)}")
-
-        def save(training: Training) -> None:
-            loop.check_finite(training, job.group)
-            job.saver.save(training)
-
-        yield from plain_loop.fit(
-            training,
-            job.images,
-            spec.recipe,
-            job.normalization,
-            seed=spec.seed,
-            device=spec.device,
-            on_step=on_step,
-            save=save,
-            validate=job.validate,
-        )
-
-
-def _kept(epoch: int) -> str:
-    """Say what the plain loop, which saves whole epochs, has saved."""
-    return (
-        f"saved after epoch {epoch}; --resume goes on there" if epoch else "too early to be saved"
+    yield from loop.train(
+        training, batches, recipe, job.setting, num_images=len(split), watch=watch
     )
 
 
-ENGINES: dict[str, Callable[[Job, Training], Iterator[EpochFacts]]] = {
-    "fast": _fit_fast,
-    "plain": _fit_plain,
-}
+def _plain_steps(job: Job, training: Training) -> Iterator[EpochFacts | None]:
+    """Yield the steps of the loop that people write."""
+    spec = job.spec
+    yield from plain_loop.train(
+        training,
+        job.images,
+        spec.recipe,
+        job.normalization,
+        seed=spec.seed,
+        device=spec.device,
+    )
+
+
+def _validated(job: Job, training: Training, facts: EpochFacts) -> EpochFacts:
+    """Return the facts with the top-1 on the held-out images, if there are any."""
+    if job.validate is None:
+        return facts
+    begin = perf_counter()
+    top1 = job.validate(training.result)
+    training.val_s += perf_counter() - begin
+    return facts.model_copy(update={"val_top1": top1})
+
+
+def _save(job: Job, training: Training, signal: str | None) -> None:
+    """Save, and raise `Preempted` if any process of the group was asked to stop."""
+    loop.check_finite(training, job.group)
+    job.saver.save(training)
+    signals = [name for name in distributed.collect(job.group, signal) if name]
+    if signals:
+        raise Preempted(f"{signals[0]}: stopped in {_place(job, training)} and saved; {GO_ON}")
+
+
+def _stop_plain(job: Job, training: Training, signal: str | None) -> None:
+    """Raise `Preempted` if asked to: the plain loop saves whole epochs only."""
+    if signal is None:
+        return
+    saved = f"saved after epoch {training.epoch}; {GO_ON} there"
+    kept = saved if training.epoch else "too early to be saved"
+    raise Preempted(f"{signal}: stopped in {_place(job, training)}, {kept}")
+
+
+def _place(job: Job, training: Training) -> str:
+    return f"epoch {training.epoch + 1}, step {training.step} of {job.num_steps}"

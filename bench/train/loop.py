@@ -1,4 +1,4 @@
-"""Train a model: `fit` yields the facts of one epoch after the other.
+"""Train a model: `train` yields after each step, and the facts of each epoch.
 
 Nothing here knows of files, screens or data sets. The learning rate is a function of how far the
 training is, not the state of a scheduler, and batches are asked for by epoch and step, so a
@@ -7,13 +7,14 @@ training continues exactly from its `bench.compute.training_state` alone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.compute import distributed, ema
 from bench.compute.distributed import Group
@@ -40,59 +41,76 @@ def count_steps(num_images: int, recipe: Recipe, world_size: int = 1) -> int:
     return whole + (rest >= FEWEST_IMAGES * world_size and not recipe.drop_last)
 
 
-def fit(
+class Stopwatch:
+    """The seconds of an epoch's steps alone, which are part of the training's state.
+
+    It waits for the device at both ends, never in between: steps are queued on an accelerator, and
+    a wait after each would be timed with it and would take from the next its head start.
+    """
+
+    def __init__(
+        self, training: Training, device: str, now: Callable[[], float] = perf_counter
+    ) -> None:
+        self.training, self.now = training, now
+        self.synchronize = synchronizer(device)
+        self.began = 0.0
+
+    def start(self) -> None:
+        """Go on from the seconds that the epoch has taken so far."""
+        self.synchronize()
+        self.began = self.now() - self.training.wall_s
+
+    def stop(self) -> None:
+        """Note the seconds that the epoch has taken."""
+        self.synchronize()
+        self.training.wall_s = self.now() - self.began
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let what is done inside the block, such as saving, be no part of the time."""
+        self.stop()
+        yield
+        self.start()
+
+
+def train(
     training: Training,
     batches: Batches,
     recipe: Recipe,
     setting: Setting,
     *,
     num_images: int,
-    on_step: Callable[[], None] = lambda: None,
-    save_due: Callable[[], bool] = lambda: False,
-    save: Callable[[Training], None] = lambda training: None,
-    validate: Callable[[nn.Module], float] | None = None,
-    clock: Callable[[], float] = perf_counter,
-) -> Iterator[EpochFacts]:
-    """Train from where ``training`` stands to the recipe's last epoch, yielding each epoch.
+    watch: Stopwatch,
+) -> Iterator[EpochFacts | None]:
+    """Train from where ``training`` stands to the recipe's last epoch.
 
-    ``batches(epoch, step)`` gives this process' share of each batch of an epoch over
-    ``num_images`` images, on the device. ``on_step`` is called after each step has been given to
-    the device. When ``save_due()``, the device is waited for and ``save`` called; what it raises
-    ends the training between two steps. ``validate`` returns the top-1 of a model after an epoch.
-    Compiling, saving and validation are not in an epoch's time. Raises `Diverged` when an epoch's
-    mean loss, or what is to be saved, is not finite, and when fp16 gradients overflow without end.
+    Yields None after each step has been given to the device, and an epoch's facts after its last:
+    whoever draws from it saves, stops, traces and validates there, pausing the ``watch`` for what
+    is not training. ``batches(epoch, step)`` gives this process' share of each batch of an epoch
+    over ``num_images`` images, on the device. Compiling is not in an epoch's time. Raises
+    `Diverged` when an epoch's mean loss is not finite, and when fp16 gradients overflow without
+    end.
     """
     num_steps = count_steps(num_images, recipe, setting.group.world_size)
     training.model.train()
     take_step = ready_step(training, recipe, setting, _example(training, batches, setting))
-    synchronize = synchronizer(setting.device)
     while training.epoch < recipe.epochs:
         training.model.train()
-        synchronize()
-        begin = clock() - training.wall_s
+        watch.start()
+        # A restored training may stand behind the last step, where nothing is left to draw.
         left = islice(batches(training.epoch, training.step), num_steps - training.step)
         for images, labels in _drawn(left, setting.mark):
-            together = _images_together(num_images, recipe, training.step)
+            together = images_together(num_images, recipe, training.step)
             _set_rates(training, recipe, num_steps)
             take_step(images, labels, len(labels) * setting.group.world_size / together)
             training.step += 1
             training.num_images += together
-            on_step()
             if training.scaler.is_enabled() and training.step % CHECK_OVERFLOWS_EVERY == 0:
                 _check_overflows(training)
-            if save_due():
-                synchronize()
-                training.wall_s = clock() - begin
-                check_finite(training, setting.group)
-                save(training)
-                begin = clock() - training.wall_s
-        synchronize()
-        training.wall_s = distributed.largest(setting.group, clock() - begin)
-        facts = _close_epoch(training, recipe, setting.group, num_steps)
-        if validate is not None:
-            facts = _validated(training, facts, validate)
-        training.history.append(facts)
-        yield facts
+            yield None
+        watch.stop()
+        training.wall_s = distributed.largest(setting.group, training.wall_s)
+        yield _close_epoch(training, recipe, setting.group, num_steps)
 
 
 def _example(training: Training, batches: Batches, setting: Setting) -> Batch | None:
@@ -113,7 +131,7 @@ def _drawn(batches: Iterable[Batch], mark: Mark) -> Iterator[Batch]:
         yield batch
 
 
-def _images_together(num_images: int, recipe: Recipe, step: int) -> int:
+def images_together(num_images: int, recipe: Recipe, step: int) -> int:
     """Return how many images all processes together see in a step."""
     return min(recipe.batch_size, num_images - step * recipe.batch_size)
 
@@ -170,15 +188,6 @@ def _share_statistics(training: Training, group: Group) -> None:
     """Give every process the first one's BatchNorm statistics, as a checkpoint holds them."""
     modules = dict.fromkeys((training.model, training.result))  # the same order everywhere
     distributed.copy_from_first(group, [buffer for m in modules for buffer in m.buffers()])
-
-
-def _validated(
-    training: Training, facts: EpochFacts, validate: Callable[[nn.Module], float]
-) -> EpochFacts:
-    begin = perf_counter()
-    top1 = validate(training.result)
-    training.val_s += perf_counter() - begin
-    return facts.model_copy(update={"val_top1": top1})
 
 
 def _set_rates(training: Training, recipe: Recipe, num_steps: int) -> None:

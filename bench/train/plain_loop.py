@@ -7,7 +7,7 @@ torchvision's transforms in a DataLoader with two workers, fp32, operator after 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from time import perf_counter
 
@@ -87,7 +87,7 @@ def start(model: nn.Module, recipe: Recipe, device: str) -> Training:
     return Training(model, optimizer, scaler, totals=torch.zeros(3, device=device))
 
 
-def fit(
+def train(
     training: Training,
     split: Split,
     recipe: Recipe,
@@ -95,15 +95,12 @@ def fit(
     *,
     seed: int,
     device: str,
-    on_step: Callable[[], None] = lambda: None,
-    save: Callable[[Training], None] = lambda training: None,
-    validate: Callable[[nn.Module], float] | None = None,
     clock: Callable[[], float] = perf_counter,
-) -> Iterator[EpochFacts]:
-    """Train from the last finished epoch to the recipe's last, yielding and saving each epoch.
+) -> Iterator[EpochFacts | None]:
+    """Train from the last finished epoch to the recipe's last, as `bench.train.loop.train` does.
 
-    What ``on_step`` raises ends the training; the steps since the last epoch are lost. Images and
-    labels lie in host memory. Raises `Diverged` when an epoch's mean loss is not finite.
+    Yields None after each step and an epoch's facts after its last. Images and labels lie in host
+    memory. Raises `Diverged` when an epoch's mean loss is not finite.
     """
     transform = make_transform(recipe, normalization, split.images.shape[-1])
     generator = torch.Generator()
@@ -118,14 +115,9 @@ def fit(
     num_steps = count_steps(len(split), recipe)
     while training.epoch < recipe.epochs:
         generator.manual_seed(1_000_003 * seed + training.epoch)
-        facts = _epoch(training, loader, recipe, num_steps, device, on_step, clock)
-        if validate is not None:
-            begin = clock()
-            facts = facts.model_copy(update={"val_top1": validate(training.model)})
-            training.val_s += clock() - begin
-        training.history.append(facts)
+        training.step = 0
+        facts = yield from _epoch(training, loader, recipe, num_steps, device, clock)
         training.epoch, training.step = facts.epoch, 0
-        save(training)
         yield facts
 
 
@@ -135,9 +127,8 @@ def _epoch(
     recipe: Recipe,
     num_steps: int,
     device: str,
-    on_step: Callable[[], None],
     clock: Callable[[], float],
-) -> EpochFacts:
+) -> Generator[None, None, EpochFacts]:
     model, optimizer = training.model, training.optimizer
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     running_loss, correct, total = 0.0, 0, 0
@@ -156,7 +147,7 @@ def _epoch(
         total += labels.size(0)
         correct += outputs.argmax(1).eq(labels).sum().item()
         training.step += 1
-        on_step()
+        yield
     wall_s = clock() - begin
     if not math.isfinite(running_loss):
         raise Diverged(f"the training loss is {running_loss} in epoch {training.epoch + 1}")

@@ -8,6 +8,7 @@ Where benchmarks are run as tests, a tiny model takes the steps and nothing is c
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from bench import data
 from bench.compute.training_step import Setting, memory_format, place
 from bench.data import Normalization, Split
 from bench.machine import clock, device_memory, numerics
+from bench.record.run import EpochFacts
 from bench.spec.recipe import Recipe
 from bench.spec.values import Precision
 from bench.train import choose_runtime, loop, plain_loop
@@ -72,12 +74,22 @@ class Intervals:
         self.synchronize = clock.synchronizer(device)
         self.times: list[float] = []
 
-    def __call__(self) -> None:
+    def note(self) -> None:
+        """Note the time after a step."""
         self.synchronize()
         self.times.append(perf_counter())
 
     def seconds(self) -> list[float]:
-        return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
+        return [b - a for a, b in itertools.pairwise(self.times)]
+
+    def between(self, taken: Iterator[EpochFacts | None], num_images: int) -> list[float]:
+        """Take all steps of one epoch of so many images; return the seconds between them."""
+        for facts in taken:
+            if facts is None:
+                self.note()
+            else:
+                assert facts.num_images == num_images
+        return self.seconds()
 
 
 @contextlib.contextmanager
@@ -95,11 +107,9 @@ def plain_steps_s(work: Work) -> list[float]:
     numerics.prepare(work.device)
     training = plain_loop.start(work.build().to(work.device), work.recipe, work.device)
     intervals = Intervals(work.device)
-    epochs = plain_loop.fit(
-        training, work.images, work.recipe, CIFAR, seed=0, device=work.device, on_step=intervals
-    )
-    assert [epoch.num_images for epoch in epochs] == [len(work.images)]
-    return intervals.seconds()
+    given = {"seed": 0, "device": work.device}
+    taken = plain_loop.train(training, work.images, work.recipe, CIFAR, **given)
+    return intervals.between(taken, len(work.images))
 
 
 def fast_steps_s(work: Work, runtime: str) -> list[float]:
@@ -114,11 +124,11 @@ def fast_steps_s(work: Work, runtime: str) -> list[float]:
         return data.train_batches(split, plan, work.recipe, CIFAR, step)
 
     with as_the_engine(work):
-        epochs = loop.fit(
-            training, batches, work.recipe, setting, num_images=len(split), on_step=intervals
+        watch = loop.Stopwatch(training, work.device)
+        given = {"num_images": len(split), "watch": watch}
+        return intervals.between(
+            loop.train(training, batches, work.recipe, setting, **given), len(split)
         )
-        assert [epoch.num_images for epoch in epochs] == [len(split)]
-    return intervals.seconds()
 
 
 def chosen_runtime(work: Work, num_steps: int) -> str:
@@ -204,7 +214,7 @@ def bare_step_s(work: Work, num_steps: int) -> float:
         nn.functional.cross_entropy(model(images), labels[: len(images)]).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        intervals()
+        intervals.note()
     return median(intervals.seconds())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from bench.compute import training_state, training_step
 from bench.compute.training_state import Training
 from bench.compute.training_step import Setting
+from bench.record.run import EpochFacts
 from bench.spec.recipe import Recipe, get_recipe
 from bench.train import loop
 from tests.conftest import build_tiny
@@ -41,10 +43,30 @@ def new_training(recipe: Recipe = RECIPE, seed: int = 0) -> Training:
     return training_state.start(tiny(seed), recipe, device="cpu", precision="fp32")
 
 
-def run(
-    training: Training, recipe: Recipe = RECIPE, setting: Setting = Setting(), **options: Any
-) -> list[Any]:
-    return list(loop.fit(training, batches, recipe, setting, num_images=NUM_IMAGES, **options))
+def steps(
+    training: Training,
+    recipe: Recipe = RECIPE,
+    setting: Setting = Setting(),
+    draw: Any = batches,
+    num_images: int = NUM_IMAGES,
+    clock: Callable[[], float] = perf_counter,
+) -> tuple[Iterator[EpochFacts | None], loop.Stopwatch]:
+    """Return what yields after each step and each epoch, and the watch that it runs by."""
+    watch = loop.Stopwatch(training, setting.device, clock)
+    given = {"num_images": num_images, "watch": watch}
+    return loop.train(training, draw, recipe, setting, **given), watch
+
+
+def run(training: Training, *arguments: Any, **options: Any) -> list[Any]:
+    """Train to the end; return the facts of the epochs."""
+    taken, _ = steps(training, *arguments, **options)
+    epochs = [facts for facts in taken if facts is not None]
+    training.history.extend(epochs)
+    return epochs
+
+
+def first_epoch(taken: Iterator[EpochFacts | None]) -> EpochFacts:
+    return next(facts for facts in taken if facts is not None)
 
 
 def test_fit_takes_the_same_steps_as_a_loop_written_with_torchs_own_parts() -> None:
@@ -91,17 +113,15 @@ def test_a_training_goes_on_bit_for_bit_from_its_state_at_any_step(
     whole = new_training()
     epochs = run(whole)
 
-    class Stopped(Exception):
-        pass
-
     first, saved = new_training(), io.BytesIO()
-
-    def save(training: Training) -> None:
-        torch.save(training_state.state(training), saved)
-        raise Stopped
-
-    with pytest.raises(Stopped):
-        run(first, save_due=lambda: (first.epoch, first.step) == stop_at, save=save)
+    taken, watch = steps(first)
+    for facts in taken:
+        if facts is not None:
+            first.history.append(facts)
+        elif (first.epoch, first.step) == stop_at:
+            watch.stop()
+            torch.save(training_state.state(first), saved)
+            break
     saved.seek(0)
     second = new_training(seed=9)
     training_state.restore(second, torch.load(saved, weights_only=True))
@@ -117,7 +137,7 @@ def test_momentum_that_is_not_restored_changes_the_result() -> None:
     whole = new_training()
     run(whole)
     first = new_training()
-    next(loop.fit(first, batches, RECIPE, Setting(), num_images=NUM_IMAGES))
+    first_epoch(steps(first)[0])
     saved = training_state.state(first)
     second = new_training(seed=9)
     saved["optimizer"] = training_state.state(second)["optimizer"]
@@ -127,14 +147,21 @@ def test_momentum_that_is_not_restored_changes_the_result() -> None:
     assert not all(torch.equal(a, b) for a, b in weights)
 
 
-def test_time_spent_saving_is_not_training_time() -> None:
-    now = [0.0]
-
-    def save(_: Training) -> None:
-        now[0] += 1000.0
-
-    epochs = run(new_training(), clock=lambda: now[0], save_due=lambda: True, save=save)
-    assert [e.epoch_wall_s for e in epochs] == [0.0, 0.0, 0.0]
+def test_time_in_a_pause_is_not_training_time() -> None:
+    """Each of four steps takes a second, saving after it a thousand."""
+    now, training = [0.0], new_training()
+    taken, watch = steps(training, clock=lambda: now[0])
+    epochs = []
+    for facts in taken:
+        if facts is not None:
+            epochs.append(facts)
+            now[0] += 1000.0  # between two epochs, for validation
+            continue
+        now[0] += 1.0
+        with watch.paused():
+            assert training.wall_s == training.step
+            now[0] += 1000.0
+    assert [e.epoch_wall_s for e in epochs] == [4.0, 4.0, 4.0]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_as_diverged() -> None:
@@ -151,7 +178,7 @@ def test_lower_precisions_learn_too(precision: Any) -> None:
     same = lambda epoch, step: itertools.islice(batches(0, 0), step, None)  # noqa: E731
     training = training_state.start(tiny(), recipe, device="cpu", precision=precision)
     setting = Setting(precision=precision)
-    epochs = list(loop.fit(training, same, recipe, setting, num_images=NUM_IMAGES))
+    epochs = run(training, recipe, setting, draw=same)
     assert epochs[-1].loss < 0.8 * epochs[0].loss
     assert all(p.dtype == torch.float32 for p in training.model.parameters())
 
@@ -225,7 +252,7 @@ def test_a_last_batch_of_one_image_is_left_out_and_the_epoch_says_so(
     torch.manual_seed(0)
     recipe = RECIPE.changed(epochs=2, drop_last=drop_last)
     training = training_state.start(OneByOne(), recipe, device="cpu", precision="fp32")
-    epochs = list(loop.fit(training, last_of(num_images), recipe, Setting(), num_images=num_images))
+    epochs = run(training, recipe, draw=last_of(num_images), num_images=num_images)
     assert [e.num_images for e in epochs] == [trained_on] * 2
     assert all(bool(torch.isfinite(value).all()) for value in training.model.state_dict().values())
 
@@ -254,8 +281,8 @@ def test_the_average_too_goes_on_bit_for_bit(runtime: str) -> None:
     whole = new_training(RICH)
     run(whole, RICH, setting)
     first = new_training(RICH)
-    epochs = loop.fit(first, batches, RICH, setting, num_images=NUM_IMAGES)
-    next(epochs)
+    taken, _ = steps(first, RICH, setting)
+    first_epoch(taken)
     saved = io.BytesIO()
     torch.save(training_state.state(first), saved)
     saved.seek(0)
@@ -265,39 +292,6 @@ def test_the_average_too_goes_on_bit_for_bit(runtime: str) -> None:
     for name, value in whole.result.state_dict().items():
         assert torch.equal(value, second.result.state_dict()[name]), name
     assert whole.result is not whole.model
-
-
-def test_validation_is_of_the_result_after_each_epoch_and_not_in_its_time() -> None:
-    now, seen = [0.0], []
-
-    def validate(model: nn.Module) -> float:
-        now[0] += 1000.0
-        seen.append(model)
-        return 0.25 * len(seen)
-
-    training = new_training(RICH)
-    epochs = run(training, RICH, clock=lambda: now[0], validate=validate)
-    assert [e.val_top1 for e in epochs] == [0.25, 0.5, 0.75]
-    assert [e.epoch_wall_s for e in epochs] == [0.0, 0.0, 0.0]
-    assert seen == [training.result] * 3
-
-
-def test_a_state_that_is_not_finite_is_not_saved() -> None:
-    """The checkpoint before it, which is good, would be lost."""
-    training, saved = new_training(), list[int]()
-
-    def spoil() -> None:
-        if training.step == 2:
-            next(training.model.parameters()).data.fill_(float("inf"))
-
-    with pytest.raises(loop.Diverged, match="loss or weights are not finite in epoch 1"):
-        run(
-            training,
-            on_step=spoil,
-            save_due=lambda: True,
-            save=lambda training: saved.append(training.step),
-        )
-    assert saved == [1]
 
 
 def test_compiling_is_not_in_the_epochs_time(monkeypatch: pytest.MonkeyPatch) -> None:

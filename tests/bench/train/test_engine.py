@@ -1,0 +1,140 @@
+"""What the engine does between the steps: saving, stopping, validating, telling."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench.compute.distributed import ALONE
+from bench.compute.training_state import Training
+from bench.data import Normalization, Split
+from bench.events import EpochDone, Event, StepDone
+from bench.signals import Preempted
+from bench.spec.recipe import Recipe
+from bench.spec.run import DataSpec, ModelSpec, RunSpec
+from bench.train import checkpoint, engine, saver
+from bench.train.tracing import Trace, no_mark
+from tests.conftest import build_tiny
+
+RECIPE = Recipe(name="test", epochs=3, batch_size=8, lr=0.05, milestones=(), ema_decay=0.9)
+PLAIN = RECIPE.changed(ema_decay=0.0)
+HALF = Normalization((0.5,) * 3, (0.5,) * 3)
+NUM_STEPS = 4  # of 29 images
+
+
+def job(folder: Path, name: str = "fast", **changes: Any) -> engine.Job:
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (29, 3, 8, 8), generator=random, dtype=torch.uint8)
+    spec = RunSpec(
+        model=ModelSpec(name="tiny"),
+        data=DataSpec(),
+        recipe=PLAIN if name == "plain" else RECIPE,
+        device="cpu",
+        engine=name,  # type: ignore[arg-type]
+    )
+    given: dict[str, Any] = {
+        "spec": spec,
+        "images": Split(pixels, torch.randint(10, (29,), generator=random)),
+        "normalization": HALF,
+        "num_classes": 10,
+        "group": ALONE,
+        "saver": saver.Saver(spec, "digest", folder, ALONE),
+        "emit": lambda event: None,
+    }
+    return engine.Job(**given | changes)
+
+
+def start(work: engine.Job) -> Training:
+    torch.manual_seed(0)
+    return engine.start(work, build_tiny(stem="cifar", num_classes=10))
+
+
+@pytest.fixture
+def _always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is due after every step."""
+    monkeypatch.setattr(saver, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(saver, "MAX_SHARE", 1e9)
+
+
+@pytest.mark.parametrize("name", ["fast", "plain"])
+def test_each_step_and_epoch_is_told_and_traced(tmp_path: Path, name: str) -> None:
+    events: list[Event] = []
+    traced: list[int] = []
+    trace = Trace(no_mark, lambda: traced.append(1))
+    work = job(tmp_path, name, emit=events.append, trace=trace)
+    assert engine.fit(work, start(work)) is None
+    steps = [(event.epoch, event.step) for event in events if isinstance(event, StepDone)]
+    assert steps == [(epoch, step) for epoch in (1, 2, 3) for step in (1, 2, 3, 4)]
+    assert [event.facts.epoch for event in events if isinstance(event, EpochDone)] == [1, 2, 3]
+    assert len(traced) == 3 * NUM_STEPS
+
+
+@pytest.mark.parametrize("name", ["fast", "plain"])
+def test_the_result_is_validated_after_each_epoch_and_kept_with_it(
+    tmp_path: Path, name: str
+) -> None:
+    seen: list[nn.Module] = []
+
+    def validate(model: nn.Module) -> float:
+        seen.append(model)
+        return 0.25 * len(seen)
+
+    work = job(tmp_path, name, validate=validate)
+    training = start(work)
+    engine.fit(work, training)
+    assert [facts.val_top1 for facts in training.history] == [0.25, 0.5, 0.75]
+    assert seen == [training.result] * 3
+    assert training.val_s > 0
+
+
+@pytest.mark.usefixtures("_always")
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    """The checkpoint before it, which is good, would be lost."""
+
+    def spoil(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 3:
+            next(training.model.parameters()).data.fill_(float("inf"))
+
+    work = job(tmp_path, emit=spoil)
+    training = start(work)
+    problem = engine.fit(work, training)
+    assert problem == "loss or weights are not finite in epoch 1"
+    saved, _ = checkpoint.load_newest(tmp_path, "cpu")
+    assert saved is not None
+    assert (saved["epoch"], saved["step"]) == (0, 2)
+
+
+def signalled(at: tuple[int, int]) -> Any:
+    def emit(event: Event) -> None:
+        if isinstance(event, StepDone) and (event.epoch, event.step) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return emit
+
+
+@pytest.mark.parametrize("at", [(1, 1), (1, 4), (2, 3)])
+def test_a_signal_saves_after_the_step_that_is_being_taken(
+    tmp_path: Path, at: tuple[int, int]
+) -> None:
+    work = job(tmp_path, emit=signalled(at))
+    with pytest.raises(Preempted, match=f"SIGTERM: stopped in epoch {at[0]}, step {at[1]} of 4"):
+        engine.fit(work, start(work))
+    saved, _ = checkpoint.load_newest(tmp_path, "cpu")
+    assert saved is not None
+    assert (saved["epoch"] + 1, saved["step"]) == at
+
+
+def test_the_plain_loop_goes_on_from_whole_epochs(tmp_path: Path) -> None:
+    work = job(tmp_path, "plain", emit=signalled((2, 3)))
+    expected = r"stopped in epoch 2, step 3 of 4, saved after epoch 1; --resume goes on there"
+    with pytest.raises(Preempted, match=expected):
+        engine.fit(work, start(work))
+    saved, _ = checkpoint.load_newest(tmp_path, "cpu")
+    assert saved is not None
+    assert (saved["epoch"], saved["step"]) == (1, 0)

@@ -95,17 +95,19 @@ def _text(value: Any) -> str:
 
 def _print_table(rows: list[dict[str, Any]], title: str, headings: dict[str, str]) -> None:
     """Print rows as a table: numbers right-aligned with thousands separated."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for key, value in rows[0].items():
-        number = isinstance(value, int) and not isinstance(value, bool)
-        table.add_column(headings.get(key, key), justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    Console().print(table)
+    from bench.report.page.blocks import table
+    from bench.report.page.terminal import render
+
+    named = {key: headings.get(key, key) for key in rows[0]}
+    words = [named[key] for key, value in rows[0].items() if not _is_number(value)]
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    Console().print(render(table(list(named.values()), cells, title=title, words=words)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:

@@ -29,14 +29,14 @@ class Wanted:
 def _show(records: list[ProfileRecord], job: SittingJob, wanted: Wanted) -> None:
     from bench.report.derive.profile_rows import cost_rows, seconds_spent
 
-    rows = cost_rows(records)
+    rows = cost_rows(records, wanted.price_per_hour)
     files = _draw(rows, Path(job.out)) if wanted.charts and records else []
     spent = seconds_spent(records, opt.seconds_since_start())
     if wanted.as_json:
-        found = _as_json(rows, job, wanted.price_per_hour, wanted.reconcile)
+        found = _as_json(rows, job, wanted.reconcile)
         opt.print_json(found | {"seconds": spent})
     elif records:
-        _print(rows, wanted.price_per_hour)
+        _print(rows)
         if wanted.reconcile:
             _print_reconciliation(job)
         for path in files:
@@ -66,12 +66,11 @@ def _draw(rows: list[CostRow], out: Path) -> list[Path]:
     return paths
 
 
-def _as_json(
-    rows: list[CostRow], job: SittingJob, price_per_hour: float | None, reconcile: bool
-) -> dict[str, Any]:
-    from bench.report.derive.profile_rows import strict, summary
+def _as_json(rows: list[CostRow], job: SittingJob, reconcile: bool) -> dict[str, Any]:
+    from bench.report.derive.profile_rows import strict
     from bench.report.derive.se_tax import taxes, twins
     from bench.report.page.profile_tables import base_rows, speed
+    from bench.report.table.rows import profile_row
 
     bases = base_rows(rows)
     listed = []
@@ -79,7 +78,7 @@ def _as_json(
         base = bases.get(row.key)
         found = speed(row, base) if base and base is not row else None
         listed.append(
-            summary(row, price_per_hour)
+            profile_row(row)
             | {
                 "speed_over_base": asdict(found) if found else None,
                 "base": f"{base.model.name} {base.first.runtime}" if base else None,
@@ -95,19 +94,20 @@ def _as_json(
     return {key: strict(value) for key, value in found_all.items()}
 
 
-def _print(rows: list[CostRow], price_per_hour: float | None) -> None:
+def _print(rows: list[CostRow]) -> None:
     from rich.console import Console
 
     from bench.report.page import profile_tables as tables
+    from bench.report.page.terminal import render
 
     console = Console(highlight=False)
-    console.print(tables.cost_table(rows))
-    console.print(tables.timing_table(rows))
+    console.print(render(tables.cost_table(rows)))
+    console.print(render(tables.timing_table(rows)))
     for note in tables.footnotes(rows):
         console.print(note, style="dim", markup=False)
     console.print()
-    for table in (*tables.detail_tables(rows, price_per_hour), *tables.tax_tables(rows)):
-        console.print(table)
+    for table in (*tables.detail_tables(rows), *tables.tax_tables(rows)):
+        console.print(render(table))
 
 
 def _reconciled(job: SittingJob) -> dict[str, Any]:
@@ -125,6 +125,7 @@ def _print_reconciliation(job: SittingJob) -> None:
     from rich.console import Console
 
     from bench.report.page.profile_tables import reconciliation_table
+    from bench.report.page.terminal import render
 
     for name, counters in _reconciled(job).items():
-        Console(highlight=False).print(reconciliation_table(name, counters))
+        Console(highlight=False).print(render(reconciliation_table(name, counters)))

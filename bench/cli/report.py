@@ -44,8 +44,10 @@ def report(
 
     from bench.errors import UserError
     from bench.report.derive.seeds import Stated
-    from bench.report.page.console import summary, verdict
+    from bench.report.page import terminal
+    from bench.report.page.main_table import narrow_table
     from bench.report.page.readme import fill
+    from bench.report.page.verdict import lines
     from bench.report.write import render
 
     if price_per_hour is not None and not 0 < price_per_hour < float("inf"):
@@ -61,8 +63,8 @@ def report(
     if readme is not None:
         fill(readme, places, out / "report.md")
     console = Console()
-    console.print(summary(rendered.study))
-    console.print(verdict(rendered.findings))
+    console.print(terminal.render(narrow_table(rendered.study)))
+    console.print(terminal.bullets(lines(rendered.findings)))
     aside = rendered.set_aside
     if aside:
         console.print(f"{len(aside)} set aside; report.md says which and why", highlight=False)

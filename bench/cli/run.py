@@ -68,7 +68,9 @@ def run(
     from bench.execute.experiment import conduct
     from bench.execute.run_folder import existing
     from bench.report.derive.seeds import Stated
-    from bench.report.page.console import summary, verdict
+    from bench.report.page import terminal
+    from bench.report.page.main_table import narrow_table
+    from bench.report.page.verdict import lines
     from bench.signals import stoppable
     from bench.spec.experiment import load_experiment
 
@@ -101,8 +103,8 @@ def run(
             stated=stated,
         )
     if done.rendered is not None:
-        Console().print(summary(done.rendered.study))
-        Console().print(verdict(done.rendered.findings))
+        Console().print(terminal.render(narrow_table(done.rendered.study)))
+        Console().print(terminal.bullets(lines(done.rendered.findings)))
         typer.echo(f"\nReport: {report / 'report.md'}   Table: {report / 'results.csv'}")
     for cell in done.failed:
         typer.echo(f"failed: {cell.name}: {cell.reason} ({cell.record})", err=True)

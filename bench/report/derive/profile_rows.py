@@ -14,11 +14,13 @@ from bench.report.read.study import study
 from bench.stats import times
 
 
-def cost_rows(records: Sequence[ProfileRecord]) -> list[CostRow]:
+def cost_rows(
+    records: Sequence[ProfileRecord], price_per_hour: float | None = None
+) -> list[CostRow]:
     """Return the records as rows in their order, those that repeat each other in one row."""
     loaded = tuple(LoadedProfile(record, "") for record in records)
     order = {record.id: place for place, record in enumerate(records)}
-    rows = study(Loaded((), loaded, (), ())).costs
+    rows = study(Loaded((), loaded, (), ()), price_per_hour).costs
     return sorted(rows, key=lambda row: min(order[p.record.id] for p in row.profiles))
 
 
@@ -78,63 +80,6 @@ def doubts(row: CostRow) -> tuple[str, ...]:
 def starved(row: CostRow) -> bool:
     """Tell whether other work had so much of the machine that nothing follows from the row."""
     return any(p.record.noise.starved for p in row.profiles if p.record.noise)
-
-
-def summary(row: CostRow, price_per_hour: float | None = None) -> dict[str, Any]:
-    """Return one row's numbers as plain data, units in the names; None where there is none."""
-    record, timing = row.first, row.timing
-    facts, split = record.timing, split_ms(row)
-    energies = [p.record.energy.reason for p in row.profiles if p.record.energy]
-    return {
-        "status": record.status,
-        "reason": record.reason,
-        **record.model.model_dump(exclude={"name"}),
-        "model": record.model.name,
-        "device": record.environment.device,
-        "device_name": record.environment.device_name,
-        "mode": record.mode,
-        "scenario": record.scenario,
-        "precision": record.precision,
-        "runtime": record.runtime,
-        "batch_size": record.batch_size,
-        "wanted_batch_size": record.wanted_batch_size,
-        "params": record.cost.params,
-        "macs": record.cost.macs,
-        "flops": record.cost.flops,
-        "operators": record.cost.operators,
-        "activations": record.cost.activations,
-        "bytes_moved": record.cost.bytes_moved(record.batch_size),
-        "param_bytes": record.cost.param_bytes,
-        "throughput": timing.throughput if timing else None,
-        "latency_ms_p50": timing.p50_ms if timing else None,
-        "latency_ms_p90": timing.p90_ms if timing else None,
-        "latency_ms_p99": timing.p99_ms if timing else None,
-        "iqr_share": timing.iqr_share if timing else None,
-        "num_samples": timing.num_blocks if timing else 0,
-        "num_processes": timing.num_processes if timing else len(row.profiles),
-        "forward_ms": split[0] if split else None,
-        "backward_ms": split[1] if split else None,
-        "update_ms": split[2] if split else None,
-        "load_s": record.load_s,
-        "build_s": record.build_s,
-        "first_call_s": facts.first_call_s if facts else None,
-        "compile_s": compile_s(row),
-        "compile_cached": facts.compile_cached if facts else None,
-        "warmup_s": facts.warmup_s if facts else None,
-        "parity_error": record.parity.error if record.parity else None,
-        "parity_tolerance": record.parity.tolerance if record.parity else None,
-        "peak_memory_bytes": row.peak_memory_bytes,
-        "joules_per_image": row.joules_per_image,
-        "energy_reason": next((reason for reason in energies if reason), None),
-        "price_per_million_images": row.price_per_million(price_per_hour),
-        "achieved_flops_per_s": row.achieved_flops,
-        "peak_flops_per_s": row.peak_flops,
-        "utilisation": row.utilisation,
-        "arithmetic_intensity": intensity(row),
-        "launch_bound": launch_bound(row),
-        "flags": list(timing.flags) if timing else [],
-        "warnings": list(noise_words(row)),
-    }
 
 
 def seconds_spent(records: Iterable[ProfileRecord], total_s: float) -> dict[str, float]:

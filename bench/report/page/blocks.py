@@ -5,7 +5,7 @@ All text in blocks is raw: each renderer escapes it, so that no name can become 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.record.environment import Environment
@@ -36,10 +36,18 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; a row may not be longer than the columns."""
+    """A table of text; every row has a cell for each column.
+
+    On a terminal, columns in ``words`` fold where there is no room, the others are numbers and
+    stand whole. On the page, columns in ``first`` are in sight and the rest can be chosen; all are
+    where it is empty.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    words: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,17 @@ class Image:
 Block = Heading | Paragraph | Bullets | Table | Code | Image
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    words: Sequence[str] = (),
+    first: Sequence[str] = (),
+) -> Table:
     """Return a table of the rows given as any sequences."""
-    return Table(tuple(columns), tuple(tuple(row) for row in rows))
+    cells = tuple(tuple(row) for row in rows)
+    return Table(tuple(columns), cells, title, tuple(words), tuple(first))
 
 
 def place(row: CostRow) -> str:

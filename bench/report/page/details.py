@@ -14,11 +14,11 @@ from bench.report.derive.published import Beside, beside
 from bench.report.derive.reproduce import profile_commands, train_command
 from bench.report.derive.time_to import Race, Reach
 from bench.report.page.blocks import Block, Code, Heading, Paragraph, Table, place, table
-from bench.report.page.csv_table import SECONDS
 from bench.report.page.formats import MISSING, number
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
+from bench.report.table.trained_columns import SECONDS
 
 MAX_COST_ROWS = 200
 MAX_TIMES = 100

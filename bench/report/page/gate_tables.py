@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.markup import escape as rich_escape
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from bench.report import escape
 from bench.report.derive.gate import Change
+from bench.report.page import terminal
 from bench.report.page.blocks import Heading, Paragraph, table
 from bench.report.page.formats import MISSING, number, point_interval, ratio
 from bench.report.page.markdown import render
@@ -27,17 +26,10 @@ def summary(changes: Sequence[Change]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 
-def screen(changes: Sequence[Change]) -> Table:
-    """Return the changes as a rich table."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in COLUMNS:
-        drawn.add_column(name, overflow="fold", justify="left" if name == "what" else "right")
-    for change in changes:
-        cells = [rich_escape(escape.one_line(cell)) for cell in _cells(change)]
-        colour = _COLOURS.get(change.verdict)
-        cells[-1] = f"[{colour}]{cells[-1]}[/]" if colour else cells[-1]
-        drawn.add_row(*cells)
-    return drawn
+def screen(changes: Sequence[Change]) -> RichTable:
+    """Return the changes for a terminal, regressions in red."""
+    drawn = table(COLUMNS, map(_cells, changes), words=("what", "verdict"))
+    return terminal.render(drawn, [_COLOURS.get(change.verdict, "") for change in changes])
 
 
 def markdown(changes: Sequence[Change], threshold: float | None) -> str:

@@ -1,91 +1,89 @@
-"""Print profile records as rich tables: counts, times, use of the machine, and what SE costs."""
+"""The tables of a profile: counts, times, use of the machine, and what SE costs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
 from bench.record.profile import FLAGS
 from bench.report.derive import se_tax
 from bench.report.derive.conditions import OF_PRECISION
-from bench.report.derive.profile_rows import launch_bound, noise_words, summary
+from bench.report.derive.profile_rows import launch_bound, noise_words
 from bench.report.derive.ratios import APART, Ratio, time_ratio
 from bench.report.escape import shortened
+from bench.report.page.blocks import Table, table
 from bench.report.page.formats import MISSING, number, ratio
 from bench.report.read.models import has_se
 from bench.report.read.profiled import CostRow
 from bench.report.read.timings import ONE_SITTING
+from bench.report.table.column import Value
+from bench.report.table.rows import Row, profile_row
+from bench.spec.run import ModelSpec
 
 _FACETS = ("device", "stem", "image_size", "num_classes", "mode", "precision", "runtime")
-NAMES_WIDTH = 34  # of 80, which leaves room for the numbers
 
 
 def cost_table(rows: Sequence[CostRow]) -> Table:
     """Return what each model costs whatever the device: one image, no clock."""
-    table = _table("Without a clock, one image")
-    for heading in ("model", "stem"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("px", "params M", "MACs M", "operators", "activ. M", "MB moved"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for model, row in {row.model: row for row in rows}.items():
-        cost = row.first.cost
-        moved = cost.bytes_moved(1)
-        table.add_row(
-            model.name,
-            model.stem,
-            str(model.image_size),
-            f"{cost.params / 1e6:,.3f}",
-            f"{cost.macs / 1e6:,.3f}",
-            f"{cost.operators:,}" if cost.operators else MISSING,
-            f"{cost.activations / 1e6:,.2f}" if cost.activations else MISSING,
-            f"{moved / 1e6:,.1f}" if moved else MISSING,
-        )
-    return table
+    columns = ("model", "stem", "px", "params M", "MACs M", "operators", "activ. M", "MB moved")
+    models = {row.model: row for row in rows}.values()
+    lines = [_cost_line(profile_row(row)) for row in models]
+    return table(columns, lines, title="Without a clock, one image", words=columns[:2])
+
+
+def _cost_line(line: Row) -> list[str]:
+    def scaled(name: str, factor: float, form: str) -> str:
+        value = line[name]
+        return format(value * factor, form) if isinstance(value, int) and value else MISSING
+
+    return [
+        str(line["model"]),
+        str(line["stem"]),
+        str(line["image_size"]),
+        scaled("params", 1e-6, ",.3f"),
+        scaled("macs", 1e-6, ",.3f"),
+        scaled("operators", 1, ",.0f"),
+        scaled("activations", 1e-6, ",.2f"),
+        scaled("bytes_moved", 1e-6, ",.1f"),
+    ]
 
 
 def timing_table(rows: Sequence[CostRow]) -> Table:
     """Return the measured times; what all rows share stands in the title alone."""
-    lines = [summary(row) for row in rows]
+    lines = [profile_row(row) for row in rows]
     facets = _varying(lines)
-    bases = base_rows(rows)
-    table = _table(_title(lines[0], facets))
-    _add_names(table, lines, facets)
-    for heading in ("batch", "img/s", "ms", "× base"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("see", overflow="fold")
-    marks = _marks(rows)
+    names = _headings(facets)
+    bases, marks = base_rows(rows), _marks(rows)
+    drawn = []
     for row, line in zip(rows, lines, strict=True):
         timed = (
-            (number(line["throughput"]), _latency(line), _speed(row, bases.get(row.key)))
+            (_used(line["throughput"]), _latency(line), _speed(row, bases.get(row.key)))
             if line["status"] == "ok"
-            else (MISSING, line["status"].replace("_", " "), MISSING)
+            else (MISSING, str(line["status"]).replace("_", " "), MISSING)
         )
         own = " ".join(marks[word] for word in _words(row))
-        table.add_row(line["model"], *(str(line[f]) for f in facets), _batch(line), *timed, own)
-    return table
+        drawn.append([*_names(line, facets), _batch(line), *timed, own])
+    columns = (*names, "batch", "img/s", "ms", "× base", "see")
+    return table(columns, drawn, title=_title(lines[0], facets), words=(*names, "see"))
 
 
-def detail_tables(rows: Sequence[CostRow], price_per_hour: float | None = None) -> list[Table]:
+def detail_tables(rows: Sequence[CostRow]) -> list[Table]:
     """Return what else was measured of the rows, by subject; nothing where it was not."""
     timed = [row for row in rows if row.timing and row.first.scenario == "offline"]
-    lines = [summary(row, price_per_hour) for row in timed]
+    lines = [profile_row(row) for row in timed]
     found = (_detail_table(title, columns, lines) for title, columns in _DETAILS.items())
     return [table for table in found if table is not None]
 
 
-Column = tuple[str, str, float]
-# Heading, key of `summary`, and what to multiply by.
-_DETAILS: dict[str, tuple[Column, ...]] = {
+Detail = tuple[str, str, float]
+# Heading, column, and what to multiply by.
+_DETAILS: dict[str, tuple[Detail, ...]] = {
     "Use of the machine": (
         ("% of peak", "utilisation", 100),
         ("FLOP/byte", "arithmetic_intensity", 1),
         ("peak MiB", "peak_memory_bytes", 2**-20),
         ("mJ/img", "joules_per_image", 1e3),
-        ("$/M img", "price_per_million_images", 1),
+        ("$/M img", "price_per_million", 1),
     ),
     "Parts of a training step, each waited for": (
         ("forward ms", "forward_ms", 1),
@@ -93,10 +91,10 @@ _DETAILS: dict[str, tuple[Column, ...]] = {
         ("update ms", "update_ms", 1),
     ),
     "Seconds before the first timed call": (
-        ("load", "load_s", 1),
-        ("build", "build_s", 1),
+        ("load", "session_load_s", 1),
+        ("build", "session_build_s", 1),
         ("1st call", "first_call_s", 1),
-        ("compile", "compile_s", 1),
+        ("compile", "session_compile_s", 1),
         ("warm-up", "warmup_s", 1),
     ),
     "How far off eager fp32, of the largest logit": (
@@ -106,42 +104,39 @@ _DETAILS: dict[str, tuple[Column, ...]] = {
 }
 
 
-def _detail_table(
-    title: str, columns: Sequence[Column], lines: Sequence[dict[str, Any]]
-) -> Table | None:
+def _detail_table(title: str, details: Sequence[Detail], lines: Sequence[Row]) -> Table | None:
     """Return a table of the columns and rows that have numbers, None without any."""
-    columns = [column for column in columns if any(line[column[1]] is not None for line in lines)]
-    lines = [line for line in lines if any(line[key] is not None for _, key, _ in columns)]
-    if not columns:
+    details = [detail for detail in details if any(line[detail[1]] is not None for line in lines)]
+    lines = [line for line in lines if any(line[key] is not None for _, key, _ in details)]
+    if not details:
         return None
     facets = _varying(lines)
-    table = _table(title)
-    _add_names(table, lines, facets)
-    for heading in ("batch", *(column[0] for column in columns)):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for line in lines:
-        own = (_used(line[key], factor) for _, key, factor in columns)
-        table.add_row(line["model"], *(str(line[f]) for f in facets), _batch(line), *own)
-    return table
+    names = _headings(facets)
+    drawn = [
+        [*_names(line, facets), _batch(line), *(_used(line[key], f) for _, key, f in details)]
+        for line in lines
+    ]
+    columns = (*names, "batch", *(heading for heading, _, _ in details))
+    return table(columns, drawn, title=title, words=names)
 
 
-def _add_names(table: Table, lines: Sequence[dict[str, Any]], facets: Sequence[str]) -> None:
-    """Add the columns that say which row it is; names fold where all together are too long."""
-    names = ("model", *facets)
-    longest = [max(len(str(line[name])) for line in lines) for name in names]
-    share = NAMES_WIDTH if sum(longest) <= NAMES_WIDTH else NAMES_WIDTH // len(names)
-    for name, width in zip(names, longest, strict=True):
-        table.add_column(name.replace("_", " "), overflow="fold", min_width=min(width, share))
+def _headings(facets: Sequence[str]) -> tuple[str, ...]:
+    return ("model", *(facet.replace("_", " ") for facet in facets))
 
 
-def _batch(line: dict[str, Any]) -> str:
+def _names(line: Row, facets: Sequence[str]) -> list[str]:
+    """Return the cells that say which row it is."""
+    return [str(line[name]) for name in ("model", *facets)]
+
+
+def _batch(line: Row) -> str:
     """Return the batch size, marked where it was found out and where latency is measured."""
     auto = "*" if line["wanted_batch_size"] else ""
     return f"{line['batch_size']}{auto}{' single' if line['scenario'] == 'single_stream' else ''}"
 
 
-def _used(value: float | None, factor: float) -> str:
-    return MISSING if value is None else number(value * factor)
+def _used(value: Value, factor: float = 1) -> str:
+    return number(value * factor) if isinstance(value, int | float) else MISSING
 
 
 def tax_tables(rows: Sequence[CostRow]) -> list[Table]:
@@ -149,25 +144,20 @@ def tax_tables(rows: Sequence[CostRow]) -> list[Table]:
     return [_tax_table(rows, *pair) for pair in se_tax.twins(rows)]
 
 
-def _tax_table(rows: Sequence[CostRow], model: Any, twin: Any) -> Table:
-    table = _table(f"What SE costs: {model.name} beside {twin.name}, {model.stem} stem")
-    for heading in ("", ""):
-        table.add_column(heading, overflow="fold")
-    for heading in (twin.name, model.name, "SE / plain (95 %)"):
-        table.add_column(heading, justify="right", no_wrap=True)
+def _tax_table(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> Table:
+    lines = []
     for tax in se_tax.taxes(rows, model, twin):
         values = (f"{number(value)} {tax.unit}".strip() for value in (tax.plain, tax.se))
         told = ratio(tax.ratio)
-        table.add_row(tax.quantity, tax.setting, *values, told if tax.differs else f"({told})")
-    return table
+        lines.append([tax.quantity, tax.setting, *values, told if tax.differs else f"({told})"])
+    title = f"What SE costs: {model.name} beside {twin.name}, {model.stem} stem"
+    columns = ("cost", "setting", twin.name, model.name, "SE / plain (95 %)")
+    return table(columns, lines, title=title, words=columns[:2])
 
 
 def reconciliation_table(name: str, counters: Iterable[Any]) -> Table:
     """Return each counter's total for one image (`bench.measure.reconcile`), taken apart."""
-    table = _table(f"How counters differ: {name}, one image")
-    table.add_column("counter", overflow="fold")
-    table.add_column("total", justify="right", no_wrap=True)
-    table.add_column("is the sum of", overflow="fold")
+    lines = []
     for counter in counters:
         total = MISSING if counter.total is None else f"{counter.total:,}"
         terms = [f"{term.value:,}  {term.words}" for term in counter.terms]
@@ -175,33 +165,30 @@ def reconciliation_table(name: str, counters: Iterable[Any]) -> Table:
             terms.append(f"{counter.unexplained:,}  unexplained")
         terms.append(f"left out: {counter.leaves_out}" if counter.leaves_out else "")
         told = "\n".join(filter(None, [counter.reason, *terms]))
-        table.add_row(f"{counter.counter} {counter.version}", total, escape(told))
-    return table
+        lines.append([f"{counter.counter} {counter.version}", total, told])
+    columns = ("counter", "total", "is the sum of")
+    title = f"How counters differ: {name}, one image"
+    return table(columns, lines, title=title, words=(columns[0], columns[2]))
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.padding = (0, 1, 0, 0)
-    return table
-
-
-def _varying(lines: Sequence[dict[str, Any]]) -> list[str]:
+def _varying(lines: Sequence[Row]) -> list[str]:
     return [name for name in _FACETS if len({line[name] for line in lines}) > 1]
 
 
-def _title(line: dict[str, Any], varying: Sequence[str]) -> str:
+def _title(line: Row, varying: Sequence[str]) -> str:
     told: dict[str, Callable[[Any], str]] = {
-        "device": lambda value: f"{value} ({shortened(line['device_name'])})",
+        "device": lambda value: f"{value} ({shortened(str(line['device_name']))})",
         "stem": lambda value: f"{value} stem",
         "image_size": lambda value: f"{value}×{value} px",
         "num_classes": lambda value: f"{value} classes",
     }
     shared = [told.get(name, str)(line[name]) for name in _FACETS if name not in varying]
-    return escape(", ".join(shared))
+    return ", ".join(shared)
 
 
-def _latency(line: dict[str, Any]) -> str:
-    percentiles = [number(line[f"latency_ms_{p}"]) for p in ("p50", "p90", "p99")]
+def _latency(line: Row) -> str:
+    names = ("latency_ms", "latency_p90_ms", "latency_p99_ms")
+    percentiles = [_used(line[name]) for name in names]
     return "/".join(percentiles if line["scenario"] == "single_stream" else percentiles[:1])
 
 

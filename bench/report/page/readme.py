@@ -8,16 +8,16 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.record.files import write_whole
-from bench.report.page.blocks import table
-from bench.report.page.contents import MAIN_COLUMNS, main_table
-from bench.report.page.csv_table import COLUMNS
+from bench.report.page.blocks import Block, Heading, Paragraph, table
+from bench.report.page.main_table import MAIN_DEFINITIONS, main_table
 from bench.report.page.markdown import render
 from bench.report.read.load import load
 from bench.report.read.study import study
+from bench.report.table.rows import DEFINITIONS
 
 
 def fill(readme: Path, folders: list[Path], link: Path | None = None) -> None:
-    """Put the main table of all records in ``folders`` and both lists of columns into ``readme``.
+    """Put the main table of all records in ``folders`` into ``readme``.
 
     ``link`` is the report that the table is taken from. Raises UserError when there are no records
     or the README lacks a marked place, which is a pair of comments such as
@@ -28,8 +28,6 @@ def fill(readme: Path, folders: list[Path], link: Path | None = None) -> None:
         place = Path(os.path.relpath(link, readme.parent)).as_posix()
         results += f"\n\nFrom [{place}](<{place}>), which has the rest."
     text = replace(_read(readme), "results", results, readme)
-    text = replace(text, "main-columns", definitions(MAIN_COLUMNS), readme)
-    text = replace(text, "columns", definitions(COLUMNS), readme)
     write_whole(readme, text.encode())
 
 
@@ -50,6 +48,25 @@ def replace(text: str, name: str, content: str, readme: Path) -> str:
     return f"{text[: found.start()]}{begin}\n{content}\n{end}{text[found.end() :]}"
 
 
-def definitions(columns: dict[str, str]) -> str:
-    """Return a table of columns and what they mean."""
-    return render([table(("column", "definition"), list(columns.items()))]).rstrip()
+def column_definitions() -> str:
+    """Return COLUMNS.md: what every column of the main table and of results.csv means."""
+    blocks: list[Block] = [
+        Heading("What the columns mean", 1),
+        Paragraph("Made by “make readme-table” from the code; not written by hand."),
+        Paragraph(
+            "Empty, – and null mean that something was not measured, never zero. No epoch is ever "
+            "chosen by its test accuracy. A model's MACs are counted by two independent counters "
+            "that must agree; normalisation, activations, pooling, additions and SE's scaling are "
+            "in neither MACs nor FLOPs and are counted beside them. fp32 is true fp32 (TF32 off); "
+            "runtime “eager” is plain PyTorch."
+        ),
+        Heading("The main table of report.md, report.html and the README"),
+        table(("column", "definition"), list(MAIN_DEFINITIONS.items())),
+        Heading("results.csv, results.parquet, bench.api.load and profile --json"),
+        Paragraph(
+            "One row per model × device × precision × runtime × mode × scenario × batch size. A "
+            "quantity has the same name everywhere."
+        ),
+        table(("column", "definition"), list(DEFINITIONS.items())),
+    ]
+    return render(blocks)

@@ -16,10 +16,14 @@ TRAIN_FACTOR = 3
 
 @dataclass(frozen=True)
 class CostRow:
-    """One model on one device, precision, runtime, mode, scenario and batch size."""
+    """One model on one device, precision, runtime, mode, scenario and batch size.
+
+    ``price_per_hour`` is what an hour of the machine costs, in any currency.
+    """
 
     key: str
     profiles: tuple[LoadedProfile, ...]
+    price_per_hour: float | None = None
 
     @property
     def first(self) -> ProfileRecord:
@@ -68,11 +72,12 @@ class CostRow:
         achieved, peak = self.achieved_flops, self.peak_flops
         return achieved / peak if achieved and peak else None
 
-    def price_per_million(self, price_per_hour: float | None) -> float | None:
-        """Return what a million images cost on a machine at this price an hour."""
-        if self.timing is None or price_per_hour is None:
+    @property
+    def price_per_million(self) -> float | None:
+        """Return what a million images cost at the machine's price an hour."""
+        if self.timing is None or self.price_per_hour is None:
             return None
-        return price_per_hour / 3600 / self.timing.throughput * 1e6
+        return self.price_per_hour / 3600 / self.timing.throughput * 1e6
 
     @property
     def created_at(self) -> str:

@@ -59,7 +59,7 @@ def study(loaded: Loaded, price_per_hour: float | None = None) -> Study:
         for key, runs in _grouped(loaded.runs, _cell_key).items()
     ]
     costs = [
-        CostRow(key, tuple(sorted(rows, key=lambda p: p.record.id)))
+        CostRow(key, tuple(sorted(rows, key=lambda p: p.record.id)), price_per_hour)
         for key, rows in _grouped(loaded.profiles, _cost_key).items()
     ]
     return Study(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.record.environment import Environment
-from bench.record.run import Accuracy
+from bench.record.run import Accuracy, RunRecord
 from bench.report.read.load import LoadedRun
 from bench.spec.recipe import Recipe
 from bench.spec.run import ModelSpec
@@ -48,12 +48,17 @@ class Cell:
     runs: tuple[LoadedRun, ...]
 
     @property
+    def record(self) -> RunRecord:
+        """Return the record of the first seed, for all that the seeds share."""
+        return self.runs[0].record
+
+    @property
     def model(self) -> ModelSpec:
-        return self.runs[0].record.spec.model
+        return self.record.spec.model
 
     @property
     def recipe(self) -> Recipe:
-        return self.runs[0].record.spec.recipe
+        return self.record.spec.recipe
 
     @property
     def dataset(self) -> str:

@@ -147,7 +147,7 @@ def test_price_and_reconciliation(tiny_model: str) -> None:
     arguments = ("--batch-size", "4", "--price-per-hour", "3.60", "--reconcile", "--json")
     found = json.loads(invoke(tiny_model, *arguments, *QUICK).stdout)
     (row,) = found["rows"]
-    assert row["price_per_million_images"] == pytest.approx(3.6 / 3600 / row["throughput"] * 1e6)
+    assert row["price_per_million"] == pytest.approx(3.6 / 3600 / row["throughput"] * 1e6)
     (counters,) = found["reconciliation"].values()
     assert {c["counter"] for c in counters} >= {"this project", "torch.utils.flop_counter"}
     assert [c["unexplained"] for c in counters if c["counter"] == "this project"] == [0]

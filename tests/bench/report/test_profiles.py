@@ -22,10 +22,12 @@ from bench.record.profile import (
 )
 from bench.report.charts.draw import draw
 from bench.report.charts.profile import plans
-from bench.report.derive.profile_rows import cost_rows, seconds_spent, strict, summary
+from bench.report.derive.profile_rows import cost_rows, seconds_spent, strict
 from bench.report.derive.ratios import time_ratio
 from bench.report.derive.se_tax import taxes, twins
 from bench.report.page import profile_tables as tables
+from bench.report.page.terminal import render
+from bench.report.table.rows import profile_row
 from bench.stats import times
 
 MACHINE = MachineFacts(matmul_flops={"fp32": 200e9}, copy_bytes_per_s=20e9)
@@ -69,19 +71,19 @@ def pair():
 
 def test_use_of_the_machine_is_derived_from_raw_figures():
     """64 images of 200 MFLOP in 0.1 s are 128 GFLOP/s, 64 % of 200; 12.8 GFLOP over 0.74 GB."""
-    (row,) = cost_rows([profiled("resnet50", 0.10, noise=0.0)])
-    line = summary(row, price_per_hour=3.6)
+    (row,) = cost_rows([profiled("resnet50", 0.10, noise=0.0)], price_per_hour=3.6)
+    line = profile_row(row)
     assert line["throughput"] == pytest.approx(640)
     assert line["achieved_flops_per_s"] == pytest.approx(128e9)
     assert line["utilisation"] == pytest.approx(0.64)
     assert line["arithmetic_intensity"] == pytest.approx(64 * 200e6 / (1e8 + 64 * 1e7))
-    assert line["price_per_million_images"] == pytest.approx(1e6 * 3.6 / 3600 / 640)
+    assert line["price_per_million"] == pytest.approx(1e6 * 3.6 / 3600 / 640)
 
 
 def test_a_training_step_is_three_forward_passes():
     """The same times in training are three times the work."""
     (row,) = cost_rows([profiled("resnet50", 0.10, noise=0.0, mode="train")])
-    assert summary(row)["utilisation"] == pytest.approx(3 * 0.64)
+    assert profile_row(row)["utilisation"] == pytest.approx(3 * 0.64)
 
 
 def test_energy_split_and_reasons_are_told():
@@ -90,10 +92,10 @@ def test_energy_split_and_reasons_are_told():
         "energy": EnergyFacts(joules=150, window_s=3, num_images=1000, source="a counter"),
         "split": SplitFacts(forward_s=(0.1, 0.3, 0.2), backward_s=(0.4,), update_s=(0.05,)),
     }
-    line = summary(cost_rows([profiled("resnet50", 0.1, mode="train", **facts)])[0])
+    line = profile_row(cost_rows([profiled("resnet50", 0.1, mode="train", **facts)])[0])
     assert line["joules_per_image"] == pytest.approx(0.15)
     assert (line["forward_ms"], line["backward_ms"]) == (pytest.approx(200), pytest.approx(400))
-    line = summary(cost_rows([profiled("resnet50", 0.1, energy=EnergyFacts(reason="none"))])[0])
+    line = profile_row(cost_rows([profiled("resnet50", 0.1, energy=EnergyFacts(reason="none"))])[0])
     assert (line["joules_per_image"], line["energy_reason"]) == (None, "none")
 
 
@@ -103,10 +105,13 @@ def test_compiling_is_what_the_first_call_took_longer_where_it_compiles():
     timing = record.timing.model_copy(update={"first_call_s": 20.0, "compile_cached": True})
     slow = record.model_copy(update={"timing": timing})
     compiled = cost_rows([slow.model_copy(update={"runtime": "compile"})])
-    line = summary(compiled[0])
-    assert (line["compile_s"], line["compile_cached"]) == (pytest.approx(19.9), True)
+    line = profile_row(compiled[0])
+    assert (line["session_compile_s"], line["session_compile_cached"]) == (
+        pytest.approx(19.9),
+        True,
+    )
     assert any("on disk already" in note for note in tables.footnotes(compiled))
-    assert summary(cost_rows([slow])[0])["compile_s"] is None
+    assert profile_row(cost_rows([slow])[0])["session_compile_s"] is None
 
 
 def test_a_call_that_waits_for_its_launches_is_launch_bound():
@@ -115,11 +120,13 @@ def test_a_call_that_waits_for_its_launches_is_launch_bound():
 
     def bound(seconds: float) -> object:
         timing = record.timing.model_copy(update={"device_s": (seconds,) * 5})
-        return summary(cost_rows([record.model_copy(update={"timing": timing})])[0])["launch_bound"]
+        return profile_row(cost_rows([record.model_copy(update={"timing": timing})])[0])[
+            "launch_bound"
+        ]
 
     assert bound(0.06) is True
     assert bound(0.095) is False
-    assert summary(cost_rows([record])[0])["launch_bound"] is None
+    assert profile_row(cost_rows([record])[0])["launch_bound"] is None
 
 
 def test_rows_keep_the_order_of_their_records():
@@ -238,13 +245,13 @@ def test_no_number_is_cut_off_in_a_terminal_of_80_columns():
         for runtime in ("eager", "compile_channels_last")
     ]
     rows = cost_rows(records)
-    shown = [tables.cost_table(rows), tables.timing_table(rows), *tables.detail_tables(rows, 2.0)]
+    shown = [tables.cost_table(rows), tables.timing_table(rows), *tables.detail_tables(rows)]
     for table in [*shown, *tables.tax_tables(rows)]:
-        out = text(table)
+        out = text(render(table))
         assert "…" not in out
         assert max(map(len, out.splitlines())) <= 80
-    assert re.search(r"64\s+6\d\d\s+", text(shown[1]))
-    assert "compile_channels_last" in text(shown[2])  # in one piece
+    assert re.search(r"64\s+6\d\d\s+", text(render(shown[1])))
+    assert "compile_channels_last" in text(render(shown[2]))  # in one piece
 
 
 def test_rows_that_took_no_turns_with_their_base_are_not_said_to_have():
@@ -271,7 +278,7 @@ def test_what_is_said_of_a_row_is_in_sight_in_a_terminal_of_80_columns():
     ]
     changes = {"warnings": ("the machine runs on battery",), "wanted_batch_size": "auto"}
     rows = cost_rows([record.model_copy(update=changes) for record in records])
-    out = text(tables.timing_table(rows))
+    out = text(render(tables.timing_table(rows)))
     assert max(map(len, out.splitlines())) <= 80
     assert len(re.findall(r"64\* .* a *$", out, re.MULTILINE)) == len(rows)
     assert "*  the largest batch that fits all the models" in "\n".join(tables.footnotes(rows))
@@ -283,7 +290,7 @@ def test_what_disturbed_a_row_stands_below_the_table():
     disturbed = record.model_copy(update={"warnings": ("other work used 30 % of the cores",)})
     rows = cost_rows([disturbed])
     assert "a  other work used 30 % of the cores" in tables.footnotes(rows)
-    assert re.search(r"base\s+a", text(tables.timing_table(rows)))
+    assert re.search(r"base\s+a", text(render(tables.timing_table(rows))))
 
 
 def test_a_row_that_could_not_run_says_why():
@@ -297,7 +304,7 @@ def test_a_row_that_could_not_run_says_why():
         runtime="cudagraph",
     )
     rows = cost_rows([profiled("resnet50", 0.1), failed])
-    assert "unsupported" in text(tables.timing_table(rows))
+    assert "unsupported" in text(render(tables.timing_table(rows)))
     assert any("needs a GPU" in note for note in tables.footnotes(rows))
 
 
@@ -308,7 +315,7 @@ def test_doubtful_rows_are_marked_and_explained():
     rows = cost_rows([record.model_copy(update={"timing": timing})])
     notes = tables.footnotes(rows)
     assert notes[0].startswith("a  unstable: the blocks' quartiles are more than 25 %")
-    assert re.search(r"\ba\s*$", text(tables.timing_table(rows)), re.MULTILINE)
+    assert re.search(r"\ba\s*$", text(render(tables.timing_table(rows))), re.MULTILINE)
 
 
 def broken_down():

@@ -8,9 +8,9 @@ import pytest
 import record_factory as make
 
 from bench.errors import UserError
-from bench.report.page.contents import MAIN_COLUMNS
-from bench.report.page.csv_table import COLUMNS
 from bench.report.page.formats import count
+from bench.report.page.main_table import MAIN_DEFINITIONS
+from bench.report.table.rows import DEFINITIONS
 from bench.report.write import render
 
 
@@ -48,7 +48,7 @@ def test_csv_has_a_row_for_each_model_setting(rendered):
     """Three models, two stems, throughput and latency: twelve rows with documented columns."""
     rows = read_csv(rendered)
     assert len(rows) == 12
-    assert list(rows[0]) == list(COLUMNS)
+    assert list(rows[0]) == list(DEFINITIONS)
     row = next(r for r in rows if r["model"] == "se_resnet50" and r["batch_size"] == "64")
     assert (row["stem"], row["se"], row["depth"], row["reduction"]) == ("cifar", "True", "50", "16")
     assert int(row["flops"]) == 2 * int(row["macs"]) == 2_600_689_664
@@ -72,9 +72,9 @@ def test_macs_are_told_without_a_profile(tmp_path):
 def test_main_table_has_the_columns_of_the_readme(rendered):
     """report.md shows one line per model and stem, with value and interval."""
     text = next(file for file in rendered.files if file.name == "report.md").read_text()
-    assert "| " + " | ".join(MAIN_COLUMNS) + " |" in text
+    assert "| " + " | ".join(MAIN_DEFINITIONS) + " |" in text
     line = next(x for x in text.splitlines() if x.startswith("| se_resnet50 | cifar | r=16 "))
-    assert len(line.split(" | ")) == len(MAIN_COLUMNS)
+    assert len(line.split(" | ")) == len(MAIN_DEFINITIONS)
     assert "| Shapes (5,000 + 400) | quick | 3 | cpu, fp32 | 1 (exploratory) |" in line
     assert "1,300.34 | 2,600.69" in line
 
@@ -160,7 +160,7 @@ def test_parquet_holds_the_same_table(example, rendered, tmp_path):
 
     file = next(file for file in rendered.files if file.name == "results.parquet")
     table = pd.read_parquet(file)
-    assert list(table.columns) == list(COLUMNS)
+    assert list(table.columns) == list(DEFINITIONS)
     assert table["macs"].tolist() == [int(row["macs"]) for row in read_csv(rendered)]
     assert table["top1"].dtype == "Float64"
 

@@ -8,9 +8,9 @@ import pytest
 import record_factory as make
 
 from bench.errors import UserError
-from bench.report.page.contents import MAIN_COLUMNS
-from bench.report.page.csv_table import COLUMNS
-from bench.report.page.readme import definitions, fill, replace
+from bench.report.page.main_table import MAIN_DEFINITIONS
+from bench.report.page.readme import column_definitions, fill, replace
+from bench.report.table.rows import DEFINITIONS
 
 README = Path(__file__).parents[4] / "README.md"
 
@@ -25,9 +25,14 @@ def test_a_readme_without_the_place_is_refused() -> None:
         replace("nothing", "y", "new", README)
 
 
-@pytest.mark.parametrize("columns", [MAIN_COLUMNS, COLUMNS])
-def test_the_readme_defines_every_column_as_the_code_does(columns: dict[str, str]) -> None:
-    assert definitions(columns) in README.read_text(encoding="utf-8")
+def test_the_definitions_beside_the_code_are_those_of_the_code() -> None:
+    """They are made by ``make readme-table``, never by hand."""
+    assert (README.parent / "bench/report/COLUMNS.md").read_text("utf-8") == column_definitions()
+
+
+def test_every_column_is_defined() -> None:
+    for name, what in (MAIN_DEFINITIONS | DEFINITIONS).items():
+        assert f"| {name} | {what}" in column_definitions().replace("\\_", "_")
 
 
 def test_the_readme_names_only_commands_that_exist() -> None:
@@ -44,8 +49,7 @@ def test_the_table_is_filled_in_and_linked_from_where_the_readme_lies(tmp_path: 
     """Each row names data, recipe, epochs, device, seeds and interval; the link is relative."""
     make.write_example(tmp_path / "records", num_test=100, seeds=2)
     readme = tmp_path / "README.md"
-    names = ("results", "main-columns", "columns")
-    readme.write_text("".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in names))
+    readme.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
     fill(readme, [tmp_path / "records"], tmp_path / "reports" / "cpu" / "report.md")
     text = readme.read_text()
     assert "From [reports/cpu/report.md](<reports/cpu/report.md>), which has the rest." in text

@@ -7,7 +7,9 @@ import pytest
 import record_factory as make
 from rich.console import Console
 
-from bench.report.page.console import summary
+from bench.report.page import terminal
+from bench.report.page.blocks import table
+from bench.report.page.main_table import narrow_table
 from bench.report.read.load import load
 from bench.report.read.study import study
 
@@ -26,7 +28,7 @@ def shown(tmp_path_factory):
 
 def screen_of(found):
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(summary(found))
+    console.print(terminal.render(narrow_table(found)))
     return console.export_text()
 
 
@@ -57,3 +59,14 @@ def test_a_column_more_breaks_no_name(tmp_path):
     assert " seeds " in shown
     assert " se_resnet50 imagenet 3 " in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_markup_in_a_cell_is_shown_and_nothing_moves_the_cursor():
+    """A model may be called anything; a table of it is text."""
+    console = Console(width=80, file=io.StringIO(), record=True)
+    cells = [["[red]a[/red]\x1b[2J", "1"]]
+    console.print(terminal.render(table(("name", "n"), cells, title="[b]t", words=("name",))))
+    out = console.export_text()
+    assert "[red]a[/red] [2J" in out
+    assert "[b]t" in out
+    assert "\x1b" not in out

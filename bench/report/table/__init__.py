@@ -1,0 +1,1 @@
+"""Every quantity that is given out, once: CSV, Parquet, JSON, DataFrame, terminal, COLUMNS.md."""

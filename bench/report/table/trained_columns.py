@@ -1,0 +1,196 @@
+"""The columns of a model, of what it was trained on and how, and of how accurate it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.report.derive.published import Beside, beside
+from bench.report.read.models import depth, has_se
+from bench.report.read.trained import Cell, Measured
+from bench.report.table.column import Column, Value
+
+# Seconds of a run beside its epochs, as its record names them.
+SECONDS: dict[str, str] = {
+    "data_s": "seconds to get the data set ready, mean over seeds, as are the next six",
+    "build_s": "seconds to build the model or load its weights",
+    "trial_s": "seconds to try runtimes",
+    "compile_s": "seconds to compile or capture",
+    "val_s": "seconds of validation",
+    "checkpoint_s": "seconds of saving",
+    "eval_s": "seconds of the test",
+}
+
+
+def _ece(cell: Cell) -> Value:
+    said = [run.predictions.ece for run in cell.runs if run.predictions is not None]
+    return sum(said) / len(said) if said else None
+
+
+def _test_loss(cell: Cell) -> Value:
+    losses = [test.loss for test in cell.tests]
+    return sum(losses) / len(losses) if losses else None
+
+
+def _published(told: Callable[[Beside], Value]) -> Callable[[Cell], Value]:
+    """Return what tells of the published figure with the fewest reasons against it."""
+
+    def of_training(cell: Cell) -> Value:
+        figures = beside(cell)
+        return told(figures[0]) if figures else None
+
+    return of_training
+
+
+def _seconds(name: str) -> Callable[[Cell], Value]:
+    return lambda cell: cell.seconds(name)
+
+
+def _accuracy(
+    name: str, definition: str, measured: Callable[[Cell], Measured | None]
+) -> list[Column]:
+    """Return the columns of an accuracy and of the ends of its interval."""
+
+    def part(of: Callable[[Measured], Value]) -> Callable[[Cell], Value]:
+        return lambda cell: of(found) if (found := measured(cell)) is not None else None
+
+    return [
+        Column(name, definition, of_training=part(lambda m: m.value)),
+        Column(f"{name}_low", "lower end of its 95 % interval", of_training=part(lambda m: m.low)),
+        Column(
+            f"{name}_high", "upper end of its 95 % interval", of_training=part(lambda m: m.high)
+        ),
+    ]
+
+
+MODEL_COLUMNS: tuple[Column, ...] = (
+    Column("model", "name of the model", of_model=lambda m: m.name),
+    Column(
+        "stem",
+        "cifar (3×3, stride 1) or imagenet (7×7, stride 2, max-pool)",
+        of_model=lambda m: m.stem,
+    ),
+    Column("se", "whether the model has squeeze-and-excitation blocks", of_model=has_se),
+    Column("depth", "number of layers that the model is named after", of_model=depth),
+    Column("reduction", "the SE block's reduction ratio r", of_model=lambda m: m.reduction),
+    Column(
+        "se_bias",
+        "whether the SE block's fully connected layers have a bias",
+        of_model=lambda m: m.se_bias,
+    ),
+    Column(
+        "se_divisor",
+        "of what the SE block's hidden width is a multiple, where it is rounded",
+        of_model=lambda m: m.se_divisor,
+    ),
+    Column("num_classes", "number of classes", of_model=lambda m: m.num_classes),
+    Column("image_size", "side of the square input in pixels", of_model=lambda m: m.image_size),
+)
+TRAINED_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "dataset",
+        "label of the data set that the model was trained and tested on",
+        of_training=lambda c: c.dataset,
+    ),
+    Column(
+        "dataset_digest",
+        "first 12 hex digits of the SHA-256 of all its pixels and labels",
+        of_training=lambda c: c.digest[:12],
+    ),
+    Column(
+        "num_train", "number of training images", of_training=lambda c: c.record.dataset.num_train
+    ),
+    Column("num_test", "number of test images", of_training=lambda c: c.record.dataset.num_test),
+    Column("recipe", "name of the training recipe", of_training=lambda c: c.recipe.name),
+    Column("epochs", "epochs trained", of_training=lambda c: c.recipe.epochs),
+    Column(
+        "train_batch_size", "images per training step", of_training=lambda c: c.recipe.batch_size
+    ),
+    Column(
+        "train_precision",
+        "precision of the training",
+        of_training=lambda c: c.record.spec.precision,
+    ),
+    Column(
+        "train_runtime",
+        "runtime of the training; for auto the one it chose",
+        of_training=lambda c: c.runtime,
+    ),
+    Column(
+        "train_engine",
+        "fast, or plain for the usual loop",
+        of_training=lambda c: c.record.spec.engine,
+    ),
+    Column(
+        "val_split",
+        "share of the training images held out for validation",
+        of_training=lambda c: c.record.spec.val_split,
+    ),
+    Column(
+        "train_device",
+        "device that the model was trained on",
+        of_training=lambda c: c.environment.device,
+    ),
+    Column(
+        "seeds",
+        "number of runs that differ in the seed alone; the values are their means",
+        of_training=lambda c: len(c.runs),
+    ),
+    *_accuracy(
+        "top1",
+        "fraction of test images whose first prediction is right, last epoch",
+        lambda c: c.top1,
+    ),
+    Column(
+        "top1_interval",
+        "how the interval was found: Wilson for one seed, Student's t over seeds",
+        of_training=lambda c: c.top1.method if c.top1 else None,
+    ),
+    *_accuracy(
+        "top5",
+        "fraction of test images with the label among the five best predictions",
+        lambda c: c.top5,
+    ),
+    Column("ece", "expected calibration error over 15 bins, mean over seeds", of_training=_ece),
+    Column(
+        "published_top1",
+        "a published top-1 of this model on this data set or a copy of it",
+        of_training=_published(lambda b: b.published.top1),
+    ),
+    Column(
+        "published_source",
+        "who published it",
+        of_training=_published(lambda b: b.published.source),
+    ),
+    Column(
+        "published_comparable",
+        "yes, or why it may not stand beside top1",
+        of_training=_published(lambda b: "; ".join(b.why_not) or "yes"),
+    ),
+    Column("test_loss", "mean cross-entropy on the test images", of_training=_test_loss),
+    Column(
+        "epoch_wall_s",
+        "seconds of one training epoch, training alone: median over epochs and seeds",
+        of_training=lambda c: c.epoch_wall_s,
+    ),
+    Column(
+        "train_s",
+        "seconds of all training epochs: mean over seeds",
+        of_training=lambda c: c.train_s.value if c.train_s else None,
+    ),
+    Column(
+        "train_throughput",
+        "img/s while training: median over epochs and seeds",
+        of_training=lambda c: c.train_throughput,
+    ),
+    Column(
+        "target_top1",
+        "validation top-1 to be reached",
+        of_training=lambda c: c.record.spec.target_top1,
+    ),
+    Column(
+        "target_s",
+        "seconds of training until it was, mean over the seeds that reached it",
+        of_training=_seconds("target_s"),
+    ),
+    *(Column(name, what, of_training=_seconds(name)) for name, what in SECONDS.items()),
+)

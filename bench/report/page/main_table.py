@@ -263,4 +263,4 @@ def _narrow_heading(shown: Shown, lines: Sequence[Headline]) -> str:
     batches = {line.offline.first.batch_size for line in lines if line.offline}
     if shown.heading == "img/s" and len(batches) == 1:
         return f"img/s @{batches.pop()}"
-    return shown.heading.replace(" CI: images", "")
+    return shown.heading.replace("95 % CI: ", "")

@@ -90,10 +90,16 @@ def test_every_folder_has_its_rule() -> None:
     assert folders == {*MAY_IMPORT, "cli", "presets"}
 
 
+# What says which model it is, and does not need torch to say so.
+TORCH_FREE = tuple(f"senet.{name}" for name in ("architecture", "attention", "catalogue", "errors"))
+
+
 @pytest.mark.parametrize("folder", ["spec", "record", "stats", "report"])
 def test_specifications_records_statistics_and_reports_do_without_torch(folder: str) -> None:
     for path in files(f"bench/{folder}/**/*.py"):
-        assert imports_any(path, ("torch", "torchvision", "senet")) == set(), path
+        assert imports_any(path, ("torch", "torchvision")) == set(), path
+        of_senet = {name for name in imported(path) if name.split(".")[0] == "senet"}
+        assert all(name.startswith(TORCH_FREE) for name in of_senet), path
 
 
 def test_a_report_is_rendered_without_torch() -> None:

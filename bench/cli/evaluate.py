@@ -30,6 +30,7 @@ def evaluate(
         int | None, typer.Option(help="Pixels a side, for --dataset folder (default: 32).")
     ] = None,
     test_limit: opt.TestLimit = None,
+    attention: opt.AttentionText = None,
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
     se_divisor: opt.SEDivisor = None,
@@ -68,6 +69,7 @@ def evaluate(
             "--labels": labels,
             "--image-size": image_size,
             "--recipe": recipe,
+            "--attention": attention,
             "--reduction": reduction,
             "--se-bias": se_bias,
             "--se-divisor": se_divisor,
@@ -101,9 +103,7 @@ def evaluate(
                 data,
                 model=model,
                 stem=stem,
-                reduction=reduction,
-                se_bias=se_bias,
-                se_divisor=se_divisor,
+                attention=opt.attention(attention, reduction, se_bias, se_divisor),
                 recipe=recipe or "standard",
                 device=resolve(device),
                 precision=precision or "fp32",
@@ -118,7 +118,8 @@ def evaluate(
 
 def _print(result: Rescored) -> None:
     accuracy = result.accuracy
-    typer.echo(f"{result.model} ({result.stem} stem), {result.source}")
+    stem = f" ({result.stem} stem)" if result.stem else ""
+    typer.echo(f"{result.model}{stem}, {result.source}")
     typer.echo(f"  {result.dataset}, {result.device}, {result.precision}")
     counted = f"{accuracy.top1_correct:,} of {accuracy.num_images:,}"
     typer.echo(f"  test top-1 {100 * accuracy.top1:.2f} % ({counted})")

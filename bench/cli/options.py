@@ -34,7 +34,12 @@ TestLimit = Annotated[
     int | None, typer.Option(help="Use this many test images, balanced over the classes.")
 ]
 StemName = Annotated[
-    str, typer.Option("--stem", help="cifar (3×3, stride 1) or imagenet (7×7, stride 2, max-pool).")
+    str | None,
+    typer.Option(
+        "--stem",
+        help="cifar (3×3, stride 1) or imagenet (7×7, stride 2, max-pool; the default of networks"
+        " that have both).",
+    ),
 ]
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="reference, standard or quick; see 'senet-bench recipes'.")
@@ -102,6 +107,14 @@ Margin = Annotated[
         "--margin", help="Points of top-1 within which two models are the same for you, e.g. 0.5."
     ),
 ]
+AttentionText = Annotated[
+    str | None,
+    typer.Option(
+        "--attention",
+        help="Attention of our models: a kind (se, eca, cbam, ge_theta, …) and its options, with"
+        " commas, e.g. cbam or position=pre,stages=(2,3).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
 Runs = Annotated[Path, typer.Option("--out", help="Folder of runs; each gets one of its own.")]
 
@@ -149,6 +162,27 @@ def recipe_changes(settings: list[str] | None) -> dict[str, Any]:
         except ValueError:
             changes[key] = text
     return changes
+
+
+def attention(
+    text: str | None, reduction: int | None, se_bias: bool | None, se_divisor: int | None
+) -> dict[str, Any]:
+    """Return what is asked of a model's attention beyond its name, as one table; UserError."""
+    from bench.errors import UserError
+    from bench.spec.model_name import table
+
+    asked = table(text, first="kind") if text else {}
+    for option, key, value in (
+        ("--reduction", "reduction", reduction),
+        ("--se-bias", "bias", se_bias),
+        ("--se-divisor", "divisor", se_divisor),
+    ):
+        if value is None:
+            continue
+        if key in asked:
+            raise UserError(f"--attention {text} and {option} both say {key}")
+        asked[key] = value
+    return asked
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def profile(
     run: Annotated[
         Path | None, typer.Option(help="Profile the trained model of this run's folder instead.")
     ] = None,
-    stem: opt.StemName = "imagenet",
+    stem: opt.StemName = None,
     dataset: Annotated[
         str, typer.Option(help="Whose classes and image size: cifar10, cifar100, folder, shapes.")
     ] = "shapes",
@@ -44,6 +44,7 @@ def profile(
     image_size: Annotated[
         int | None, typer.Option(help="Pixels a side (default: the data set's).")
     ] = None,
+    attention: opt.AttentionText = None,
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
     se_divisor: opt.SEDivisor = None,
@@ -116,7 +117,8 @@ def profile(
       senet-bench profile --run runs/resnet18-cifar-shapes-quick-e3-s0-1a2b3c4d
     """
     with _early_server(memory and repeat == 1) as server:
-        built = {"stem": stem, "reduction": reduction, "se_bias": se_bias, "se_divisor": se_divisor}
+        own = opt.attention(attention, reduction, se_bias, se_divisor)
+        built = {"stem": stem, "attention": own}
         shape = (dataset, data_dir, labels, num_classes, image_size)
         subjects = (
             _from_run(run, models, weights) if run else _from_names(models, weights, built, shape)

@@ -115,10 +115,7 @@ def _reconciled(job: SittingJob) -> dict[str, Any]:
     from bench.compute.model import build
     from bench.measure.reconcile import reconcile
 
-    return {
-        f"{model.name}, {model.stem} stem": reconcile(build(model), model.image_size)
-        for model in job.spec.models
-    }
+    return {model.title: reconcile(build(model), model.image_size) for model in job.spec.models}
 
 
 def _print_reconciliation(job: SittingJob) -> None:

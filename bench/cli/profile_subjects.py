@@ -57,12 +57,12 @@ def _from_names(
     built: dict[str, Any],
     shape: tuple[str, Path | None, str, int | None, int | None],
 ) -> Subjects:
-    from bench.compute.model import identify
+    from bench.compute.model import identify, known_names
     from bench.errors import UserError
-    from senet import MODELS
 
     if not models:
-        raise UserError(f"name a model to profile, or give --run; models: {', '.join(MODELS)}")
+        known = ", ".join(known_names())
+        raise UserError(f"name a model to profile, or give --run; models: {known}")
     if weights is not None and len(set(models)) > 1:
         raise UserError("--weights belongs to one model; profile the others by themselves")
     built = built | _shape(*shape)

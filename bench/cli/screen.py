@@ -130,7 +130,7 @@ def _headline(run: RunStarted) -> str:
     processes = f" × {spec.world_size} processes" if spec.world_size > 1 else ""
     engine = ", plain loop" if spec.engine == "plain" else ""
     return (
-        f"{spec.model.name} ({spec.model.stem} stem, {run.params:,} parameters) on"
+        f"{spec.model.title}, {run.params:,} parameters, on"
         f" {run.num_train:,} images of {spec.data.label or spec.data.name}:"
         f" recipe {spec.recipe.name}, {spec.recipe.epochs} {epochs}, seed {spec.seed},"
         f" {spec.device}{processes}, {spec.precision}, {spec.runtime}{engine}{again}"

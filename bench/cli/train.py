@@ -27,7 +27,8 @@ def train(
     image_size: opt.ImageSize = 32,
     train_limit: opt.TrainLimit = None,
     test_limit: opt.TestLimit = None,
-    stem: opt.StemName = "imagenet",
+    stem: opt.StemName = None,
+    attention: opt.AttentionText = None,
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
     se_divisor: opt.SEDivisor = None,
@@ -87,9 +88,7 @@ def train(
     identify = partial(
         model.identify,
         stem=stem,
-        reduction=reduction,
-        se_bias=se_bias,
-        se_divisor=se_divisor,
+        attention=opt.attention(attention, reduction, se_bias, se_divisor),
         beside=models,
     )
     data = opt.data_spec(dataset, data_dir, data_label, labels, image_size, train_limit, test_limit)

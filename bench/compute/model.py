@@ -2,85 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 import senet
 from bench import data
+from bench.compute import foreign
 from bench.errors import UserError, unknown
 from bench.record.files import sha256
+from bench.spec.model_name import parse
 from bench.spec.run import ModelSpec
 from bench.spec.values import validated
+from senet.attention import Attention
 from senet.weights import PRETRAINED_PREFIX
+
+PRETRAINED = "pretrained"  # as a weights file: those of the model's own source
+# Arguments in brackets that say what a model is built for, whoever builds it.
+_SIZES = ("num_classes", "image_size", "in_channels")
+_OURS = ("shortcut", "dropout")
 
 
 def identify(
     name: str,
     dataset: data.Dataset | None = None,
     *,
-    stem: str = "imagenet",
+    stem: str | None = None,
     num_classes: int = 10,
     image_size: int = 32,
-    reduction: int | None = None,
-    se_bias: bool | None = None,
-    se_divisor: int | None = None,
+    attention: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
     beside: Iterable[str] = (),
 ) -> ModelSpec:
     """Return the identity of a model, sized for ``dataset`` where one is given.
 
-    An SE model gets its defaults written out (reduction 16, FC with bias); an unknown name fails
-    by listing the known ones. ``beside`` names the models that the options are given for: where
-    one of them has SE blocks the SE options are meant for it, and a plain model does without.
+    ``name`` may have a prefix and, in brackets, arguments of its own, to which ``arguments`` are
+    added. ``attention`` holds what differs from the defaults of the attention that the name says
+    (``kind`` among it, for a name without): where ``beside`` names a model that it is meant for,
+    a plain model does without. UserError, or senet's ModelError, for what cannot be.
     """
-    if name not in senet.MODELS:
-        raise unknown("model", name, senet.MODELS)
+    named = parse(name)
+    given = dict(named.arguments) | dict(arguments or {})
     if dataset is not None:
-        num_classes, image_size = len(dataset.classes), dataset.train.images.shape[-1]
-    if senet.is_se(name):
-        reduction = 16 if reduction is None else reduction
-        se_bias = True if se_bias is None else se_bias
-        se_divisor = None if se_divisor == 1 else se_divisor
-    elif any(map(senet.is_se, beside)):
-        reduction = se_bias = se_divisor = None
-    elif (reduction, se_bias, se_divisor) != (None, None, None):
-        raise UserError(f"{name} has no SE block: --reduction and other SE options do not apply")
-    return validated(
-        ModelSpec,
-        {
-            "name": name,
-            "stem": stem,
-            "num_classes": num_classes,
-            "image_size": image_size,
-            "reduction": reduction,
-            "se_bias": se_bias,
-            "se_divisor": se_divisor,
-        },
+        num_classes, image_size = len(dataset.classes), dataset.image_size
+    sizes = {"num_classes": num_classes, "image_size": image_size}
+    sizes |= {key: given.pop(key) for key in _SIZES if key in given}
+    if named.prefix:
+        if attention and not any(map(_has_attention, beside)):
+            raise UserError(f"{named.full} is not of this project: attention options do not apply")
+        return foreign.identify(named, sizes, given)
+    return _ours(named.rest, stem, sizes, dict(attention or {}), given, beside)
+
+
+def _ours(
+    name: str,
+    stem: str | None,
+    sizes: dict[str, Any],
+    attention: dict[str, Any],
+    given: dict[str, Any],
+    beside: Iterable[str],
+) -> ModelSpec:
+    """Return the identity of a model of this project, its defaults written out."""
+    options = {key: given.pop(key) for key in _OURS if key in given}
+    stem = given.pop("stem", stem)
+    own = attention | given
+    arch = senet.resolve(
+        name,
+        stem,
+        sizes["num_classes"],
+        attention=_attention(name, own, beside),
+        image_size=sizes["image_size"],
+        **options,
     )
+    kept = {key: getattr(arch, key) for key in _OURS if getattr(arch, key) is not None}
+    facts = {"name": arch.name, "stem": arch.stem, "attention": arch.attention, "arguments": kept}
+    return validated(ModelSpec, facts | sizes)
+
+
+def _attention(name: str, own: dict[str, Any], beside: Iterable[str]) -> Attention | None:
+    """Return the attention that a name and its options say; None for none."""
+    if name not in senet.MODELS and name not in set(senet.names()):
+        raise unknown("model", name, known_names())
+    kind = own.pop("kind", None) or _kind(name)
+    if kind != "none":
+        return Attention.from_dict({"kind": kind, **own})
+    if own and not any(map(_has_attention, beside)):
+        raise UserError(f"{name} has no SE block: --reduction and other SE options do not apply")
+    return None
+
+
+def known_names() -> list[str]:
+    """Return the names of this project's models that a list of choices shows."""
+    return list(dict.fromkeys([*senet.MODELS, *senet.NETWORKS]))
+
+
+def _kind(name: str) -> str:
+    return senet.attention_of(name) if name in set(senet.names()) else "none"
+
+
+def _has_attention(text: str) -> bool:
+    named = parse(text)
+    return not named.prefix and (_kind(named.rest) != "none" or "kind" in named.arguments)
 
 
 def build(model: ModelSpec, *, seed: int = 0, weights: str | None = None) -> nn.Module:
-    """Return the model on the CPU, initialised from ``seed`` alone, or loaded from ``weights``."""
+    """Return the model on the CPU, initialised from ``seed`` alone, or loaded from ``weights``.
+
+    ``pretrained`` are the weights that a model's own source has for it. UserError where what is
+    built is no longer what was identified.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = senet.build(
-            model.name,
-            stem=model.stem,
-            num_classes=model.num_classes,
-            reduction=model.reduction,
-            se_bias=model.se_bias,
-            se_divisor=model.se_divisor,
-        )
-    if weights is not None:
+        if model.origin is not None:
+            network = foreign.build(model, pretrained=weights == PRETRAINED)
+        else:
+            network = senet.build(
+                model.name,
+                stem=model.stem,
+                num_classes=model.num_classes,
+                attention=model.attention,
+                image_size=model.image_size,
+                **dict(model.arguments),
+            )
+    if weights is not None and weights != PRETRAINED:
         senet.load_weights(network, weights)
     return network
 
 
 def is_pretrained_name(weights: str) -> bool:
-    """Say whether ``weights`` names torchvision's, to be downloaded, rather than a file."""
-    return weights.startswith(PRETRAINED_PREFIX)
+    """Say whether ``weights`` names a library's, to be downloaded, rather than a file."""
+    return weights == PRETRAINED or weights.startswith(PRETRAINED_PREFIX)
 
 
 def weights_facts(weights: str | None) -> dict[str, str]:

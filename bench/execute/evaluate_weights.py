@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,12 +20,15 @@ from bench.machine.environment import collect_computing, utc_now
 from bench.record.files import check_writable, sha256
 from bench.record.read_write import write_record
 from bench.record.run import Accuracy, RunRecord
+from bench.spec.model import attention_facts
 from bench.spec.recipe import get_recipe
 from bench.spec.run import DataSpec, RunSpec
 from bench.spec.values import validated
 from bench.train import evaluate, predict
 
 Emit = Callable[[Event], None]
+# How the command line calls the options of an attention that have an option of their own.
+ATTENTION_FLAGS = {"bias": "se-bias", "divisor": "se-divisor"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Rescored:
 
     source: str
     model: str
-    stem: str
+    stem: str | None
     dataset: str
     device: str
     precision: str
@@ -120,17 +123,14 @@ def rescore_file(
     precision: str,
     out: Path | None,
     emit: Emit,
-    reduction: int | None = None,
-    se_bias: bool | None = None,
-    se_divisor: int | None = None,
+    attention: Mapping[str, Any] | None = None,
 ) -> Rescored:
     """Test a weights file; with ``out`` a record of it goes there, so that reports have it.
 
     A file that this project wrote knows its model. Raises UserError (or senet's ModelError) when
     the file is not of the model that is named.
     """
-    se = {"reduction": reduction, "se_bias": se_bias, "se_divisor": se_divisor}
-    model, options = _architecture(weights, {"model": model, "stem": stem, **se})
+    model, options = _architecture(weights, model, stem, dict(attention or {}))
     spec = validated(
         RunSpec,
         {
@@ -169,22 +169,28 @@ def rescore_file(
     )
 
 
-def _architecture(weights: str, named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _architecture(
+    weights: str, model: str | None, stem: str | None, attention: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
     """Return model and options: as named, then as the file says itself, then the defaults.
 
     UserError when the file says otherwise than what was named.
     """
     own = None if is_pretrained_name(weights) else senet.read_architecture(weights)
-    if own is None and named["model"] is None:
-        raise UserError(f"{weights} does not say which model it is for: give --model")
-    noted = {"model": own.name, **vars(own)} if own else {}
-    for option, value in named.items():
-        if own and value is not None and value != noted[option]:
-            flag = option.replace("_", "-")
-            raise UserError(f"{weights} holds {own}: --{flag} {value} does not fit it")
-    chosen = {key: noted.get(key) if value is None else value for key, value in named.items()}
-    name = str(chosen.pop("model"))
-    return name, chosen | {"stem": chosen["stem"] or "imagenet"}
+    if own is None:
+        if model is None:
+            raise UserError(f"{weights} does not say which model it is for: give --model")
+        return model, {"stem": stem, "attention": attention}
+    noted = attention_facts(own.attention) if own.attention else {}
+    named: dict[str, tuple[Any, Any]] = {"model": (model, own.name), "stem": (stem, own.stem)}
+    named |= {key: (value, noted.get(key)) for key, value in attention.items()}
+    for option, (given, has) in named.items():
+        if given is not None and given != has:
+            flag = ATTENTION_FLAGS.get(option, option)
+            raise UserError(f"{weights} holds {own}: --{flag} {given} does not fit it")
+    arguments = {key: getattr(own, key) for key in ("shortcut", "dropout")}
+    known = {key: value for key, value in arguments.items() if value is not None}
+    return own.name, {"stem": own.stem, "attention": noted, "arguments": known}
 
 
 def _check_free(folder: Path) -> None:

@@ -106,10 +106,9 @@ def models(experiment: Experiment, dataset: Dataset | None) -> list[ModelSpec]:
         identify(
             entry.name,
             dataset,
-            stem=entry.stem or "imagenet",
-            reduction=entry.reduction,
-            se_bias=entry.se_bias,
-            se_divisor=entry.se_divisor,
+            stem=entry.stem,
+            attention=entry.attention,
+            arguments=entry.arguments,
         )
         for entry in experiment.entries()
     ]

@@ -64,8 +64,7 @@ def unfinished_beside(spec: RunSpec, out: Path) -> list[Path]:
     folder = out / spec.folder_name()
     if folder.is_dir() and ((folder / RECORD).exists() or checkpoint.checkpoints(folder)):
         return []
-    model = spec.model
-    beside = out.glob(f"{model.name}-{model.stem}-{spec.data.name}-*/")
+    beside = out.glob(f"{spec.model.file_name()}-{spec.data.name}-*/")
     return sorted(
         other
         for other in beside

@@ -75,7 +75,7 @@ def _measure(
 def file_name(record: ProfileRecord) -> str:
     """Return a readable, unique name for a record's file."""
     device = record.environment.device.replace(":", "")
-    parts = (record.model.name, record.model.stem, device, record.precision, record.runtime)
+    parts = (record.model.file_name(), device, record.precision, record.runtime)
     return "-".join((*parts, record.mode, f"b{record.batch_size}", record.scenario, record.id))
 
 

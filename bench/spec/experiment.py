@@ -6,13 +6,15 @@ The presets are such files too, in `bench.presets`; each says how long it takes 
 from __future__ import annotations
 
 import sys
+from collections.abc import Container
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.errors import UserError
+from bench.spec.model import FLAT
 from bench.spec.profile import TimingSpec
 from bench.spec.recipe import Recipe, get_recipe
 from bench.spec.run import DataSpec
@@ -34,13 +36,43 @@ else:
 
 
 class ModelEntry(Frozen):
-    """A model of the comparison; ``stem`` overrules the experiment's ``stems`` for it."""
+    """A model of the comparison; ``stem`` overrules the experiment's ``stems`` for it.
+
+    ``attention`` is a kind, or a table of what differs from what the name says. Keys that are not
+    known here are ``arguments`` for the model's builder, as they are in brackets behind its name.
+    """
 
     name: str
     stem: Stem | None = None
-    reduction: PositiveInt | None = None
-    se_bias: bool | None = None
-    se_divisor: PositiveInt | None = None
+    attention: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sorted(cls, table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        own = {key: value for key, value in table.items() if key not in FLAT}
+        if isinstance(own.get("attention"), str):
+            own["attention"] = {"kind": own["attention"]}
+        flat = {FLAT[key]: table[key] for key in FLAT if table.get(key) is not None}
+        if flat:
+            own["attention"] = own.get("attention", {}) | flat
+        return _with_arguments(own, cls.model_fields)
+
+
+# What the models of this project are built with, beside their attention.
+OWN_ARGUMENTS = frozenset({"shortcut", "dropout", "num_classes", "image_size"})
+
+
+def _with_arguments(table: dict[str, Any], known: Container[str]) -> dict[str, Any]:
+    """Return the table with unknown keys as arguments: any of a foreign model, few of ours."""
+    foreign = ":" in str(table.get("name"))
+    rest = [key for key in table if key not in known and (foreign or key in OWN_ARGUMENTS)]
+    if not rest:
+        return table
+    own = {key: value for key, value in table.items() if key not in rest}
+    return own | {"arguments": own.get("arguments", {}) | {key: table[key] for key in rest}}
 
 
 class ProfileEntry(Frozen):

@@ -77,6 +77,7 @@ class ProfileSpec(Frozen):
         ``keep_freed`` came later: on a CPU it is another measurement, elsewhere the same.
         """
         facts = self.model_dump(mode="json")
+        facts["models"] = [model.identity() for model in self.models]
         if self.device != "cpu":
             del facts["keep_freed"]
         return _digest(facts)

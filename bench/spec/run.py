@@ -11,25 +11,9 @@ from pydantic import (
     model_validator,
 )
 
+from bench.spec.model import ModelSpec as ModelSpec
 from bench.spec.recipe import Recipe
-from bench.spec.values import Engine, Frozen, Labels, PositiveInt, Precision, Seed, Stem
-
-
-class ModelSpec(Frozen):
-    """Identify a model up to its weights; runs and profiles are joined on this.
-
-    ``reduction`` and ``se_bias`` are those of the SE block (Hu et al., section 3) and stay ``None``
-    for models without one. ``se_divisor``, of which the block's hidden width is a multiple, is 8
-    in timm's models and stays ``None`` where nothing is rounded, as in the paper.
-    """
-
-    name: str
-    stem: Stem = "imagenet"
-    num_classes: PositiveInt = 10
-    image_size: PositiveInt = 32
-    reduction: PositiveInt | None = None
-    se_bias: bool | None = None
-    se_divisor: PositiveInt | None = None
+from bench.spec.values import Engine, Frozen, Labels, PositiveInt, Precision, Seed
 
 
 class DataSpec(Frozen):
@@ -96,7 +80,8 @@ class RunSpec(Frozen):
         """
         left_out: Any = {"data": {"data_dir", "label"}, "weights": True, "target_top1": True}
         facts = self.model_dump(mode="json", exclude=left_out)
-        if self.model.se_divisor is None:  # as before there was one: runs keep their folders
+        facts["model"] = self.model.identity()
+        if facts["model"]["se_divisor"] is None:  # as before there was one
             del facts["model"]["se_divisor"]
         if not self.deterministic:
             del facts["deterministic"]
@@ -107,7 +92,7 @@ class RunSpec(Frozen):
         model, data = self.model, self.data
         trained = f"e{self.recipe.epochs}-s{self.seed}" if self.train else "loaded"
         recipe = self.recipe.name[:LONGEST_RECIPE]  # the digest tells what is cut off apart
-        parts = (model.name, model.stem, data.name, recipe, trained, self.digest())
+        parts = (model.file_name(), data.name, recipe, trained, self.digest())
         return "-".join(parts)
 
 

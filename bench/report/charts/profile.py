@@ -145,7 +145,7 @@ def _short(row: CostRow, rows: Sequence[CostRow]) -> str:
 
 def _facets(row: CostRow) -> tuple[str, ...]:
     record = row.first
-    return record.model.stem, record.runtime, record.mode, f"b{record.batch_size}"
+    return record.model.stem or "", record.runtime, record.mode, f"b{record.batch_size}"
 
 
 def where_time_goes(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:

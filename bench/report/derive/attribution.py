@@ -16,10 +16,9 @@ from typing import Any
 
 from bench.report.derive.axes import Axis, cost_axes
 from bench.report.derive.conditions import accuracy_conditions
-from bench.report.derive.pairs import family
 from bench.report.derive.ratios import time_ratio
 from bench.report.derive.seeds import SeedLuck
-from bench.report.read.models import depth
+from bench.report.read.models import depth, family
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.recipe import Recipe
@@ -35,8 +34,11 @@ MAX_GAPS = 12
 
 
 def _se(cell: Cell) -> Level:
+    """Return the attention; SE with what is usual by its reduction alone."""
     model = cell.model
-    return "none" if model.reduction is None else f"r={model.reduction}"
+    if model.se:
+        return f"r={model.reduction}"
+    return str(model.attention) if model.attention else "none"
 
 
 def _recipe(cell: Cell) -> Level:
@@ -46,7 +48,7 @@ def _recipe(cell: Cell) -> Level:
 
 # Levels are sorted as text, depth as a number; `imagenet` is put before `cifar`, `none` before r.
 FACTORS: dict[str, Callable[[Cell], Level]] = {
-    "stem": lambda cell: cell.model.stem,
+    "stem": lambda cell: cell.model.stem or "its own",
     "SE": _se,
     "depth": lambda cell: depth(cell.model) or 0,
     "recipe": _recipe,
@@ -161,16 +163,16 @@ def _comparable(cells: Sequence[Cell]) -> list[list[Cell]]:
         kept = {k: v for k, v in conditions.items() if k not in Recipe.model_fields}
         kept.pop("recipe")
         training = (cell.environment.device_name, cell.runs[0].record.spec.runtime)
-        groups[repr((kept, training, family(cell.model.name), cell.test_set))].append(cell)
+        groups[repr((kept, training, family(cell.model), cell.test_set))].append(cell)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def _context(cell: Cell, without: Sequence[str]) -> str:
     """Return everything about a cell but some factors."""
     levels = {name: of(cell) for name, of in FACTORS.items() if name not in without}
-    bias = None if "SE" in without else (cell.model.se_bias, cell.model.se_divisor)
+    own = None if "SE" in without else str(cell.model.attention)
     recipe = None if "recipe" in without else cell.recipe.model_dump_json()
-    return repr((levels, bias, recipe, cell.model.num_classes))
+    return repr((levels, own, recipe, cell.model.num_classes))
 
 
 def _levels(cells: Sequence[Cell], factor: str) -> list[Level]:
@@ -314,7 +316,9 @@ def _gaps(cells: Sequence[Cell], luck: Luck | None) -> list[Gap]:
     """Explain every gap between a plain ImageNet-stem cell and an SE CIFAR-stem cell."""
     contexts: defaultdict[str, dict[tuple[str, str], Cell]] = defaultdict(dict)
     for cell in cells:
-        contexts[_context(cell, ["stem", "SE"])].setdefault((cell.model.stem, _se(cell)), cell)
+        contexts[_context(cell, ["stem", "SE"])].setdefault(
+            (cell.model.stem or "", str(_se(cell))), cell
+        )
     gaps: list[Gap] = []
     for corners in contexts.values():
         plain = corners.get(("imagenet", "none"))

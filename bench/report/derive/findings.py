@@ -153,7 +153,7 @@ def _plainness(row: CostRow) -> tuple[object, ...]:
 
 def _factors(a: ModelSpec, b: ModelSpec) -> Sequence[str]:
     told = {
-        "SE": (has_se(a), a.reduction) != (has_se(b), b.reduction),
+        "SE": (has_se(a), a.attention) != (has_se(b), b.attention),
         "stem": a.stem != b.stem,
         "depth": depth(a) != depth(b),
     }

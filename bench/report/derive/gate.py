@@ -31,6 +31,7 @@ from bench.report.read.pytest_json import Benchmark, is_benchmark_file, read_ben
 from bench.report.read.study import study
 from bench.report.read.timings import timing_of
 from bench.report.read.trained import Cell
+from bench.spec.run import ModelSpec
 from bench.stats.accuracy import Difference
 from bench.stats.decide import Finding, finding, holm
 from bench.stats.replicates import FEWEST, Replicated, Turn, floor_of, in_pairs, replicated
@@ -140,11 +141,16 @@ def compare(base: Measurements, new: Measurements, wanted: Wanted = NOTHING_WANT
     ]
 
 
+def _model_name(model: ModelSpec) -> str:
+    if model.se:
+        return f"{model.title}, r={model.reduction}{'' if model.se.bias else ', no bias'}"
+    return f"{model.title}, {model.attention}" if model.attention else model.title
+
+
 def _cost_name(row: CostRow) -> str:
     record, model = row.first, row.model
-    se = f", r={model.reduction}{'' if model.se_bias else ', no bias'}" if model.reduction else ""
     return (
-        f"{model.name}, {model.stem} stem{se}, {model.image_size} px, {model.num_classes} classes: "
+        f"{_model_name(model)}, {model.image_size} px, {model.num_classes} classes: "
         f"{record.mode}, {record.scenario.replace('_', '-')}, {row.environment.device}, "
         f"{record.precision}, {record.runtime}, batch {record.batch_size}"
     )
@@ -269,9 +275,8 @@ def _counted(rows: Sequence[CostRow]) -> dict[str, int]:
 
 def _cell_name(cell: Cell) -> str:
     recipe, model = cell.recipe, cell.model
-    se = f", r={model.reduction}{'' if model.se_bias else ', no bias'}" if model.reduction else ""
     trained = f"{recipe.name}, {recipe.epochs} epochs, {cell.runs[0].record.spec.precision}"
-    return f"top-1 of {model.name}, {model.stem} stem{se} on {cell.dataset} ({trained})"
+    return f"top-1 of {_model_name(model)} on {cell.dataset} ({trained})"
 
 
 def _accuracies(base: Sequence[Cell], new: Sequence[Cell], wanted: Wanted) -> list[Change]:

@@ -6,16 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from bench.report.read.models import versions
+from bench.report.read.models import (
+    arguments_text,
+    attention_text,
+    library_text,
+    versions,
+)
 from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
 
 Key = TypeVar("Key")
 _MODEL_FACETS: tuple[Callable[[ModelSpec], object], ...] = (
-    lambda m: f"{m.stem} stem",
-    lambda m: None if m.reduction is None else f"r={m.reduction}",
-    lambda m: None if m.se_bias is None else ("bias" if m.se_bias else "no bias"),
-    lambda m: None if m.reduction is None else f"SE width in {m.se_divisor or 1}s",
+    lambda m: f"{m.stem} stem" if m.stem else None,
+    lambda m: f"r={m.reduction}" if m.se else None,
+    lambda m: None if m.se is None else ("bias" if m.se.bias else "no bias"),
+    lambda m: f"SE width in {m.se.divisor}s" if m.se else None,
+    lambda m: attention_text(m, but=("reduction", "bias", "divisor")),
+    lambda m: arguments_text(m),
+    lambda m: library_text(m),
+    lambda m: f"architecture {m.origin.architecture[:6]}" if m.origin else None,
     lambda m: f"{m.num_classes} classes",
     lambda m: f"{m.image_size} px",
 )

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from bench.report.derive.conditions import Mismatch, accuracy_conditions, mismatches
 from bench.report.derive.seeds import SeedLuck
-from bench.report.read.models import depth, has_se
+from bench.report.read.models import depth, family, has_se
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
@@ -169,18 +169,13 @@ def factors(first: Cell, second: Cell) -> tuple[str, ...]:
         found.append("SE")
     if depth(a) != depth(b):
         found.append("depth")
-    if family(a.name) != family(b.name):
+    if family(a) != family(b):
         found.append("architecture")
     return tuple(found)
 
 
 def _se(model: ModelSpec) -> tuple[object, ...]:
-    return has_se(model), model.reduction, model.se_bias, model.se_divisor
-
-
-def family(name: str) -> str:
-    """Return a model's name without its SE prefix and its depth."""
-    return name.removeprefix("se_").rstrip("0123456789")
+    return has_se(model), model.attention
 
 
 def _pair(first: Cell, second: Cell, luck: SeedLuck, force: bool) -> Pair:

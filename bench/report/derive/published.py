@@ -118,7 +118,7 @@ def _reasons(cell: Cell, one: Published) -> list[str]:
     if _letters(cell.dataset) != _letters(one.dataset):
         reasons.append(f"data are {cell.dataset}, not {one.dataset}")
     if cell.model.stem != one.stem:
-        reasons.append(f"{cell.model.stem} stem here, {one.stem} stem there")
+        reasons.append(f"{cell.model.stem or 'their own'} stem here, {one.stem} stem there")
     if record.spec.data.train_limit or record.spec.data.test_limit:
         reasons.append("a part of the images here")
     if one.recipe != recipe.name:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from bench.report.escape import one_line
+from bench.report.read.models import arguments_text, shown
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell
 from bench.spec.recipe import RECIPES, Recipe
@@ -33,7 +34,7 @@ def train_command(cell: Cell) -> str:
     others = ", ".join(str(seed) for seed in cell.seeds[1:])
     together = f"torchrun --nproc-per-node {spec.world_size} -m bench"
     program = "senet-bench" if spec.world_size == 1 else together
-    command = f"{program} train {_quoted(spec.model.name)} {' '.join(options)}"
+    command = f"{program} train {_name(spec.model)} {' '.join(options)}"
     return f"{command}  # and --seed {others}" if others else command
 
 
@@ -62,7 +63,7 @@ def _profile_command(shared: str, rows: Sequence[CostRow]) -> str:
         f"{name} {_quoted(','.join(str(value) for value in values))}"
         for name, values in lists.items()
     ]
-    names = dict.fromkeys(_quoted(record.model.name) for record in records)
+    names = dict.fromkeys(_name(record.model) for record in records)
     return f"senet-bench profile {' '.join(names)} {shared} {' '.join(options)}"
 
 
@@ -71,14 +72,24 @@ def _quoted(text: str) -> str:
 
 
 def _model(model: ModelSpec) -> list[str]:
-    options = [f"--stem {model.stem}"]
-    if model.reduction not in (None, 16):
-        options.append(f"--reduction {model.reduction}")
-    if model.se_bias is False:
+    """Return the options that say what the name does not: stem and attention."""
+    options = [f"--stem {model.stem}"] if model.stem else []
+    changed = model.attention.changes() if model.attention else {}
+    flags = {"reduction": "--reduction", "divisor": "--se-divisor"} if model.se else {}
+    options += [f"{flags[key]} {changed.pop(key)}" for key in flags if key in changed]
+    if model.se and changed.get("bias") is False:
+        del changed["bias"]
         options.append("--no-se-bias")
-    if model.se_divisor:
-        options.append(f"--se-divisor {model.se_divisor}")
+    if changed:
+        text = ",".join(f"{key}={shown(value)}" for key, value in changed.items())
+        options.append(f"--attention {_quoted(text)}")
     return options
+
+
+def _name(model: ModelSpec) -> str:
+    """Return the model's name with the arguments that belong behind it in brackets."""
+    arguments = arguments_text(model)
+    return _quoted(f"{model.name}[{arguments}]" if arguments else model.name)
 
 
 def _data(data: DataSpec, label: str) -> list[str]:

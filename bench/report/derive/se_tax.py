@@ -33,7 +33,6 @@ class Tax:
     differs: bool
 
 
-NO_SE = {"reduction": None, "se_bias": None, "se_divisor": None}
 Counted = Callable[[CostFacts], float | None]
 COUNTS: dict[str, tuple[str, Counted]] = {
     "parameters": ("M", lambda cost: cost.params / 1e6),
@@ -50,7 +49,7 @@ def twins(rows: Iterable[CostRow]) -> list[tuple[ModelSpec, ModelSpec]]:
         if not (has_se(model) and model.name.startswith("se_")):
             continue
         name = model.name.removeprefix("se_")
-        twin = model.model_copy(update={"name": name, **NO_SE})
+        twin = model.model_copy(update={"name": name, "attention": None})
         if twin in models:
             found.append((model, twin))
     return found

@@ -97,7 +97,7 @@ def _cost_line(row: CostRow) -> list[str]:
     notes = [reason, *(timing.flags if timing else ())]
     return [
         record.model.name,
-        record.model.stem,
+        record.model.stem or MISSING,
         place(row),
         record.mode,
         record.scenario.replace("_", "-"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from bench.record.environment import Environment
 from bench.spec.run import ModelSpec
+from senet.catalogue import facts, is_known
 
 
 def versions(env: Environment) -> dict[str, str | None]:
@@ -16,13 +18,71 @@ def versions(env: Environment) -> dict[str, str | None]:
 
 def has_se(model: ModelSpec) -> bool:
     """Return whether the model has SE blocks."""
-    return model.reduction is not None or model.name.startswith("se_")
+    return model.se is not None or model.name.startswith("se_")
 
 
 def depth(model: ModelSpec) -> int | None:
-    """Return the number of layers that a model is named after."""
+    """Return the number of layers that one of our models is named after; None for foreign ones."""
+    if model.origin is not None:
+        return None
+    if is_known(model.name):
+        return facts(model.name).depth
     digits = re.search(r"(\d+)$", model.name)
     return int(digits[1]) if digits and len(digits[1]) < 6 else None
+
+
+def family(model: ModelSpec) -> str:
+    """Return a model's name without its attention and its depth; all of a foreign one's."""
+    if model.origin is not None:
+        return model.name
+    if is_known(model.name):
+        known = facts(model.name)
+        return known.family if known.width == 1 else f"{known.family}-{known.width}"
+    return model.name.removeprefix("se_").rstrip("0123456789")
+
+
+def attention_text(model: ModelSpec, but: Sequence[str] = ()) -> str | None:
+    """Return a model's attention in short: ``r=16`` for SE, the kind for others, and its options.
+
+    ``but`` are options that are told elsewhere. None for a model without.
+    """
+    if model.attention is None:
+        return "yes" if has_se(model) and "reduction" not in but else None
+    own = model.attention
+    first = [] if own.kind == "se" else [own.kind]
+    if own.kind == "se" and "reduction" not in but:
+        first = [f"r={own.reduction}"]
+    told = (*but, "reduction") if own.kind == "se" else but
+    rest = [f"{key}={shown(value)}" for key, value in own.changes().items() if key not in told]
+    return ", ".join([*first, *rest]) or None
+
+
+def rounding(model: ModelSpec) -> int | None:
+    """Return of what the SE block's hidden width is a multiple, where it is rounded."""
+    return model.se.divisor if model.se and model.se.divisor != 1 else None
+
+
+def arguments_text(model: ModelSpec) -> str | None:
+    """Return the builder's arguments as they are written in brackets; None for none."""
+    return ",".join(f"{key}={shown(value)}" for key, value in model.arguments) or None
+
+
+def library_text(model: ModelSpec) -> str | None:
+    """Return which code a foreign model is: library and version, revision, the file's hash."""
+    origin = model.origin
+    if origin is None:
+        return None
+    library = f"{origin.library} {origin.version}" if origin.library else None
+    revision = f"at {origin.revision[:8]}" if origin.revision else None
+    file = f"file {origin.file_sha256[:8]}" if origin.file_sha256 else None
+    return ", ".join(filter(None, (library, revision, file))) or None
+
+
+def shown(value: object) -> str:
+    """Return an option's value as it can be written on the command line."""
+    if isinstance(value, tuple):
+        return f"({','.join(map(shown, value))})"
+    return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
 
 
 def model_order(model: ModelSpec) -> tuple[Hashable, ...]:
@@ -33,10 +93,13 @@ def model_order(model: ModelSpec) -> tuple[Hashable, ...]:
         rank or 0,
         has_se(model),
         model.name,
-        model.stem,
+        model.stem or "",
         model.num_classes,
         model.image_size,
         model.reduction or 0,
-        bool(model.se_bias),
-        model.se_divisor or 0,
+        bool(model.se and model.se.bias),
+        rounding(model) or 0,
+        str(model.attention),
+        repr(model.arguments),
+        repr(model.origin),
     )

@@ -231,7 +231,10 @@ def test_charts_are_drawn(tiny_model: str) -> None:
             "error: --interval: should be greater than 0 (got -1.0)",
         ),
         (("resnet18", "--reduction", "8"), "resnet18 has no SE block"),
-        (("se_resnet18", "--reduction", "0"), "error: --reduction: should be greater than 0"),
+        (
+            ("se_resnet18", "--reduction", "0"),
+            "error: reduction must be an integer of at least 1, not 0",
+        ),
         (("resnet18", "--out", "file/profiles"), "cannot write to file/profiles"),
     ],
 )

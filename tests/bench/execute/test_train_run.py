@@ -444,11 +444,11 @@ def test_a_models_identity_spells_out_the_se_blocks_defaults() -> None:
     assert identify("se_resnet50") == ModelSpec(name="se_resnet50", reduction=16, se_bias=True)
     assert identify("resnet50") == ModelSpec(name="resnet50")
     with pytest.raises(UserError, match="resnet50 has no SE block"):
-        identify("resnet50", reduction=8)
+        identify("resnet50", attention={"reduction": 8})
     with pytest.raises(UserError, match="resnet50 has no SE block"):
-        identify("resnet50", reduction=8, beside=["resnet50", "resnet101"])
+        identify("resnet50", attention={"reduction": 8}, beside=["resnet50", "resnet101"])
     beside = ["resnet50", "se_resnet50"]
-    plain = identify("resnet50", reduction=8, se_divisor=8, beside=beside)
+    plain = identify("resnet50", attention={"reduction": 8, "divisor": 8}, beside=beside)
     assert plain == ModelSpec(name="resnet50")
     with pytest.raises(UserError, match="unknown model 'vgg16'; choose from: se_resnet18"):
         identify("vgg16")

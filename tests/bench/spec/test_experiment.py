@@ -9,6 +9,7 @@ import pytest
 from bench.errors import UserError
 from bench.execute.experiment import models
 from bench.spec.experiment import PRESETS, load_experiment, parse_experiment
+from senet.attention import Attention
 
 MODELS = 'name = "mine"\nmodels = ["resnet18"]\n'
 
@@ -37,7 +38,7 @@ def test_the_matched_preset_crosses_every_model_with_both_stems() -> None:
 def test_a_model_of_a_file_takes_its_se_blocks_options() -> None:
     text = 'name = "mine"\nmodels = [{ name = "se_resnet18", reduction = 8, se_divisor = 8 }]\n'
     (model,) = models(parse_experiment(text, "x"), None)
-    assert (model.reduction, model.se_bias, model.se_divisor) == (8, True, 8)
+    assert model.attention == Attention("se", reduction=8, bias=True, divisor=8)
 
 
 def test_a_file_can_change_a_named_recipe() -> None:

@@ -156,6 +156,7 @@ def test_a_divisor_changes_the_folder_and_its_absence_does_not() -> None:
     """Runs from before there was one keep the folder they have."""
     model = ModelSpec(name="se_resnet18", reduction=16, se_bias=True)
     spec = RunSpec(model=model, data=DataSpec(), recipe=get_recipe("quick"))
-    rounded = spec.model_copy(update={"model": model.model_copy(update={"se_divisor": 8})})
+    eights = ModelSpec(name="se_resnet18", reduction=16, se_bias=True, se_divisor=8)
+    rounded = spec.model_copy(update={"model": eights})
     assert spec.digest() == "15ee1aad"
     assert rounded.digest() != spec.digest()

@@ -1,0 +1,118 @@
+"""Models that are not of this project: identified by building them once, and built again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.compute.architecture import architecture_digest, check_logits
+from bench.compute.sources import Wanted, source
+from bench.compute.sources.source import first_line
+from bench.errors import UserError
+from bench.spec.model import ModelSpec, Origin
+from bench.spec.model_name import ModelName, parse
+from bench.spec.preprocessing import Preprocessing
+from bench.spec.values import validated
+
+
+def identify(named: ModelName, sizes: dict[str, Any], arguments: dict[str, Any]) -> ModelSpec:
+    """Return which model it is, library, revision, file and architecture; UserError.
+
+    ``sizes`` are the number of classes, the image size and the channels that it is built for.
+    """
+    facts = {"name": named.full, "stem": None, "arguments": arguments, **sizes}
+    model = validated(ModelSpec, facts)
+    network = _shaped(named, model)
+    origin = Origin(
+        source=named.prefix,
+        architecture=architecture_digest(network),
+        **source(named.prefix).origin(named.rest),
+    )
+    return model.model_copy(update={"origin": origin})
+
+
+def build(model: ModelSpec, *, pretrained: bool = False) -> nn.Module:
+    """Return the model, its weights drawn from torch's generator or those of its source.
+
+    UserError when the library, the user's file or the architecture are no longer those of
+    ``model.origin``: what was identified under the name is then another model.
+    """
+    named = parse(model.name)
+    network = _build(named, model, pretrained=pretrained)
+    _check_same(named, model, network)
+    return network
+
+
+def preprocessing(model: ModelSpec) -> Preprocessing | None:
+    """Return how the weights of the model's source want images; None where it does not say."""
+    named = parse(model.name)
+    return source(named.prefix).preprocessing(named.rest, wanted(model)) if named.prefix else None
+
+
+def is_trainable(model: ModelSpec) -> bool:
+    """Say whether the model can be trained, which what was exported cannot."""
+    return model.origin is None or source(model.origin.source).trainable
+
+
+def wanted(model: ModelSpec, *, pretrained: bool = False) -> Wanted:
+    """Return what a model is built for."""
+    arguments = {key: _thawed(value) for key, value in model.arguments}
+    sizes = (model.num_classes, model.image_size, model.in_channels)
+    return Wanted(*sizes, arguments=arguments, pretrained=pretrained)
+
+
+def _thawed(value: Any) -> Any:
+    return list(map(_thawed, value)) if isinstance(value, tuple) else value
+
+
+def _shaped(named: ModelName, model: ModelSpec) -> nn.Module:
+    """Return the model built without values where it lets itself be, its logits checked."""
+    try:
+        with torch.device("meta"):
+            network = _build(named, model)
+        _check(network, model, "meta")
+    except Exception:  # some code asks tensors for their values while it builds
+        with torch.random.fork_rng(devices=[]):
+            network = _build(named, model)
+            _check(network, model, "cpu")
+    return network
+
+
+def _check(network: nn.Module, model: ModelSpec, device: str) -> None:
+    size = model.image_size
+    image = torch.zeros(1, model.in_channels, size, size, device=device)
+    try:
+        check_logits(network.eval(), model.name, image, model.num_classes)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a network raises that the image does not fit
+        raise UserError(
+            f"{model.name} cannot take images of {size}×{size}: {first_line(error)}"
+        ) from None
+
+
+def _build(named: ModelName, model: ModelSpec, *, pretrained: bool = False) -> nn.Module:
+    found = source(named.prefix)
+    try:
+        return found.build(named.rest, wanted(model, pretrained=pretrained))
+    except UserError:
+        raise
+    except Exception as error:  # what libraries and users' functions raise
+        raise UserError(f"{named.full} cannot be built: {first_line(error)}") from None
+
+
+def _check_same(named: ModelName, model: ModelSpec, network: nn.Module) -> None:
+    assert model.origin is not None
+    now = source(named.prefix).origin(named.rest)
+    for field, what in (("file_sha256", "file"), ("revision", "revision"), ("version", "version")):
+        was, has = getattr(model.origin, field), now.get(field)
+        if was is not None and was != has:
+            library = f" of {model.origin.library}" if field == "version" else ""
+            raise UserError(
+                f"{model.name} is not the model that it was: its {what}{library} was {was[:16]}"
+                f" and is {str(has)[:16]}"
+            )
+    if architecture_digest(network) != model.origin.architecture:
+        raise UserError(f"{model.name} is not the model that it was: its layers have changed")

@@ -1,0 +1,88 @@
+"""``onnx:FILE`` and ``pt2:FILE``: models that somebody exported, for inference alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.compute.onnx_model import OnnxModel
+from bench.compute.sources.source import Source, Wanted, first_line, library, require
+from bench.errors import UserError
+from bench.record.files import sha256
+
+
+def onnx() -> Source:
+    """Return models in ONNX files, which run in onnxruntime and openvino; inference alone."""
+    require("onnx", "onnx", "onnx", "onnxruntime")
+    return Source(build=_build_onnx, origin=_onnx_origin, trainable=False)
+
+
+def pt2() -> Source:
+    """Return programs that torch.export saved (.pt2); inference alone."""
+    return Source(build=_build_pt2, origin=_pt2_origin, trainable=False)
+
+
+def _onnx_origin(path: str) -> dict[str, str]:
+    return library("onnxruntime") | {"file_sha256": sha256(_file("onnx", path))}
+
+
+def _pt2_origin(path: str) -> dict[str, str]:
+    return library("torch") | {"file_sha256": sha256(_file("pt2", path))}
+
+
+def _file(prefix: str, path: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"{prefix}:{path}: there is no such file")
+    return file
+
+
+def _build_onnx(path: str, wanted: Wanted) -> nn.Module:
+    name = f"onnx:{path}"
+    _refuse_arguments(name, wanted)
+    try:
+        model = OnnxModel(_file("onnx", path).read_bytes())
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    except Exception as error:  # a damaged or hostile file can raise anything
+        raise UserError(f"{name} is no ONNX model that can be run: {first_line(error)}") from None
+    expected = (wanted.in_channels, wanted.image_size, wanted.image_size)
+    if not model.takes(expected):
+        takes = "×".join(map(str, model.image_shape))
+        raise UserError(f"{name} takes images of {takes}, not {'×'.join(map(str, expected))}")
+    return model
+
+
+def _build_pt2(path: str, wanted: Wanted) -> nn.Module:
+    _refuse_arguments(f"pt2:{path}", wanted)
+    file = _file("pt2", path)
+    try:
+        program = torch.export.load(str(file))
+        return Exported(program.module())
+    except Exception as error:
+        raise UserError(f"pt2:{path} is no exported program: {first_line(error)}") from None
+
+
+def _refuse_arguments(name: str, wanted: Wanted) -> None:
+    if wanted.arguments:
+        raise UserError(f"{name} was exported as it is, and takes no arguments in brackets")
+
+
+class Exported(nn.Module):
+    """An exported program as a module: it is what it was exported as, training or evaluating."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+        self.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the program's logits (B, K) of images (B, C, H, W)."""
+        logits: Tensor = self.program(images)
+        return logits
+
+    def train(self, mode: bool = True) -> Exported:
+        """Stay as exported: torch refuses to switch what was traced in one mode."""
+        return self

@@ -1,0 +1,79 @@
+"""What a source of models is: how to build one, which there are, which code exactly it is."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from bench.errors import UserError
+from bench.spec.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a model is built for; with ``pretrained`` its source's own weights are loaded."""
+
+    num_classes: int
+    image_size: int
+    in_channels: int = 3
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+
+
+def no_preprocessing(rest: str, wanted: Wanted) -> Preprocessing | None:
+    """Return None: the source does not say how its models want images prepared."""
+    return None
+
+
+def no_names() -> Iterable[str]:
+    """Return nothing: what there is cannot be listed."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where models come from. The functions take what stands behind the prefix.
+
+    ``build`` raises UserError for what a user can mend. ``origin`` returns the fields of
+    `bench.spec.model.Origin` that say which code it is: library and version, revision, file.
+    ``preprocessing`` is how the model's own weights want images.
+    """
+
+    build: Callable[[str, Wanted], nn.Module]
+    origin: Callable[[str], dict[str, str]]
+    names: Callable[[], Iterable[str]] = no_names
+    preprocessing: Callable[[str, Wanted], Preprocessing | None] = no_preprocessing
+    trainable: bool = True
+
+
+def library(package: str) -> dict[str, str]:
+    """Return the fields of an Origin that name a package and its version."""
+    return {"library": package, "version": importlib.metadata.version(package)}
+
+
+def require(prefix: str, extra: str, *modules: str) -> None:
+    """Raise UserError, naming the extra that brings it, for a module that is not installed."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(
+            f"{prefix}: models need {', '.join(missing)}: pip install 'senet-bench[{extra}]'"
+        )
+
+
+def unknown_name(prefix: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a name that a source does not know, with the nearest that it does."""
+    near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"see senet-bench models '{prefix}:*'"
+    return UserError(f"unknown model {f'{prefix}:{name}'!r}; {hint}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's name and the first line of what it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__

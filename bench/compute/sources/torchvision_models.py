@@ -1,0 +1,80 @@
+"""``torchvision:NAME``: the classifiers of torchvision as it builds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from bench.compute.sources.source import Source, Wanted, library, unknown_name
+from bench.errors import UserError
+from bench.spec.preprocessing import Preprocessing
+
+
+def torchvision() -> Source:
+    """Return torchvision's classifiers; ``torchvision:resnet50`` is not ours, but equal to it."""
+    return Source(
+        build=_build,
+        origin=lambda _: library("torchvision"),
+        names=_names,
+        preprocessing=_preprocessing,
+    )
+
+
+def _names() -> Iterable[str]:
+    from torchvision import models
+
+    return map(str, models.list_models(module=models))
+
+
+def _builder(name: str) -> Any:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise unknown_name("torchvision", name, _names())
+    return models.get_model_builder(name)
+
+
+def _build(name: str, wanted: Wanted) -> nn.Module:
+    builder = _builder(name)
+    if wanted.in_channels != 3:
+        raise UserError(f"torchvision:{name} takes images of 3 channels alone")
+    given: dict[str, Any] = {"weights": None, "num_classes": wanted.num_classes}
+    if name.startswith("vit_"):
+        given["image_size"] = wanted.image_size
+    if name in ("googlenet", "inception_v3"):
+        # Their second classifiers are a way to train, and drawing their weights takes minutes.
+        given |= {"aux_logits": False, "init_weights": False}
+    if wanted.pretrained:
+        weights = _weights(name)
+        _check_classes(name, weights, wanted.num_classes)
+        given = {"weights": weights}
+    model: nn.Module = builder(**given | dict(wanted.arguments))
+    return model
+
+
+def _weights(name: str) -> Any:
+    from torchvision import models
+
+    return models.get_model_weights(name).DEFAULT
+
+
+def _check_classes(name: str, weights: Any, num_classes: int) -> None:
+    known = len(weights.meta["categories"])
+    if known != num_classes:
+        raise UserError(
+            f"torchvision:{name} was trained for {known} classes, and {num_classes} are wanted"
+        )
+
+
+def _preprocessing(name: str, wanted: Wanted) -> Preprocessing | None:
+    _builder(name)
+    found = _weights(name).transforms()
+    (resize_size,), (crop_size,) = found.resize_size, found.crop_size
+    return Preprocessing(
+        resize_size=round(resize_size * wanted.image_size / crop_size),
+        interpolation=found.interpolation.value,
+        mean=tuple(found.mean),
+        std=tuple(found.std),
+    )

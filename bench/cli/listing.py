@@ -43,11 +43,11 @@ def _row(model: ModelSpec) -> dict[str, Any]:
 
     import senet
     from bench.compute.model import build, num_params
-    from bench.measure.cost import layer_macs
+    from bench.measure.cost import traced_macs
 
     with torch.device("meta"):  # shapes without weights
         network = build(model)
-    macs = layer_macs(network, model.image_size)
+    macs = traced_macs(network, model.image_size)
     return {
         "model": model.name,
         "stem": model.stem,

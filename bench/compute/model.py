@@ -12,11 +12,11 @@ from torch import nn
 import senet
 from bench import data
 from bench.compute import foreign
-from bench.errors import UserError, unknown
+from bench.errors import FieldError, UserError, unknown
 from bench.record.files import sha256
 from bench.spec.model_name import parse
 from bench.spec.run import ModelSpec
-from bench.spec.values import validated
+from bench.spec.values import STEMS, validated
 from senet.attention import Attention
 from senet.weights import PRETRAINED_PREFIX
 
@@ -68,6 +68,8 @@ def _ours(
     """Return the identity of a model of this project, its defaults written out."""
     options = {key: given.pop(key) for key in _OURS if key in given}
     stem = given.pop("stem", stem)
+    if stem not in (None, *STEMS):
+        raise FieldError("stem", f"should be 'cifar' or 'imagenet' (got {stem!r})")
     own = attention | given
     arch = senet.resolve(
         name,

@@ -29,7 +29,7 @@ from bench.execute.run_folder import (
 )
 from bench.machine import device_memory, numerics
 from bench.machine.environment import collect, utc_now
-from bench.measure.cost import layer_macs
+from bench.measure.cost import traced_macs
 from bench.record.read_write import write_record
 from bench.record.run import RunRecord, RuntimeTrial, ValidationFacts
 from bench.spec.run import DataSpec, RunSpec
@@ -135,7 +135,7 @@ def _train(
         dataset=data.facts(dataset),
         environment=environment,
         params=num_params(model),
-        macs=layer_macs(model, spec.model.image_size),
+        macs=traced_macs(model, spec.model.image_size),
         epochs=tuple(training.history),
         test=None if predictions is None else evaluate.score(predictions, len(dataset.classes)),
         weights=None if problem else _save_weights(training.result, folder),

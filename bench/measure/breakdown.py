@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.measure.clock import Clock
-from bench.measure.operators import ALLOCATIONS, Place, is_in_se, is_view, kind_of, plain_name
+from bench.measure.operators import Place, is_launch, kind_of, plain_name
 from bench.record.profile import BreakdownFacts
 
 BUDGET_S = 0.5
@@ -69,7 +69,7 @@ class _Timed(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         seconds = self.clock.read() - begin
         name = plain_name(func._schema.name)
-        if name not in ALLOCATIONS and not is_view(func):
-            kind = kind_of(name, in_se=is_in_se(self.place.path))
+        if is_launch(func, name):
+            kind = kind_of(name, in_se=self.place.in_se)
             self.seconds[self.place.stage][kind] += seconds
         return out

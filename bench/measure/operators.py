@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,8 +30,13 @@ ROOT_STAGES = {
     **dict.fromkeys(("avgpool", "global_pool", "flatten", "fc", "head", "classifier"), "head"),
 }
 SE_NAMES = frozenset({"se", "se_block", "se_layer", "se_module"})
+# As timm and torchvision call the block where its place in the network has another name.
+SE_CLASSES = frozenset({"SqueezeExcite", "SqueezeExcitation", "SEModule", "EffectiveSEModule"})
+ATTENTION = "scaled_dot_product_attention"
 _MATMULS = frozenset({"addmm", "mm", "bmm", "baddbmm"})
+# What starts no kernel: storage is taken, or looked at in another way.
 ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty"})
+_LOOKS = frozenset({"unsafe_view", "as_strided", "lift_fresh", "detach"})
 _ACTIVATIONS = re.compile(
     r"relu|relu6|prelu|rrelu|leaky_relu|elu|celu|selu|gelu|silu|mish|tanh|sigmoid|log_sigmoid"
     r"|hardtanh|hardswish|hardsigmoid|softplus|softmax"
@@ -47,13 +53,17 @@ _OTHER_NAMES = {
 
 @dataclass(frozen=True)
 class Operator:
-    """One launch: what it is, where it stands, what it does. ``caller`` is the module's class."""
+    """One launch: what it is, where it stands, what it does. ``caller`` is the module's class.
+
+    ``activations`` are the elements that its products make, the scores of attention among them.
+    """
 
     name: str
     kind: str
     stage: str
     caller: str
     macs: int
+    activations: int
     bias: int
     read: int
     written: int
@@ -89,31 +99,59 @@ def blank_copy(model: nn.Module, device: str) -> nn.Module:
     return twin.eval()
 
 
-def blank_image(image_size: int, device: str) -> Tensor:
-    """Return one image of zeros: (1, 3, image_size, image_size)."""
-    return torch.zeros(1, 3, image_size, image_size, device=device)
+def blank_image(image_size: int, device: str, channels: int = 3) -> Tensor:
+    """Return one image of zeros: (1, channels, image_size, image_size)."""
+    return torch.zeros(1, channels, image_size, image_size, device=device)
 
 
-def trace(model: nn.Module, image_size: int) -> Trace:
-    """Return what the model launches for one image of ``image_size`` pixels a side."""
-    twin = blank_copy(model, "meta")
+def trace(model: nn.Module, image_size: int, channels: int = 3) -> Trace:
+    """Return what the model launches for one image of ``image_size`` pixels a side.
+
+    A model that asks tensors for their values, which the meta device has none of, is computed
+    with zeros.
+    """
+    try:
+        return _trace(model, image_size, channels, "meta")
+    except Exception:  # a network is anybody's code
+        return _trace(model, image_size, channels, "cpu")
+
+
+def _trace(model: nn.Module, image_size: int, channels: int, device: str) -> Trace:
+    twin = blank_copy(model, device)
     place = Place(twin)
     torch_counter = FlopCounterMode(display=False)
     launches = _Launches(twin, place)
-    image = blank_image(image_size, "meta")
-    with torch.no_grad(), torch_counter, launches:
+    image = blank_image(image_size, device, channels)
+    with torch.no_grad(), torch_counter, launches, _FusedAttention(launches):
         twin(image)
     return Trace(tuple(launches.seen), torch_counter.get_total_flops())
 
 
-def stage_of(child: str) -> str:
-    """Return the stage that a direct child of a network stands in; unknown ones are their own."""
+def stage_of(path: Sequence[str]) -> str:
+    """Return the stage that a module stands in; children of a network that are unknown are one.
+
+    Families that keep their stages in a list or as s1 to s4 have them numbered from 1.
+    """
+    child = path[0]
+    if child in ("stages", "layers") and len(path) > 1 and path[1].isdecimal():
+        return f"stage{int(path[1]) + 1}"
+    if re.fullmatch(r"s[1-9]", child):
+        return f"stage{child[1]}"
     return ROOT_STAGES.get(child, child)
 
 
-def is_in_se(path: Sequence[str]) -> bool:
-    """Say whether a module's path leads through an SE block."""
-    return not SE_NAMES.isdisjoint(path)
+def se_blocks(model: nn.Module) -> frozenset[str]:
+    """Return the names of a network's modules that are SE blocks, ours or others'."""
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] in SE_NAMES or type(module).__name__ in SE_CLASSES
+    )
+
+
+def is_in_se(path: Sequence[str], blocks: frozenset[str]) -> bool:
+    """Say whether a module's path leads through one of the SE blocks."""
+    return any(".".join(path[: end + 1]) in blocks for end in range(len(path)))
 
 
 class Place:
@@ -121,6 +159,7 @@ class Place:
 
     def __init__(self, model: nn.Module) -> None:
         self.stage = "stem"
+        self.se_blocks = se_blocks(model)
         self.stack: list[tuple[tuple[str, ...], nn.Module]] = []
         for name, module in model.named_modules():
             path = tuple(name.split(".")) if name else ()
@@ -129,8 +168,8 @@ class Place:
 
     def _enter(self, path: tuple[str, ...], module: nn.Module) -> None:
         self.stack.append((path, module))
-        if len(path) == 1:
-            self.stage = stage_of(path[0])
+        if 1 <= len(path) <= 2:
+            self.stage = stage_of(path)
 
     def _leave(self) -> None:
         path, _ = self.stack.pop()
@@ -140,6 +179,10 @@ class Place:
     @property
     def path(self) -> tuple[str, ...]:
         return self.stack[-1][0]
+
+    @property
+    def in_se(self) -> bool:
+        return is_in_se(self.path, self.se_blocks)
 
     @property
     def caller(self) -> str:
@@ -153,6 +196,7 @@ class _Launches(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.place = place
         self.seen: list[Operator] = []
+        self.paused = False
         # Storages, because a linear layer multiplies by a transposed view of its weight.
         tensors = chain(model.parameters(), model.buffers())
         self.weights = {_storage(tensor) for tensor in tensors}
@@ -162,12 +206,18 @@ class _Launches(TorchDispatchMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         name = plain_name(func._schema.name)
-        if name not in ALLOCATIONS and not is_view(func) and _tensors(out):
-            self.seen.append(self._operator(name, args, kwargs, out))
+        if is_launch(func, name) and _tensors(out) and not self.paused:
+            self.note(name, args, kwargs, out)
         return out
+
+    def note(self, name: str, args: Sequence[Any], kwargs: Any, out: Any) -> None:
+        """Add one launch to what was seen."""
+        self.seen.append(self._operator(name, args, kwargs, out))
 
     def _operator(self, name: str, args: Sequence[Any], kwargs: Any, out: Any) -> Operator:
         read = _tensors((args, kwargs))
+        if name == "embedding":  # looks up as many elements as it returns
+            read = [_tensors(out)[0]]
         weights = [tensor for tensor in read if _storage(tensor) in self.weights]
         # Max-pool's indices and BatchNorm's saved statistics are not asked for in inference.
         result = _tensors(out)[0]
@@ -175,16 +225,44 @@ class _Launches(TorchDispatchMode):
         weight_elements = sum(map(elements, weights))
         return Operator(
             name=name,
-            kind=kind_of(name, in_se=is_in_se(self.place.path)),
+            kind=kind_of(name, in_se=self.place.in_se),
             stage=self.place.stage,
             caller=self.place.caller,
             macs=_macs(name, args, result),
+            activations=_activations(name, args, result),
             bias=result.numel() if _has_bias(name, args) else 0,
             read=_first(read),
             written=result.numel(),
             weight_bytes=FP32_BYTES * weight_elements,
             activation_bytes=FP32_BYTES * (all_elements - weight_elements),
         )
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Note attention as the one launch that it is on every device that computes.
+
+    The meta device has no kernel for it and takes it apart.
+    """
+
+    def __init__(self, launches: _Launches) -> None:
+        super().__init__()
+        self.launches = launches
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.nn.functional.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        self.launches.paused = True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.launches.paused = False
+        names = ("query", "key", "value", "attn_mask")
+        given = [*args[:4], *(kwargs[name] for name in names[len(args) :] if name in kwargs)]
+        self.launches.note(ATTENTION, given, {}, out)
+        return out
 
 
 def plain_name(schema_name: str) -> str:
@@ -200,6 +278,8 @@ def kind_of(name: str, *, in_se: bool = False) -> str:
         kind = "conv"
     elif name in _MATMULS:
         kind = "linear"
+    elif name.startswith("scaled_dot_product"):
+        kind = "attention"
     elif name.endswith("_norm"):
         kind = "norm"
     elif _POOLINGS.fullmatch(name):
@@ -221,7 +301,7 @@ def _se_kind(name: str, kind: str) -> str:
 
 
 def _macs(name: str, args: Sequence[Any], out: Tensor) -> int:
-    """Return the multiply-accumulates of a convolution or a matrix product, without bias."""
+    """Return the multiply-accumulates of a convolution or of matrix products, without bias."""
     if name == "convolution":
         image, weight, transposed = args[0], args[1], args[6]
         # A weight has (C_out, C_in / groups, …) elements, or (C_in, C_out / groups, …) transposed.
@@ -230,7 +310,20 @@ def _macs(name: str, args: Sequence[Any], out: Tensor) -> int:
     if name in _MATMULS:
         left = args[-2] if name in ("mm", "bmm") else args[1]
         return int(out.numel() * left.shape[-1])
+    if name == ATTENTION:  # scores, then their products with the values
+        return _num_scores(args) * int(args[0].shape[-1] + out.shape[-1])
     return 0
+
+
+def _num_scores(args: Sequence[Any]) -> int:
+    """Return how many pairs of a query (…, L, E) and a key (…, S, E) attention weighs."""
+    query, key = args[0], args[1]
+    return int(query.numel() // query.shape[-1] * key.shape[-2])
+
+
+def _activations(name: str, args: Sequence[Any], out: Tensor) -> int:
+    scores = _num_scores(args) if name == ATTENTION else 0
+    return out.numel() + scores if _macs(name, args, out) else 0
 
 
 def _has_bias(name: str, args: Sequence[Any]) -> bool:
@@ -256,6 +349,11 @@ def _first(tensors: Sequence[Tensor]) -> int:
 
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def is_launch(func: Any, name: str) -> bool:
+    """Say whether an operator reads or writes elements; views and allocations do not."""
+    return name not in ALLOCATIONS | _LOOKS and not is_view(func)
 
 
 def is_view(func: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from bench.spec.values import Frozen
 
 
@@ -9,8 +11,8 @@ class CostPart(Frozen):
     """The share that one kind of operator has, in one stage, of the cost of one image.
 
     ``stage`` is ``stem``, ``stage1`` … ``stage4`` or ``head``; ``kind`` is ``conv``, ``linear``,
-    ``norm``, ``activation``, ``pooling``, ``add``, ``se_squeeze``, ``se_fc``, ``se_relu``,
-    ``se_gate``, ``se_scale`` or ``other``. The counts are those of `CostFacts`.
+    ``norm``, ``attention``, ``activation``, ``pooling``, ``add``, ``se_squeeze``, ``se_fc``,
+    ``se_relu``, ``se_gate``, ``se_scale`` or ``other``. The counts are those of `CostFacts`.
     """
 
     stage: str
@@ -26,13 +28,14 @@ class CostPart(Frozen):
 class CostFacts(Frozen):
     """Cost without a clock, of one image.
 
-    ``macs`` are the multiply-accumulates of convolutions and linear layers without bias and
-    ``flops`` is twice that; ``uncounted`` says how often each operator that ``macs`` leaves out is
-    launched. ``operators`` are the launches of an eager call, ``activations`` the elements that
+    ``macs`` are the multiply-accumulates of convolutions, linear layers and attention without bias
+    and ``flops`` is twice that; ``uncounted`` says how often each operator that ``macs`` leaves out
+    is launched. ``operators`` are the launches of an eager call, ``activations`` the elements that
     convolutions and linear layers write (Radosavovic et al., 2003.13678), ``param_bytes`` the size
     of the parameters. Bytes are moved as if nothing were fused or cached: each operator reads its
     inputs and writes its outputs once, in fp32; ``weight_bytes`` (parameters and statistics) once
-    a batch, ``activation_bytes`` once an image. ``parts`` add up to all of these.
+    a batch, ``activation_bytes`` once an image. ``parts`` add up to all of these. ``counters``
+    agree on ``macs``; ``left_out`` says of others why they could not be asked.
     """
 
     params: int
@@ -45,6 +48,8 @@ class CostFacts(Frozen):
     weight_bytes: int | None = None
     activation_bytes: int | None = None
     parts: tuple[CostPart, ...] = ()
+    counters: tuple[str, ...] = ()
+    left_out: dict[str, str] = Field(default_factory=dict)
 
     def bytes_moved(self, batch_size: int = 1) -> int | None:
         """Return the bytes that one call on ``batch_size`` images moves."""

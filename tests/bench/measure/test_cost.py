@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import senet
 from bench.errors import UserError
 from bench.measure import cost
-from bench.measure.cost import CountersDisagreeError, count
+from bench.measure.agreement import CountersDisagreeError
+from bench.measure.cost import count
 from bench.record.cost import CostFacts
 
 
@@ -53,7 +54,7 @@ def test_published_counts(
     model = build(name, stem, num_classes, se_bias)
     facts = count(model, image_size)
     assert (facts.params, facts.macs, facts.flops) == (params, macs, 2 * macs)
-    assert cost.layer_macs(model, image_size) == macs
+    assert cost.traced_macs(model, image_size) == macs
 
 
 class Small(nn.Module):
@@ -262,7 +263,7 @@ def test_impossible_image_sizes_are_refused(image_size: object) -> None:
 
 def test_counters_that_differ_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     """A counter that finds one more stops everything, and the difference is named."""
-    monkeypatch.setattr(cost, "fvcore_counts", lambda *_: {"conv": 6933, "batch_norm": 512})
+    monkeypatch.setattr(cost, "_analysed", lambda *_: ({"conv": 6933, "batch_norm": 512}, []))
     with pytest.raises(CountersDisagreeError) as caught:
         count(Small(), 8)
     assert str(caught.value) == (

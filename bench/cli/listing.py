@@ -12,46 +12,106 @@ if TYPE_CHECKING:
     from bench.spec.run import ModelSpec
 
 
+# So many models of a pattern are built to be counted; more are listed by their names alone.
+MOST_COUNTED = 40
+
+
 def models(
+    patterns: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names or patterns, e.g. 'timm:se*' or 'cbam_*' (default: ours)."),
+    ] = None,
     num_classes: Annotated[int, typer.Option(help="Classes of the classifier.")] = 10,
     image_size: Annotated[int, typer.Option(help="Pixels a side.")] = 32,
     as_json: opt.AsJson = False,
 ) -> None:
-    """List the models with their parameters and multiply-accumulates, for both stems.
+    """List the models with their parameters and multiply-accumulates, ours for every stem.
 
-    MACs count convolutions and linear layers of one image; FLOPs are twice that.
+    MACs count convolutions, linear layers and attention of one image; FLOPs are twice that. Models
+    of others are named by where they come from: torchvision:NAME, timm:NAME, hf-hub:ORG/NAME@REV,
+    onnx:FILE, pt2:FILE, and py:FILE.py:FUNCTION or py:PACKAGE.MODULE:FUNCTION, which runs that
+    code. Arguments for the builder follow in brackets: 'timm:vit_tiny_patch16_224[depth=4]'. Ours
+    take the options of their attention there, too: 'se_resnet50[reduction=8,position=pre]'.
+
+    [bold]Examples[/bold]
+
+      senet-bench models 'timm:seresnet*' --image-size 224 --num-classes 1000
+
+      senet-bench models 'cbam_*'
     """
-    from itertools import product
+    names = [name for pattern in patterns or [""] for name in _matching(pattern)]
+    if len(names) > MOST_COUNTED and patterns:
+        rows: list[dict[str, Any]] = [{"model": name} for name in names]
+    else:
+        strict = not any(map(_is_pattern, patterns or [""]))
+        rows = [row for name in names for row in _rows(name, num_classes, image_size, strict)]
+    if as_json:
+        opt.print_json(rows)
+        return
+    title = f"{image_size}×{image_size} images, {num_classes} classes"
+    _print_table(rows, title, {"params": "params", "macs": "MACs", "flops": "FLOPs"})
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the names that match a pattern, ours where it is empty; UserError for none."""
+    from fnmatch import fnmatchcase
+
+    import senet
+    from bench.compute.model import known_names
+    from bench.compute.sources import listed
+    from bench.errors import unknown
+    from bench.spec.model_name import parse
+
+    if not pattern:
+        return list(senet.MODELS)
+    named = parse(pattern)
+    if named.prefix:
+        return listed(named) if _is_pattern(named.rest) else [pattern]
+    every = list(dict.fromkeys([*senet.MODELS, *senet.names()]))
+    found = [name for name in every if fnmatchcase(name, named.rest)]
+    if not found:
+        raise unknown("model", pattern, known_names())
+    return found
+
+
+def _is_pattern(text: str) -> bool:
+    return "*" in text or "?" in text
+
+
+def _rows(name: str, num_classes: int, image_size: int, strict: bool) -> list[dict[str, Any]]:
+    """Return a row for each stem that the model can have; a foreign one has none."""
+    from functools import partial
 
     import senet
     from bench.compute.model import identify
+    from bench.errors import UserError
     from bench.spec.values import STEMS
 
-    rows = [
-        _row(identify(name, stem=stem, num_classes=num_classes, image_size=image_size))
-        for name, stem in product(senet.MODELS, STEMS)
-    ]
-    if as_json:
-        opt.print_json(rows)
-    else:
-        title = f"{image_size}×{image_size} images, {num_classes} classes"
-        _print_table(rows, title, {"params": "params", "macs": "MACs", "flops": "FLOPs"})
+    sized = partial(identify, name, num_classes=num_classes, image_size=image_size)
+    if ":" in name:
+        try:
+            return [_row(sized())]
+        except UserError:
+            if strict:
+                raise
+            return [{"model": name}]  # found by a pattern, and not for images of this size
+    stems = senet.stems_of(name) if name in set(senet.names()) else STEMS
+    return [_row(sized(stem=stem)) for stem in sorted(stems)]
 
 
 def _row(model: ModelSpec) -> dict[str, Any]:
     import torch
 
-    import senet
     from bench.compute.model import build, num_params
     from bench.measure.cost import traced_macs
 
-    with torch.device("meta"):  # shapes without weights
+    with torch.device("meta" if model.origin is None else "cpu"):  # shapes without weights
         network = build(model)
-    macs = traced_macs(network, model.image_size)
+    macs = traced_macs(network, model.image_size, model.in_channels)
     return {
         "model": model.name,
         "stem": model.stem,
-        "se": senet.is_se(model.name),
+        "se": None if model.origin else model.se is not None,
         "params": num_params(network),
         "macs": macs,
         "flops": 2 * macs,
@@ -100,9 +160,10 @@ def _print_table(rows: list[dict[str, Any]], title: str, headings: dict[str, str
     from bench.report.page.blocks import table
     from bench.report.page.terminal import render
 
-    named = {key: headings.get(key, key) for key in rows[0]}
-    words = [named[key] for key, value in rows[0].items() if not _is_number(value)]
-    cells = [[_cell(value) for value in row.values()] for row in rows]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    named = {key: headings.get(key, key) for key in keys}
+    words = [named[key] for key in keys if not any(_is_number(row.get(key)) for row in rows)]
+    cells = [[_cell(row.get(key)) for key in keys] for row in rows]
     Console().print(render(table(list(named.values()), cells, title=title, words=words)))
 
 
@@ -111,6 +172,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or value is None:
         return "yes" if value else "–"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from bench.compute.architecture import architecture_digest, check_logits
-from bench.compute.sources import Wanted, source
+from bench.compute.sources import PRETRAINED, Wanted, source
 from bench.compute.sources.source import first_line
 from bench.errors import UserError
 from bench.spec.model import ModelSpec, Origin
 from bench.spec.model_name import ModelName, parse
 from bench.spec.preprocessing import Preprocessing
 from bench.spec.values import validated
+from senet.errors import ModelError
+from senet.weights import PRETRAINED_PREFIX, read_weights
 
 
 def identify(named: ModelName, sizes: dict[str, Any], arguments: dict[str, Any]) -> ModelSpec:
@@ -33,22 +35,49 @@ def identify(named: ModelName, sizes: dict[str, Any], arguments: dict[str, Any])
     return model.model_copy(update={"origin": origin})
 
 
-def build(model: ModelSpec, *, pretrained: bool = False) -> nn.Module:
-    """Return the model, its weights drawn from torch's generator or those of its source.
+def build(model: ModelSpec, weights: str | None = None) -> nn.Module:
+    """Return the model with weights from torch's generator, of its source by name, or in a file.
 
     UserError when the library, the user's file or the architecture are no longer those of
     ``model.origin``: what was identified under the name is then another model.
     """
     named = parse(model.name)
-    network = _build(named, model, pretrained=pretrained)
+    ours, file = (weights, None) if weights and is_name(weights) else (None, weights)
+    network = _build(named, model, ours)
     _check_same(named, model, network)
+    if file is not None:
+        load_file(network, file)
     return network
 
 
-def preprocessing(model: ModelSpec) -> Preprocessing | None:
+def is_name(weights: str) -> bool:
+    """Say whether weights are a library's by name, to be downloaded, rather than a file."""
+    return weights == PRETRAINED or weights.startswith(PRETRAINED_PREFIX)
+
+
+def load_file(network: nn.Module, path: str) -> None:
+    """Copy the weights in a file into a model, key for key; ModelError where they do not fit."""
+    state, architecture = read_weights(path)
+    own = network.state_dict()
+    shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
+    problems = {
+        "missing": [key for key in own if key not in state],
+        "unexpected": [key for key in state if key not in own],
+        "of another shape": shapes,
+    }
+    told = [f"{what}: {', '.join(keys[:4])}" for what, keys in problems.items() if keys]
+    if told:
+        holds = f"it holds {architecture}; " if architecture else ""
+        raise ModelError(f"{path} does not fit {type(network).__name__}: {holds}{'; '.join(told)}")
+    network.load_state_dict(state)
+
+
+def preprocessing(model: ModelSpec, weights: str | None = None) -> Preprocessing | None:
     """Return how the weights of the model's source want images; None where it does not say."""
     named = parse(model.name)
-    return source(named.prefix).preprocessing(named.rest, wanted(model)) if named.prefix else None
+    if not named.prefix:
+        return None
+    return source(named.prefix).preprocessing(named.rest, wanted(model, weights))
 
 
 def is_trainable(model: ModelSpec) -> bool:
@@ -56,11 +85,12 @@ def is_trainable(model: ModelSpec) -> bool:
     return model.origin is None or source(model.origin.source).trainable
 
 
-def wanted(model: ModelSpec, *, pretrained: bool = False) -> Wanted:
-    """Return what a model is built for."""
+def wanted(model: ModelSpec, weights: str | None = None) -> Wanted:
+    """Return what a model is built for; ``weights`` as `is_name` knows them."""
     arguments = {key: _thawed(value) for key, value in model.arguments}
     sizes = (model.num_classes, model.image_size, model.in_channels)
-    return Wanted(*sizes, arguments=arguments, pretrained=pretrained)
+    which = weights.removeprefix(PRETRAINED_PREFIX) if weights else None
+    return Wanted(*sizes, arguments=arguments, weights=which)
 
 
 def _thawed(value: Any) -> Any:
@@ -93,10 +123,10 @@ def _check(network: nn.Module, model: ModelSpec, device: str) -> None:
         ) from None
 
 
-def _build(named: ModelName, model: ModelSpec, *, pretrained: bool = False) -> nn.Module:
+def _build(named: ModelName, model: ModelSpec, weights: str | None = None) -> nn.Module:
     found = source(named.prefix)
     try:
-        return found.build(named.rest, wanted(model, pretrained=pretrained))
+        return found.build(named.rest, wanted(model, weights))
     except UserError:
         raise
     except Exception as error:  # what libraries and users' functions raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,11 @@ from bench.spec.model_name import parse
 from bench.spec.run import ModelSpec
 from bench.spec.values import STEMS, validated
 from senet.attention import Attention
-from senet.weights import PRETRAINED_PREFIX
 
-PRETRAINED = "pretrained"  # as a weights file: those of the model's own source
 # Arguments in brackets that say what a model is built for, whoever builds it.
 _SIZES = ("num_classes", "image_size", "in_channels")
 _OURS = ("shortcut", "dropout")
+_OPTIONS = tuple(field.name for field in fields(Attention))
 
 
 def identify(
@@ -70,6 +70,9 @@ def _ours(
     stem = given.pop("stem", stem)
     if stem not in (None, *STEMS):
         raise FieldError("stem", f"should be 'cifar' or 'imagenet' (got {stem!r})")
+    for key in given:
+        if key not in _OPTIONS:
+            raise unknown(f"option of {name}", key, ("stem", *_OURS, *_OPTIONS))
     own = attention | given
     arch = senet.resolve(
         name,
@@ -113,30 +116,29 @@ def _has_attention(text: str) -> bool:
 def build(model: ModelSpec, *, seed: int = 0, weights: str | None = None) -> nn.Module:
     """Return the model on the CPU, initialised from ``seed`` alone, or loaded from ``weights``.
 
-    ``pretrained`` are the weights that a model's own source has for it. UserError where what is
+    ``pretrained`` are the weights that a foreign model's source has for it. UserError where what is
     built is no longer what was identified.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if model.origin is not None:
-            network = foreign.build(model, pretrained=weights == PRETRAINED)
-        else:
-            network = senet.build(
-                model.name,
-                stem=model.stem,
-                num_classes=model.num_classes,
-                attention=model.attention,
-                image_size=model.image_size,
-                **dict(model.arguments),
-            )
-    if weights is not None and weights != PRETRAINED:
+            return foreign.build(model, weights)
+        network = senet.build(
+            model.name,
+            stem=model.stem,
+            num_classes=model.num_classes,
+            attention=model.attention,
+            image_size=model.image_size,
+            **dict(model.arguments),
+        )
+    if weights is not None:
         senet.load_weights(network, weights)
     return network
 
 
 def is_pretrained_name(weights: str) -> bool:
     """Say whether ``weights`` names a library's, to be downloaded, rather than a file."""
-    return weights == PRETRAINED or weights.startswith(PRETRAINED_PREFIX)
+    return foreign.is_name(weights)
 
 
 def weights_facts(weights: str | None) -> dict[str, str]:

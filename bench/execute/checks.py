@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.compute import training_step
+from bench.compute import foreign, training_step
 from bench.compute.model import build
 from bench.data.holdout import num_held_out
 from bench.errors import UserError
@@ -14,6 +14,8 @@ from bench.train.loop import FEWEST_IMAGES
 
 def check_runnable(spec: RunSpec) -> None:
     """Raise UserError for what this machine or the run's engine cannot do."""
+    if spec.train and not foreign.is_trainable(spec.model):
+        raise UserError(f"{spec.model.name} was exported for inference, and cannot be trained")
     devices.check_precision(spec.device, spec.precision)
     training_step.check_runtime(spec.runtime, spec.device, spec.world_size)
     if spec.recipe.batch_size % spec.world_size:

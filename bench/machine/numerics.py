@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
 from bench.errors import UserError
 from bench.machine import heap
@@ -122,27 +121,6 @@ def flush_denormals() -> None:
     that the thread computes later.
     """
     torch.set_flush_denormal(True)
-
-
-def generators(device: str) -> dict[str, Tensor]:
-    """Return the states of torch's generators that a model on ``device`` may draw from."""
-    states = {"cpu": torch.get_rng_state()}
-    match kind(device):
-        case "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(device)
-        case "mps":
-            states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def restore_generators(states: dict[str, Tensor], device: str) -> None:
-    """Put torch's generators into the states that `generators` gave."""
-    torch.set_rng_state(states["cpu"])
-    match kind(device):
-        case "cuda":
-            torch.cuda.set_rng_state(states["cuda"], device)
-        case "mps":
-            torch.mps.set_rng_state(states["mps"])
 
 
 def flags(device: str) -> dict[str, str]:

@@ -267,6 +267,8 @@ def _network(model: ModelSpec) -> nn.Module:
 
     from bench.compute.model import build
 
+    if model.origin is not None:  # what is not ours may hold more than its state
+        return build(model)
     with torch.device("meta"):
         network = build(model)
     network.to_empty(device="cpu")

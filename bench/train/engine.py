@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-import torch
 from torch import nn
 
 from bench import data
@@ -17,7 +16,7 @@ from bench.compute.training_state import Training
 from bench.compute.training_step import Batch, Setting, memory_format, place
 from bench.errors import UserError
 from bench.events import EpochDone, Event, Preparing, StepDone
-from bench.machine import device_memory, numerics
+from bench.machine import device_memory, generators, numerics
 from bench.record.run import EpochFacts, RuntimeTrial
 from bench.signals import Preempted, stop_requests
 from bench.spec.run import RunSpec
@@ -96,7 +95,7 @@ def start(job: Job, model: nn.Module) -> Training:
 
     What the model itself draws, for dropout say, follows from the seed and the process' rank.
     """
-    torch.manual_seed(job.spec.seed * job.group.world_size + job.group.rank)
+    generators.seed(job.spec.seed * job.group.world_size + job.group.rank)
     placed = place(model, job.spec.device, job.spec.runtime)
     if job.spec.engine == "plain":
         return plain_loop.start(placed, job.spec.recipe, job.spec.device)

@@ -15,7 +15,7 @@ from bench.compute import distributed, training_state
 from bench.compute.distributed import Group
 from bench.compute.training_state import Training
 from bench.errors import UserError
-from bench.machine import numerics as devices
+from bench.machine import generators
 from bench.record.run import RuntimeTrial
 from bench.spec.run import RunSpec
 from bench.train import checkpoint
@@ -106,7 +106,7 @@ class Saver:
         with self._understood():
             training_state.restore(training, saved)
             device = str(training.totals.device)
-            devices.restore_generators(saved["generators"][self.group.rank], device)
+            generators.restore(saved["generators"][self.group.rank], device)
         if not self.group.is_first:
             training.totals.zero_()  # they are in the first one's
         if training.step == 0:
@@ -159,7 +159,7 @@ class Saver:
 
     def _content(self, training: Training) -> dict[str, Any]:
         """Return what a checkpoint holds; all processes of the group have to call this."""
-        own = devices.generators(str(training.totals.device))
+        own = generators.states(str(training.totals.device))
         shared = {
             "identity": self.identity,
             "spec": self.spec,

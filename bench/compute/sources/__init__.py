@@ -9,14 +9,14 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from bench.compute.sources.exported_files import onnx, pt2
-from bench.compute.sources.source import Source, Wanted
+from bench.compute.sources.source import PRETRAINED, Source, Wanted
 from bench.compute.sources.timm_models import hf_hub, timm
 from bench.compute.sources.torchvision_models import torchvision
 from bench.compute.sources.user_code import py
 from bench.errors import UserError
 from bench.spec.model_name import ModelName
 
-__all__ = ["SOURCES", "Source", "Wanted", "listed", "source"]
+__all__ = ["PRETRAINED", "SOURCES", "Source", "Wanted", "listed", "source"]
 
 # What each function says of its source in its docstring is what users are told of it.
 SOURCES: dict[str, Callable[[], Source]] = {

@@ -14,16 +14,21 @@ from torch import nn
 from bench.errors import UserError
 from bench.spec.preprocessing import Preprocessing
 
+PRETRAINED = "pretrained"  # in place of a weights file: the source's usual weights of the model
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a model is built for; with ``pretrained`` its source's own weights are loaded."""
+    """What a model is built for. ``weights`` names some of its source's own: `PRETRAINED` or one.
+
+    Without, the weights are drawn from torch's default generator.
+    """
 
     num_classes: int
     image_size: int
     in_channels: int = 3
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    pretrained: bool = False
+    weights: str | None = None
 
 
 def no_preprocessing(rest: str, wanted: Wanted) -> Preprocessing | None:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from bench.compute.sources.source import (
+    PRETRAINED,
     Source,
     Wanted,
     first_line,
@@ -79,12 +80,14 @@ def _check(name: str) -> None:
 def _create(name: str, wanted: Wanted, sized: dict[str, Any]) -> nn.Module:
     import timm
 
+    if wanted.weights not in (None, PRETRAINED):
+        raise UserError(f"timm names weights by a tag, as in timm:{name}.TAG, not {wanted.weights}")
     arguments = sized | dict(wanted.arguments)
     if wanted.in_channels != 3:
         arguments["in_chans"] = wanted.in_channels
     with _quiet():
         model: nn.Module = timm.create_model(
-            name, pretrained=wanted.pretrained, num_classes=wanted.num_classes, **arguments
+            name, pretrained=wanted.weights is not None, num_classes=wanted.num_classes, **arguments
         )
     return model
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from bench.compute.sources.source import Source, Wanted, library, unknown_name
+from bench.compute.sources.source import PRETRAINED, Source, Wanted, library, unknown_name
 from bench.errors import UserError
 from bench.spec.preprocessing import Preprocessing
 
@@ -46,18 +46,25 @@ def _build(name: str, wanted: Wanted) -> nn.Module:
     if name in ("googlenet", "inception_v3"):
         # Their second classifiers are a way to train, and drawing their weights takes minutes.
         given |= {"aux_logits": False, "init_weights": False}
-    if wanted.pretrained:
-        weights = _weights(name)
+    if wanted.weights is not None:
+        weights = _weights(name, wanted.weights)
         _check_classes(name, weights, wanted.num_classes)
         given = {"weights": weights}
     model: nn.Module = builder(**given | dict(wanted.arguments))
     return model
 
 
-def _weights(name: str) -> Any:
+def _weights(name: str, which: str | None) -> Any:
     from torchvision import models
 
-    return models.get_model_weights(name).DEFAULT
+    known = models.get_model_weights(name)
+    if which in (None, PRETRAINED):
+        return known.DEFAULT
+    if which not in known.__members__:
+        raise UserError(
+            f"torchvision:{name} has no weights {which!r}; it has: {', '.join(known.__members__)}"
+        )
+    return known[which]
 
 
 def _check_classes(name: str, weights: Any, num_classes: int) -> None:
@@ -70,7 +77,7 @@ def _check_classes(name: str, weights: Any, num_classes: int) -> None:
 
 def _preprocessing(name: str, wanted: Wanted) -> Preprocessing | None:
     _builder(name)
-    found = _weights(name).transforms()
+    found = _weights(name, wanted.weights).transforms()
     (resize_size,), (crop_size,) = found.resize_size, found.crop_size
     return Preprocessing(
         resize_size=round(resize_size * wanted.image_size / crop_size),

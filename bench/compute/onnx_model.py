@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UserError
+from bench.machine.numerics import flush_denormals
 
 
 class OnnxModel(nn.Module):
@@ -85,7 +86,9 @@ def open_session(content: bytes, *, optimized: bool = True, profiled: str | None
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profiled is not None:
         options.enable_profiling, options.profile_file_prefix = True, profiled
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    flush_denormals()
+    return session
 
 
 def _dimensions(value: Any) -> tuple[int | str, ...]:

@@ -15,7 +15,7 @@ from bench import data
 from bench.compute import foreign
 from bench.errors import FieldError, UserError, unknown
 from bench.record.files import sha256
-from bench.spec.model_name import parse
+from bench.spec.model_name import ModelName, parse
 from bench.spec.run import ModelSpec
 from bench.spec.values import STEMS, validated
 from senet.attention import Attention
@@ -49,12 +49,26 @@ def identify(
     if dataset is not None:
         num_classes, image_size = len(dataset.classes), dataset.image_size
     sizes = {"num_classes": num_classes, "image_size": image_size}
-    sizes |= {key: given.pop(key) for key in _SIZES if key in given}
+    for key in _SIZES:
+        if key in given:
+            sizes[key] = given.pop(key)
+    if dataset is not None:
+        _check_fits(named, sizes, dataset)
     if named.prefix:
         if attention and not any(map(_has_attention, beside)):
             raise UserError(f"{named.full} is not of this project: attention options do not apply")
         return foreign.identify(named, sizes, given)
     return _ours(named.rest, stem, sizes, dict(attention or {}), given, beside)
+
+
+def _check_fits(named: ModelName, sizes: Mapping[str, Any], dataset: data.Dataset) -> None:
+    """Raise UserError for sizes in brackets that are not those of the data set."""
+    own = {"num_classes": len(dataset.classes), "image_size": dataset.image_size}
+    words = {"num_classes": "{0} classes, not {1}", "image_size": "{0}×{0} pixels, not {1}×{1}"}
+    for key, has in own.items():
+        if sizes[key] != has:
+            told = words[key].format(has, sizes[key])
+            raise UserError(f"{named.full}: the data set {dataset.label} has {told}")
 
 
 def _ours(

@@ -102,14 +102,15 @@ def trials(spec: RunSpec, dataset: Dataset, out: Path, num_kills: int, seed: int
 
 
 def main() -> None:
-    """Take the folder, the number of kills and the seed from the command line."""
+    """Take the folder, the number of kills, the seed and the model from the command line."""
     out, num_kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    name = sys.argv[4]
     torch.set_num_threads(1)
     saver.CHECKPOINT_EVERY_S, saver.MAX_SHARE = 0.0, 1e9
     senet.MODELS["tiny"] = build_tiny
     dataset = data.load(DATA)
     wanted = {
-        "model": model.identify("tiny", dataset, stem="cifar"),
+        "model": model.identify(name, dataset, stem="cifar" if name == "tiny" else None),
         "data": DATA,
         "recipe": RECIPE,
         "val_split": 0.2,

@@ -8,12 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 NUM_KILLS = int(os.environ.get("SENET_BENCH_KILLS", "60"))
 
 
+@pytest.mark.parametrize(
+    ("model", "num_kills"),
+    [
+        ("tiny", NUM_KILLS),
+        # A user's file: no BatchNorm, and it draws from torch's, Python's and NumPy's generators.
+        (f"py:{ROOT / 'tests' / 'factories' / 'user_model.py'}:make", NUM_KILLS // 3),
+    ],
+)
 def test_a_training_killed_at_random_moments_always_goes_on_to_the_same_weights(
-    tmp_path: Path,
+    model: str, num_kills: int, tmp_path: Path
 ) -> None:
     """No checkpoint is ever damaged or lost, and every training ends as one that was never killed.
 
@@ -21,7 +31,7 @@ def test_a_training_killed_at_random_moments_always_goes_on_to_the_same_weights(
     """
     script = ROOT / "tests" / "factories" / "kill_trials.py"
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(NUM_KILLS), "0"],
+        [sys.executable, str(script), str(tmp_path), str(num_kills), "0", model],
         capture_output=True,
         text=True,
         check=False,
@@ -30,8 +40,8 @@ def test_a_training_killed_at_random_moments_always_goes_on_to_the_same_weights(
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["kills"] == NUM_KILLS
-    assert found["in_a_save"] >= NUM_KILLS // 20, found
+    assert found["kills"] == num_kills
+    assert found["in_a_save"] >= num_kills // 20, found
     assert found["trainings"] >= 2, found
     lost = {name: found[name] for name in ("damaged", "steps_lost", "other_weights")}
     assert lost == {"damaged": 0, "steps_lost": 0, "other_weights": 0}

@@ -13,7 +13,7 @@ from bench.report.derive.profile_rows import starved
 from bench.report.escape import shortened
 from bench.report.page.blocks import Block, Paragraph, Table, device, place, table
 from bench.report.page.formats import MISSING, millions, number, percent, points, span
-from bench.report.read.models import has_se
+from bench.report.read.models import attention_text
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
@@ -45,10 +45,7 @@ def _trained(told: Callable[[Cell], str]) -> Words:
 
 
 def _se(line: Headline) -> str:
-    model = line.model
-    if model.reduction:
-        return f"r={model.reduction}"
-    return "yes" if has_se(model) else MISSING
+    return attention_text(line.model) or MISSING
 
 
 def _data(cell: Cell) -> str:
@@ -119,11 +116,15 @@ MAIN_COLUMNS: tuple[Shown, ...] = (
     Shown(
         "stem",
         "cifar: 3×3, stride 1; imagenet: 7×7, stride 2, then max-pool",
-        lambda line: line.model.stem,
-        narrow=lambda line: line.model.stem,
+        lambda line: line.model.stem or MISSING,
+        narrow=lambda line: line.model.stem or MISSING,
         first=True,
     ),
-    Shown("SE", "the SE block's reduction ratio, or – without SE blocks", _se),
+    Shown(
+        "SE",
+        "the SE block's reduction ratio, another attention by its kind, or – without any",
+        _se,
+    ),
     Shown(
         "data",
         "data set, with the number of images trained and tested on",
@@ -180,7 +181,7 @@ MAIN_COLUMNS: tuple[Shown, ...] = (
     Shown("params M", "trainable parameters, millions", _params, first=True),
     Shown(
         "MACs M",
-        "multiply-accumulates of convolutions and linear layers for one image, millions",
+        "multiply-accumulates of convolutions, linear layers and attention for one image, millions",
         lambda line: millions(line.macs),
         narrow=lambda line: number(line.macs / 1e6 if line.macs else None),
         first=True,

@@ -38,7 +38,7 @@ def _cost_line(line: Row) -> list[str]:
 
     return [
         str(line["model"]),
-        str(line["stem"]),
+        str(line["stem"] or MISSING),
         str(line["image_size"]),
         scaled("params", 1e-6, ",.3f"),
         scaled("macs", 1e-6, ",.3f"),
@@ -126,7 +126,7 @@ def _headings(facets: Sequence[str]) -> tuple[str, ...]:
 
 def _names(line: Row, facets: Sequence[str]) -> list[str]:
     """Return the cells that say which row it is."""
-    return [str(line[name]) for name in ("model", *facets)]
+    return [str(line[name] or MISSING) for name in ("model", *facets)]
 
 
 def _batch(line: Row) -> str:
@@ -150,7 +150,7 @@ def _tax_table(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> Ta
         values = (f"{number(value)} {tax.unit}".strip() for value in (tax.plain, tax.se))
         told = ratio(tax.ratio)
         lines.append([tax.quantity, tax.setting, *values, told if tax.differs else f"({told})"])
-    title = f"What SE costs: {model.name} beside {twin.name}, {model.stem} stem"
+    title = f"What SE costs: {model.name} beside {twin.title}"
     columns = ("cost", "setting", twin.name, model.name, "SE / plain (95 %)")
     return table(columns, lines, title=title, words=columns[:2])
 
@@ -182,7 +182,8 @@ def _title(line: Row, varying: Sequence[str]) -> str:
         "image_size": lambda value: f"{value}×{value} px",
         "num_classes": lambda value: f"{value} classes",
     }
-    shared = [told.get(name, str)(line[name]) for name in _FACETS if name not in varying]
+    known = [name for name in _FACETS if name not in varying and line[name] is not None]
+    shared = [told.get(name, str)(line[name]) for name in known]
     return ", ".join(shared)
 
 

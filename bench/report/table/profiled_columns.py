@@ -51,7 +51,7 @@ COUNTED_COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "macs",
-        "multiply-accumulates of convolutions and linear layers, one image, no bias",
+        "multiply-accumulates of convolutions, linear layers and attention, one image, no bias",
         of_training=lambda c: c.macs,
         of_profile=lambda r: r.first.cost.macs,
     ),
@@ -68,7 +68,7 @@ COUNTED_COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "activations",
-        "elements that convolutions and linear layers write, one image",
+        "elements that convolutions, linear layers and attention write, one image",
         of_profile=lambda r: r.first.cost.activations,
     ),
     Column("param_bytes", "size of the parameters", of_profile=lambda r: r.first.cost.param_bytes),

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.report.derive.published import Beside, beside
-from bench.report.read.models import depth, has_se
+from bench.report.read.models import (
+    arguments_text,
+    attention_text,
+    depth,
+    has_se,
+    library_text,
+    rounding,
+)
 from bench.report.read.trained import Cell, Measured
 from bench.report.table.column import Column, Value
 
@@ -75,12 +82,28 @@ MODEL_COLUMNS: tuple[Column, ...] = (
     Column(
         "se_bias",
         "whether the SE block's fully connected layers have a bias",
-        of_model=lambda m: m.se_bias,
+        of_model=lambda m: m.se.bias if m.se else None,
     ),
     Column(
         "se_divisor",
         "of what the SE block's hidden width is a multiple, where it is rounded",
-        of_model=lambda m: m.se_divisor,
+        of_model=rounding,
+    ),
+    Column(
+        "attention",
+        "the attention of our networks: its kind, and what is not the kind's default",
+        of_model=attention_text,
+    ),
+    Column("arguments", "what else the model was built with", of_model=arguments_text),
+    Column(
+        "library",
+        "the library and its version, the hub's revision or the file's hash of a foreign model",
+        of_model=library_text,
+    ),
+    Column(
+        "architecture",
+        "hash of the names and shapes of a foreign model's state",
+        of_model=lambda m: m.origin.architecture if m.origin else None,
     ),
     Column("num_classes", "number of classes", of_model=lambda m: m.num_classes),
     Column("image_size", "side of the square input in pixels", of_model=lambda m: m.image_size),

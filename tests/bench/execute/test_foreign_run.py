@@ -158,7 +158,7 @@ def test_attention_can_be_asked_for_beside_the_name(workplace: Path) -> None:
         invoke("profile", "resnet20", "--attention", "cbam,reduction=4", "--json", *QUICK).stdout
     )
     (row,) = found["rows"]
-    assert (row["model"], row["attention"]["reduction"]) == ("cbam_resnet20", 4)
+    assert (row["model"], row["attention"]) == ("cbam_resnet20", "cbam, reduction=4")
 
 
 def test_every_generator_goes_on_where_it_was() -> None:

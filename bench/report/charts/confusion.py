@@ -25,11 +25,14 @@ def confusion(title: str, cell: Cell) -> Callable[[Figure], None]:
         figure.set_size_inches(7.2, 6.2)
         axes = figure.add_subplot()
         wrong = shares - np.diag(np.diag(shares))
+        right = np.where(np.eye(len(names), dtype=bool), shares, np.nan)
         axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(1.0, float(wrong.max())))
+        # What is right is blue and as dark as it is often, what is wrong orange.
+        axes.imshow(right, cmap="Blues", vmin=0, vmax=100)
         for (row, column), share in np.ndenumerate(shares):
             if share >= 0.05:
                 text = f"{share:.0f}" if share >= 9.95 else f"{share:.1f}"
-                dark = row != column and share > 0.6 * wrong.max()
+                dark = share > (55 if row == column else 0.6 * wrong.max())
                 axes.text(
                     column,
                     row,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
@@ -19,6 +19,7 @@ RADII_PT = (10.0, 15.0, 21.0, 28.0, 37.0, 48.0, 61.0, 76.0, 95.0, 120.0)
 ANGLES = tuple(math.radians(a) for a in (20, 160, -20, -160, 60, 120, -60, -120, 90, -90, 0, 180))
 LEADER_FROM_PT = 15.0
 POINT_PT = 6.0
+LINE_PT = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,18 @@ def place(
     labels: Sequence[Label],
     bars: Sequence[Bbox],
     points: Sequence[tuple[float, float]],
+    line: Sequence[tuple[float, float]] = (),
 ) -> list[Label]:
     """Write labels beside their points and return those for which no place was left.
 
-    ``bars`` are boxes in data coordinates (error bars) and ``points`` all points of the chart;
-    labels cover neither. The figure must be settled.
+    ``bars`` are boxes in data coordinates (error bars), ``points`` all points of the chart, and
+    ``line`` the corners of a line through it; labels cover none. The figure must be settled.
     """
     half = POINT_PT * axes.figure.dpi / 72
     middles = axes.transData.transform(np.asarray(points))
     spans = [axes.transData.transform(bar.get_points()).reshape(1, 4) for bar in bars]
-    taken = np.vstack([np.hstack([middles - half, middles + half]), *spans])
+    along = _along(axes, line, LINE_PT * axes.figure.dpi / 72)
+    taken = np.vstack([np.hstack([middles - half, middles + half]), *spans, along])
     left: list[Label] = []
     leaders: list[tuple[tuple[float, float], tuple[float, float], str]] = []
     for label in labels:
@@ -67,6 +70,18 @@ def place(
             leaders.append(((label.x, label.y), nearest, label.colour))
     _draw_leaders(axes, leaders)
     return left
+
+
+def _along(axes: Axes, line: Sequence[tuple[float, float]], half: float) -> NDArray[np.float64]:
+    """Return small boxes (x0, y0, x1, y1) in pixels that cover a line through the corners."""
+    if len(line) < 2:
+        return np.empty((0, 4))
+    corners = axes.transData.transform(np.asarray(line))
+    pieces = [
+        np.linspace(a, b, 2 + int(math.dist(a, b) / (2 * half))) for a, b in pairwise(corners)
+    ]
+    middles = np.vstack(pieces)
+    return np.hstack([middles - half, middles + half])
 
 
 def _draw_leaders(
@@ -143,7 +158,8 @@ def _write(
         va="center",
         fontsize="small",
         color="#222222",
-        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        # A halo by path effects would turn the text into outlines in an SVG.
+        bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.4},
     )
     nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
     if math.dist(nearest, point) <= LEADER_FROM_PT * scale:

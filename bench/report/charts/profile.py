@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from bench.record.profile import MachineFacts
 from bench.report import escape
@@ -87,7 +88,12 @@ def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
         axes.set_xlim(low, high)
         axes.set_ylim(min(y for _, y in points) / 3, max(peak, *(y for _, y in points)) * 2.5)
         rest = "" if named is rows else "; small: slower runtimes"
-        axes.set(xlabel=f"FLOP a byte moved, nothing fused{rest}", ylabel="FLOP/s")
+        axes.set(xlabel=f"FLOP a byte moved, nothing fused{rest}", ylabel="GFLOP/s")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+            axis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.yaxis.set_major_formatter(lambda flops, _: f"{flops / 1e9:,g}")
         axes.set_title(escape.chart_title(title))
         settle(figure)
         labels = [

@@ -23,6 +23,8 @@ from bench.stats.times import log_error
 
 # An axis turns logarithmic when its largest value is this many times its smallest.
 LOG_RATIO = 8.0
+# An interval reaches at most this many times beyond the outermost points.
+MAX_REACH = 1.5
 # With more points than this only those on the front are named.
 MAX_LABELS = 24
 
@@ -45,11 +47,11 @@ def scatter(
         axes = figure.add_subplot()
         scale(axes, x)
         axes.vlines(x, *y_ends, colors=tints, linewidth=1.1)
-        axes.hlines(y, *x_ends, colors=tints, linewidth=1.1)
+        axes.hlines(y, *_in_sight(x, x_ends), colors=tints, linewidth=1.1)
         order = np.argsort(x[front])
         axes.plot(x[front][order], y[front][order], color="#888888", linewidth=0.9, dashes=(4, 3))
         _marks(axes, shown, x, y, tints)
-        axes.set(xlabel=escape.chart_title(axis.label), ylabel="top-1 on the test set (%)")
+        axes.set(xlabel=escape.chart_title(axis.label), ylabel="top-1 on the test set (%; bars: images alone)")
         axes.set_title(escape.chart_title(title))
         axes.margins(0.16, 0.14)
         settle(figure)
@@ -61,7 +63,9 @@ def scatter(
         bars = [
             Bbox.from_extents(x[i], y_ends[0][i], x[i], y_ends[1][i]) for i in range(len(shown))
         ]
-        left = place(axes, labels, bars, list(zip(x.tolist(), y.tolist(), strict=True)))
+        every = list(zip(x.tolist(), y.tolist(), strict=True))
+        line = [every[i] for i in np.flatnonzero(front)[order]]
+        left = place(axes, labels, bars, every, line)
         unnamed = len(shown) - len(labels) + len(left)
         if unnamed:
             note = f"{unnamed} of {len(shown)} points are not named; report.html names all"
@@ -84,9 +88,17 @@ def _costs(cells: Sequence[Cell], axis: Axis) -> tuple[Floats, tuple[Floats, Flo
     return np.array([v.estimate for v in values]), (np.array(low), np.array(high))
 
 
+def _in_sight(values: Floats, ends: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Return intervals cut where the widest of them would press all points together."""
+    if values.min() <= 0:
+        return ends
+    low, high = values.min() / MAX_REACH, values.max() * MAX_REACH
+    return np.clip(ends[0], low, high), np.clip(ends[1], low, high)
+
+
 def _top1(cells: Sequence[Cell]) -> tuple[Floats, tuple[Floats, Floats]]:
     """Return top-1 and the ends of its intervals in per cent, within 0 and 100."""
-    found = [cell.top1 for cell in cells if cell.top1 is not None]
+    found = [c.top1_of_images for c in cells if c.top1_of_images is not None]
     low = [t.value if t.low is None else max(0.0, t.low) for t in found]
     high = [t.value if t.high is None else min(1.0, t.high) for t in found]
     value = np.array([t.value for t in found])

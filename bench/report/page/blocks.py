@@ -40,7 +40,7 @@ class Table:
 
     On a terminal, columns in ``words`` fold where there is no room, the others are numbers and
     stand whole. On the page, columns in ``first`` are in sight and the rest can be chosen; all are
-    where it is empty.
+    where it is empty. Of ``shared`` ones a value that all rows have is said once.
     """
 
     columns: tuple[str, ...]
@@ -48,6 +48,7 @@ class Table:
     title: str = ""
     words: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,11 @@ def table(
     title: str = "",
     words: Sequence[str] = (),
     first: Sequence[str] = (),
+    shared: Sequence[str] = (),
 ) -> Table:
     """Return a table of the rows given as any sequences."""
     cells = tuple(tuple(row) for row in rows)
-    return Table(tuple(columns), cells, title, tuple(words), tuple(first))
+    return Table(tuple(columns), cells, title, tuple(words), tuple(first), tuple(shared))
 
 
 def place(row: CostRow) -> str:

@@ -1,59 +1,127 @@
 """Turn the blocks of a report into one self-contained HTML page with a chart to explore.
 
 Nothing is loaded from anywhere: style, script, data and images stand in the page, and its policy
-forbids everything else, scripts of other origin included.
+forbids everything else, scripts of other origin included. What stands where is in templates/.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from itertools import count
-from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.report import escape
-from bench.report.charts.palette import colours
-from bench.report.derive.axes import cost_axes
 from bench.report.derive.findings import Findings
-from bench.report.page.blocks import Block, Bullets, Code, Heading, Image, Paragraph, Table
+from bench.report.page.blocks import Block, Heading, Image, Table
+from bench.report.page.explorable import explorable
 from bench.report.page.formats import MISSING
-from bench.report.read.models import has_se
-from bench.report.read.trained import Cell, Measured
-from bench.stats.times import Interval
 
 # From this many rows on a table can be filtered.
 MIN_FILTER_ROWS = 6
 # Columns of texts up to this long are not wrapped.
 SHORT = 32
+# What is in sight when the page opens, and on paper; the rest is opened where it is looked for.
+OPEN_SECTIONS = ("Verdict", "Results", "Charts", "Differences")
 EXPLORE = "Explore"
 _NUMBER = re.compile(r"[×+−<>≥ ]*\d[\d,.]*(?![\d,.]| →)")
 
 
+@dataclass(frozen=True)
+class Head:
+    """A column of a table: its class says how cells are set; ``extra`` ones are hidden at first."""
+
+    text: str
+    kind: str
+    extra: bool
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A table with what the page adds to it."""
+
+    id: str
+    label: str
+    heads: tuple[Head, ...]
+    rows: tuple[tuple[str, ...], ...]
+    same: str
+
+    @property
+    def has_filter(self) -> bool:
+        return len(self.rows) >= MIN_FILTER_ROWS
+
+    @property
+    def extra(self) -> list[int]:
+        """Return which columns are not in sight when the page opens."""
+        return [i for i, head in enumerate(self.heads) if head.extra]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart that stands in the page."""
+
+    title: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the page."""
+
+    id: str
+    title: str
+    is_open: bool
+    blocks: tuple[object, ...] = ()
+
+
 def page(found: Findings, blocks: Sequence[Block], images: Mapping[str, bytes]) -> str:
     """Return the page; ``images`` holds the SVG of each image in ``blocks`` by its name."""
-    script, style = _asset("page.js"), _asset("page.css")
-    title, rest = _title(blocks)
+    script, style = _asset("tables.js") + _asset("chart.js"), _asset("page.css")
+    title, *rest = blocks
+    assert isinstance(title, Heading)
     data = explorable(found)
-    body, nav = _body(rest, images, data)
-    return _asset("page.html").format(
-        policy=_policy(script, style),
-        title=_text(title),
-        style=style,
-        nav=nav,
-        body=body,
-        data=_json(data),
-        script=script,
+    intro, parts = _parts(rest, images, bool(data["points"]))
+    axes = [(axis["name"], axis["label"]) for axis in data["axes"]]
+    costs = [name for name, _ in axes if name not in ("top1", "top5")]
+    sets = list(dict.fromkeys(point["data"] for point in data["points"]))
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            policy=_policy(script, style),
+            title=title.text,
+            style=style,
+            intro=intro,
+            parts=parts,
+            axes={"choices": axes, "across": (costs or ["top1"])[0]},
+            sets={"choices": [(name, name) for name in sets], "first": sets[0] if sets else ""},
+            data=_json(data),
+            script=script,
+        )
     )
 
 
+def _templates() -> Environment:
+    """Return the page's templates; every text that they show is escaped, and stands on a line."""
+    templates = Environment(
+        loader=PackageLoader("bench.report.page", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    templates.filters["line"] = escape.one_line
+    templates.filters["kind"] = lambda block: type(block).__name__
+    return templates
+
+
 def _asset(name: str) -> str:
-    return resources.files("bench.report.page").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("bench.report.page").joinpath("templates", name).read_text("utf-8")
 
 
 def _policy(script: str, style: str) -> str:
@@ -75,171 +143,61 @@ def _json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _text(text: str) -> str:
-    return html.escape(escape.one_line(text), quote=True)
-
-
-def _title(blocks: Sequence[Block]) -> tuple[str, Sequence[Block]]:
-    first = blocks[0]
-    assert isinstance(first, Heading)
-    return first.text, blocks[1:]
-
-
-def _body(
-    blocks: Sequence[Block], images: Mapping[str, bytes], data: Mapping[str, Any]
-) -> tuple[str, str]:
-    """Return the page's sections and the links to them."""
-    parts: list[str] = []
-    links: list[str] = []
+def _parts(
+    blocks: Sequence[Block], images: Mapping[str, bytes], can_explore: bool
+) -> tuple[list[Block], list[Part]]:
+    """Return what stands before the first section, and the sections."""
+    starts = [i for i, b in enumerate(blocks) if isinstance(b, Heading) and b.level == 2]
+    ends = [*starts[1:], len(blocks)]
+    parts: list[Part] = []
     numbers, tables = count(1), count(1)
+    for start, end in zip(starts, ends, strict=True):
+        heading = blocks[start]
+        assert isinstance(heading, Heading)
+        if heading.text == "Results" and can_explore:
+            parts.append(Part("explore", EXPLORE, True))
+        drawn = tuple(_drawn(blocks[start + 1 : end], heading.text, images, tables))
+        is_open = heading.text in OPEN_SECTIONS
+        parts.append(Part(f"section-{next(numbers)}", heading.text, is_open, drawn))
+    return list(blocks[: starts[0]] if starts else blocks), parts
+
+
+def _drawn(
+    blocks: Sequence[Block], title: str, images: Mapping[str, bytes], tables: Iterator[int]
+) -> Iterator[object]:
+    """Yield what the templates show of the blocks of a section."""
+    label = title
     for block in blocks:
-        if block == Heading("Results") and data["points"]:
-            parts.append(_explorer(data))
-            links.append(f'<a href="#explore">{EXPLORE}</a>')
-        if isinstance(block, Heading) and block.level == 2:
-            place = f"section-{next(numbers)}"
-            parts.append(f'<h2 id="{place}">{_text(block.text)}</h2>')
-            links.append(f'<a href="#{place}">{_text(block.text)}</a>')
-        elif isinstance(block, Table):
-            parts.append(_table(block, f"table-{next(tables)}"))
+        if isinstance(block, Heading):
+            label = f"{title}: {block.text}"
+        if isinstance(block, Table):
+            yield _table(block, f"table-{next(tables)}", label)
         elif isinstance(block, Image):
-            parts.append(_image(block, images[block.name]))
+            source = base64.b64encode(images[block.name]).decode()
+            yield Picture(block.title, f"data:image/svg+xml;base64,{source}")
         else:
-            parts.append(_simple(block))
-    return "\n".join(parts), "\n".join(links)
+            yield block
 
 
-def _simple(block: Block) -> str:
-    match block:
-        case Heading(text, level):
-            return f"<h{level}>{_text(text)}</h{level}>"
-        case Paragraph(text):
-            return f"<p>{_text(text)}</p>"
-        case Bullets(items):
-            lines = (
-                f"<li><strong>{_text(lead)}</strong> {_text(text)}</li>" for lead, text in items
-            )
-            return f"<ul>{''.join(lines)}</ul>"
-        case Code(lines):
-            return f"<pre>{chr(10).join(_text(line) for line in lines)}</pre>"
-        case _:
-            raise AssertionError(f"{type(block).__name__} has a renderer of its own")
-
-
-def _image(image: Image, svg: bytes) -> str:
-    source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-    title = _text(image.title)
-    return f'<figure><img alt="{title}" src="{source}"><figcaption>{title}</figcaption></figure>'
-
-
-def _table(table: Table, name: str) -> str:
-    """Return a table whose heads are buttons that sort it, with a field that filters it."""
-    heads = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{_text(column)}</button></th>'
-        for column in table.columns
+def _table(table: Table, name: str, label: str) -> Drawn:
+    """Return a table with what its columns are, and what all its rows share."""
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    heads = tuple(
+        Head(text, _kind(cells), bool(table.first) and text not in table.first)
+        for text, cells in zip(table.columns, columns, strict=True)
     )
-    kinds = [_kind(cells) for cells in zip(*table.rows, strict=True)]
-    rows = "\n".join(
-        f"<tr>{''.join(_cell(cell, kind) for cell, kind in zip(row, kinds, strict=True))}</tr>"
-        for row in table.rows
-    )
-    tools = ""
-    if len(table.rows) >= MIN_FILTER_ROWS:
-        tools = (
-            f'<div class="tools"><label>Filter <input type="search" id="{name}-filter"></label>'
-            f'<output class="soft" id="{name}-shown">{len(table.rows)} rows</output></div>'
-        )
-    return (
-        f'{tools}<div class="scroll" tabindex="0" role="region" aria-label="Table">'
-        f'<table id="{name}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    values = [set(cells) - {MISSING} for cells in columns]
+    same = [
+        f"{head.text} {value.pop()}"
+        for head, value in zip(heads, values, strict=True)
+        if head.extra and head.text in table.shared and len(value) == 1
+    ]
+    return Drawn(name, label, heads, table.rows, "; ".join(same))
 
 
 def _kind(cells: Sequence[str]) -> str:
-    """Return the attribute of a column's cells: numbers to the right, short texts on one line."""
+    """Return the class of a column's cells: numbers to the right, short texts on one line."""
     told = [cell for cell in cells if cell != MISSING]
     if told and all(_NUMBER.match(cell) for cell in told):
-        return ' class="n"'
-    return ' class="s"' if all(len(cell) <= SHORT for cell in told) else ""
-
-
-def _cell(cell: str, kind: str) -> str:
-    return f"<td{kind}>{_text(cell)}</td>"
-
-
-def _explorer(data: Mapping[str, Any]) -> str:
-    """Return the chart's place and its controls."""
-    axes = [(axis["name"], axis["label"]) for axis in data["axes"]]
-    sets = [(name, name) for name in dict.fromkeys(point["data"] for point in data["points"])]
-    costs = [axis for axis in axes if axis[0] not in ("top1", "top5")]
-    return (
-        f'<h2 id="explore">{EXPLORE}</h2><div class="tools">'
-        f"<label>Across {_select('x-axis', axes, (costs or axes)[0][0])}</label>"
-        f"<label>Up {_select('y-axis', axes, 'top1')}</label>"
-        f"<label>Data set {_select('data-set', sets, sets[0][0])}</label>"
-        '<label>Models <input type="search" id="models"></label></div>'
-        '<div id="plot"><svg id="chart" viewBox="0 0 920 520" role="group" '
-        'aria-label="Models by the two chosen values"></svg>'
-        '<div id="tip" role="status" hidden></div></div>'
-        '<p class="soft" id="chart-note">The chart needs scripts; all its values are in the '
-        "tables.</p>"
-    )
-
-
-def _select(name: str, options: Sequence[tuple[str, str]], chosen: str) -> str:
-    lines = "".join(
-        f'<option value="{_text(value)}"{" selected" if value == chosen else ""}>'
-        f"{_text(label)}</option>"
-        for value, label in options
-    )
-    return f'<select id="{name}">{lines}</select>'
-
-
-def explorable(found: Findings) -> dict[str, Any]:
-    """Return the chart's points and axes as plain data; accuracies in per cent."""
-    cells = [cell for cell in found.study.cells if cell.top1]
-    axes = cost_axes(found.study, cells)
-    palette = colours(model.name for model in found.study.models)
-    points = [
-        {
-            "label": escape.one_line(found.labels[cell.key]),
-            "data": escape.one_line(cell.dataset),
-            "stem": cell.model.stem,
-            "se": has_se(cell.model),
-            "colour": palette[cell.model.name],
-            "note": _note(cell),
-            "values": _percents(cell)
-            | {a.name: _ends(a.values[cell.key]) for a in axes if cell.key in a.values},
-        }
-        for cell in cells
-    ]
-    known = [("top1", "top-1 on the test set (%)", False)]
-    known += [("top5", "top-5 on the test set (%)", False)] if any(c.top5 for c in cells) else []
-    known += [(axis.name, axis.label, axis.less_is_better) for axis in axes]
-    named = [{"name": name, "label": label, "less": less} for name, label, less in known]
-    return {"points": points, "axes": named}
-
-
-def _note(cell: Cell) -> str:
-    seeds = "one seed, exploratory" if len(cell.runs) == 1 else f"{len(cell.runs)} seeds"
-    return escape.one_line(f"{cell.recipe.name}, {cell.recipe.epochs} epochs, {seeds}")
-
-
-def _percents(cell: Cell) -> dict[str, Any]:
-    named = {"top1": cell.top1, "top5": cell.top5}
-    return {name: _measured(value) for name, value in named.items() if value is not None}
-
-
-def _measured(value: Measured) -> dict[str, float | None]:
-    ends = {"low": value.low, "high": value.high}
-    scaled = {name: None if end is None else 100 * end for name, end in ends.items()}
-    return {"value": 100 * value.value} | scaled
-
-
-def _ends(interval: Interval) -> dict[str, float | None]:
-    bounded = math.isfinite(interval.high - interval.low) and interval.high > interval.low > 0
-    return {
-        "value": interval.estimate,
-        "low": interval.low if bounded else None,
-        "high": interval.high if bounded else None,
-    }
+        return "n"
+    return "s" if all(len(cell) <= SHORT for cell in told) else ""

@@ -226,6 +226,7 @@ def main_table(study: Study) -> list[Block]:
         list(MAIN_DEFINITIONS),
         [[shown.cell(line) for shown in MAIN_COLUMNS] for line in lines[:MAX_MAIN_ROWS]],
         first=[shown.heading for shown in MAIN_COLUMNS if shown.first],
+        shared=[shown.heading for shown in MAIN_COLUMNS if shown.shared],
     )
     rest = len(lines) - MAX_MAIN_ROWS
     return [drawn, Paragraph(f"{rest} more rows are in results.csv.")] if rest > 0 else [drawn]

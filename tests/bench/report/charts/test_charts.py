@@ -181,3 +181,11 @@ def test_spread_keeps_order_distance_and_bounds():
     assert spread([99.0, 98.0, 97.0], gap=5.0, low=0.0, high=100.0) == [100.0, 95.0, 90.0]
     tight = spread([1.0] * 11, gap=50.0, low=0.0, high=100.0)
     assert sorted(tight) == pytest.approx([10.0 * i for i in range(11)])
+
+
+def test_an_svg_holds_text_and_is_small(found):
+    """Text as text can be searched and copied, and makes a file a tenth as large."""
+    for chart in charts(found):
+        assert b"<text" in chart.svg
+        assert b"Verdana" in chart.svg
+        assert len(chart.svg) <= 60_000, chart.name

@@ -96,7 +96,7 @@ def first_cells(page, column):
 def test_tables_sort_by_number_and_back(page, report):
     """One click sorts MACs upwards, two downwards, three restores the report's order."""
     page.open(report)
-    macs = 12
+    macs = 12  # its column, of those in sight the sixth
     before = first_cells(page, macs)
     button = f"document.querySelectorAll('#table-1 th button')[{macs}]"
     head = f"document.querySelectorAll('#table-1 th')[{macs}].getAttribute('aria-sort')"
@@ -228,3 +228,77 @@ def luminance(colour: str) -> float:
     parts = [int(n) / 255 for n in re.findall(r"\d+", colour)[:3]]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_answer_stands_first_and_eight_columns_are_in_sight(page, report):
+    """Verdict, chart, table; the other columns are chosen, not scrolled to."""
+    page.open(report)
+    heads = page.evaluate("[...document.querySelectorAll('h2')].map((h) => h.textContent)")
+    assert heads[:3] == ["Verdict", "Explore", "Results"]
+    seen = (
+        "[...document.querySelectorAll('#table-1 thead th')].filter((h) => h.offsetParent).length"
+    )
+    assert page.evaluate(seen) == 8
+    page.evaluate("document.querySelector('.columns input:not(:checked)').click()")
+    assert page.evaluate(seen) == 9
+    box = "document.querySelector('#table-1').closest('.scroll')"
+    assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth + 1")
+
+
+def test_tab_goes_through_the_page_in_at_most_forty_stops(page, report):
+    """Heads of tables and points of the chart are one stop each; arrow keys go on from there."""
+    page.open(report)
+    stops = 0
+    while stops < 60:
+        page.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            break
+        stops += 1
+    assert 10 < stops <= 40
+    page.evaluate("document.querySelector('#table-1 th button').focus()")
+    page.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent") == "stem"
+
+
+def test_a_link_keeps_the_axes_and_the_row(page, report):
+    """What was chosen stands in the address, and an address with it shows the same."""
+    page.open(report)
+    page.evaluate(
+        "(() => { const s = document.getElementById('x-axis'); s.value = 'macs';"
+        " s.dispatchEvent(new Event('change')); })()"
+    )
+    page.evaluate("document.querySelector('#chart g.point').dispatchEvent(new Event('click'))")
+    link = page.evaluate("location.hash")
+    assert "x=macs" in link
+    assert "y=top1" in link
+    page.open(report)
+    page.evaluate(f"location.hash = {json.dumps(link)}")
+    page.evaluate("new Promise((done) => setTimeout(done, 50))")
+    assert page.evaluate("document.getElementById('x-axis').value") == "macs"
+    chosen = "document.querySelector('#chart g.chosen').getAttribute('aria-label')"
+    assert page.evaluate(chosen).startswith("resnet50, imagenet stem;")
+
+
+def test_hover_names_conditions_and_record(page, report):
+    """A point says where it was measured and which file says so."""
+    page.open(report)
+    page.hover("#chart g.point")
+    text = page.evaluate("document.getElementById('tip').innerText")
+    assert re.search(r"^on cpu.*, fp32, eager$", text, re.MULTILINE)
+    assert re.search(r"^record: .*\.json", text, re.MULTILINE)
+
+
+def test_on_paper_every_column_stands_within_the_page(page, report):
+    """Nothing is cut off at the right, and what is closed is not printed."""
+    size = {"width": 1032, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    page.call("Emulation.setDeviceMetricsOverride", **size)
+    page.open(report)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    seen = page.evaluate(
+        "[...document.querySelectorAll('#table-1 thead th')]"
+        ".map((h) => h.getBoundingClientRect()).filter((b) => b.width && b.right <= 1032).length"
+    )
+    closed = page.evaluate("document.querySelector('details.part').getBoundingClientRect().height")
+    page.call("Emulation.setEmulatedMedia", media="")
+    page.call("Emulation.clearDeviceMetricsOverride")
+    assert (seen, closed) == (18, 0)

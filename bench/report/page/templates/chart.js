@@ -1,74 +1,3 @@
-"use strict";
-// Tables become sortable and filterable, and the points become a chart. Without scripts the page
-// still shows every table.
-
-const data = JSON.parse(document.getElementById("data").textContent);
-
-// Theme: the system's until the button is pressed.
-const theme = document.getElementById("theme");
-const prefersDark = window.matchMedia("(prefers-color-scheme: dark)").matches;
-theme.setAttribute("aria-pressed", String(prefersDark));
-theme.addEventListener("click", () => {
-  const dark = theme.getAttribute("aria-pressed") !== "true";
-  theme.setAttribute("aria-pressed", String(dark));
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-});
-
-// The first number in a cell: "×1.03 (1.02–1.05)" is 1.03, "1,297.83" is 1297.83, "–" is none.
-function numberIn(text) {
-  const found = /[-−+×<>≥≤\s]*([\d,]*\.?\d+(?:e[-+]?\d+)?)/.exec(text);
-  if (!found || !/^[-−+×<>≥≤\s\d]/.test(text)) return null;
-  const value = Number(found[1].replaceAll(",", ""));
-  return /^[\s<>]*[-−]/.test(text) ? -value : value;
-}
-
-function compareCells(a, b) {
-  const [x, y] = [numberIn(a), numberIn(b)];
-  if (x !== null && y !== null) return x - y || a.localeCompare(b);
-  if (x !== null || y !== null) return x === null ? 1 : -1;
-  return a.localeCompare(b);
-}
-
-function sortable(table) {
-  const body = table.tBodies[0];
-  const original = [...body.rows];
-  [...table.tHead.rows[0].cells].forEach((head, column) => {
-    const button = head.querySelector("button");
-    button.addEventListener("click", () => {
-      const next = { none: "ascending", ascending: "descending", descending: "none" };
-      const order = next[head.getAttribute("aria-sort")];
-      for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
-      head.setAttribute("aria-sort", order);
-      const sign = order === "descending" ? -1 : 1;
-      const rows = [...original];
-      if (order !== "none") {
-        const text = (row) => row.cells[column].textContent;
-        rows.sort((a, b) => sign * compareCells(text(a), text(b)));
-      }
-      body.append(...rows);
-    });
-  });
-}
-
-function filterable(table, input, output) {
-  input.addEventListener("input", () => {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    for (const row of table.tBodies[0].rows) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
-      shown += row.hidden ? 0 : 1;
-    }
-    output.textContent = `${shown} of ${table.tBodies[0].rows.length} rows`;
-  });
-}
-
-for (const table of document.querySelectorAll("table")) {
-  sortable(table);
-  const input = document.getElementById(`${table.id}-filter`);
-  if (input) filterable(table, input, document.getElementById(`${table.id}-shown`));
-}
-
 // ---- The chart ----
 
 const HEIGHT = 520, LEFT = 70, RIGHT = 24, TOP = 18, BOTTOM = 52;
@@ -76,6 +5,9 @@ const LOG_RATIO = 8;
 let WIDTH = 920; // the chart's own units are as wide as pixels, down to a small phone
 const chart = document.getElementById("chart");
 const tip = document.getElementById("tip");
+const CONTROLS = { x: "x-axis", y: "y-axis", data: "data-set", models: "models" };
+const control = (name) => document.getElementById(name);
+let chosenRow = null; // the label that a link names
 
 function svg(name, attributes, parent) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -124,43 +56,74 @@ function finite(value, fallback) {
   return value === null || value === undefined ? fallback : value;
 }
 
+// Runtimes have a shape each; colours stay those of the models.
+const SHAPES = ["circle", "square", "triangle", "diamond", "down", "cross", "plus", "bar"];
+const SIGNS = { circle: "●", square: "■", triangle: "▲", diamond: "◆", down: "▼", cross: "✕", plus: "✚", bar: "▬" };
+
+function shapesOf(points) {
+  const names = [...new Set(points.map((p) => p.runtime))].sort();
+  return new Map(names.map((name, i) => [name, SHAPES[i % SHAPES.length]]));
+}
+
+function noteOf(points, every, shapes) {
+  if (!points.length) return "No model has both values.";
+  const what = every
+    ? `${points.length} deployments, the accuracy that of the trained model. Colour: model; ` +
+      `${[...shapes].map(([name, shape]) => `${SIGNS[shape]} ${name}`).join(", ")}. Hollow: without SE. `
+    : `${points.length} models. Circle: CIFAR stem, square: ImageNet stem; filled: with SE. `;
+  return `${what}Bars: 95 %, of an accuracy for its images alone. The dashed line is the Pareto front. Arrow keys go from point to point, Enter links to one.`;
+}
+
 function drawChart() {
-  const xAxis = axisNamed(document.getElementById("x-axis").value);
-  const yAxis = axisNamed(document.getElementById("y-axis").value);
-  const set = document.getElementById("data-set").value;
-  const words = document.getElementById("models").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const points = data.points.filter(
-    (p) => p.data === set && p.values[xAxis.name] && p.values[yAxis.name] &&
-      words.every((word) => p.label.toLowerCase().includes(word)));
+  const xAxis = axisNamed(control("x-axis").value);
+  const yAxis = axisNamed(control("y-axis").value);
+  const set = control("data-set").value;
+  const words = control("models").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const fits = (p) => p.data === set && p.values[xAxis.name] && p.values[yAxis.name] &&
+    words.every((word) => `${p.label} ${p.runtime || ""}`.toLowerCase().includes(word));
+  const deployed = data.deployments.filter(fits);
+  // Only where there is more than one way to run a model on these axes.
+  const canEvery = deployed.length > data.points.filter(fits).length;
+  control("every-label").hidden = !canEvery;
+  const every = canEvery && control("every").checked;
+  const points = every ? deployed : data.points.filter(fits);
+  const shapes = every ? shapesOf(points) : new Map();
   chart.replaceChildren();
   hideTip();
-  WIDTH = Math.min(920, Math.max(320, chart.clientWidth));
+  WIDTH = Math.max(320, chart.clientWidth);
   chart.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-  document.getElementById("chart-note").textContent = points.length
-    ? `${points.length} models. Circle: CIFAR stem, square: ImageNet stem; filled: with SE. ` +
-      "The dashed line is the Pareto front. Arrow keys go from point to point."
-    : "No model has both values.";
+  control("chart-note").textContent = noteOf(points, every, shapes);
   if (!points.length) return;
-  const spread = (axis) => points.flatMap((p) => {
-    const v = p.values[axis.name];
-    return [v.value, finite(v.low, v.value), finite(v.high, v.value)];
-  });
+  // An interval reaches at most half as far again as the outermost points, which it would hide.
+  const spread = (axis) => {
+    const values = points.map((p) => p.values[axis.name].value);
+    const [low, high] = [Math.min(...values) / 1.5, Math.max(...values) * 1.5];
+    return points.flatMap((p) => {
+      const v = p.values[axis.name];
+      return [v.value, ...[v.low, v.high].map((end) => clamp(finite(end, v.value), low, high))];
+    });
+  };
   const x = scaleOf(spread(xAxis), LEFT, WIDTH - RIGHT);
   const y = scaleOf(spread(yAxis), HEIGHT - BOTTOM, TOP);
   drawAxes(x, y, xAxis, yAxis);
   const placed = points
-    .map((p) => placedPoint(p, x, y, p.values[xAxis.name], p.values[yAxis.name]))
+    .map((p) => placedPoint(p, x, y, p.values[xAxis.name], p.values[yAxis.name], shapes))
     .sort((a, b) => a.x - b.x || a.y - b.y);
-  drawFront(placed, xAxis, yAxis);
+  const front = drawFront(placed, xAxis, yAxis);
   for (const p of placed) drawPoint(p, xAxis, yAxis);
-  drawLabels(placed);
+  drawLabels(placed, front, every);
+  const first = chart.querySelector("g.point");
+  if (first) first.setAttribute("tabindex", 0);
 }
 
-function placedPoint(p, x, y, vx, vy) {
+function placedPoint(p, x, y, vx, vy, shapes) {
   return {
     ...p, x: x.at(vx.value), y: y.at(vy.value),
-    left: x.at(finite(vx.low, vx.value)), right: x.at(finite(vx.high, vx.value)),
-    top: y.at(finite(vy.high, vy.value)), bottom: y.at(finite(vy.low, vy.value)),
+    shape: shapes.get(p.runtime) || (p.stem === "cifar" ? "circle" : "square"),
+    left: Math.max(LEFT, x.at(finite(vx.low, vx.value))),
+    right: Math.min(WIDTH - RIGHT, x.at(finite(vx.high, vx.value))),
+    top: Math.max(TOP, y.at(finite(vy.high, vy.value))),
+    bottom: Math.min(HEIGHT - BOTTOM, y.at(finite(vy.low, vy.value))),
   };
 }
 
@@ -197,39 +160,55 @@ function onFront(p, points, xAxis, yAxis) {
 
 function drawFront(points, xAxis, yAxis) {
   const front = points.filter((p) => onFront(p, points, xAxis, yAxis));
-  if (front.length < 2) return;
+  if (front.length < 2) return front;
   const d = front.map((p, i) => `${i ? "L" : "M"}${p.x} ${p.y}`).join("");
   svg("path", { class: "front", d }, chart);
+  return front;
 }
 
 function shown(value, axis) {
   const ends = value.low !== null && value.high !== null && value.high > value.low
-    ? ` (${short(value.low)} to ${short(value.high)})` : "";
+    ? ` (95 %: ${short(value.low)} to ${short(value.high)})` : "";
   return `${axis.label}: ${short(value.value)}${ends}`;
+}
+
+function outline(shape, x, y) {
+  const r = 6.5;
+  const corners = {
+    square: [[-5.5, -5.5], [5.5, -5.5], [5.5, 5.5], [-5.5, 5.5]], triangle: [[0, -r], [r, r - 1], [-r, r - 1]],
+    diamond: [[0, -r - 1], [r + 1, 0], [0, r + 1], [-r - 1, 0]], down: [[0, r], [r, 1 - r], [-r, 1 - r]],
+    bar: [[-7, -3], [7, -3], [7, 3], [-7, 3]],
+    plus: [[-2, -r], [2, -r], [2, -2], [r, -2], [r, 2], [2, 2], [2, r], [-2, r], [-2, 2], [-r, 2], [-r, -2], [-2, -2]],
+    cross: [[0, -3], [4, -7], [7, -4], [3, 0], [7, 4], [4, 7], [0, 3], [-4, 7], [-7, 4], [-3, 0], [-7, -4], [-4, -7]],
+  }[shape];
+  return `M${corners.map(([dx, dy]) => `${x + dx} ${y + dy}`).join("L")}Z`;
 }
 
 function drawPoint(p, xAxis, yAxis) {
   const [vx, vy] = [p.values[xAxis.name], p.values[yAxis.name]];
-  const text = `${p.label}\n${shown(vy, yAxis)}\n${shown(vx, xAxis)}\n${p.note}`;
-  const group = svg("g", { class: "point", tabindex: 0, role: "img", "aria-label": text.replaceAll("\n", "; ") }, chart);
+  const where = [...new Set([p.where[yAxis.name], p.where[xAxis.name]].filter(Boolean))];
+  const text = [p.label, shown(vy, yAxis), shown(vx, xAxis), ...where.map((w) => `on ${w}`), p.note].join("\n");
+  const marked = chosenRow === p.label ? " chosen" : "";
+  const group = svg("g", { class: "point" + marked, tabindex: -1, role: "img", "aria-label": text.replaceAll("\n", "; ") }, chart);
   const bar = { stroke: p.colour, "stroke-width": 1.3 };
   svg("line", { ...bar, x1: p.left, x2: p.right, y1: p.y, y2: p.y }, group);
   svg("line", { ...bar, x1: p.x, x2: p.x, y1: p.top, y2: p.bottom }, group);
   svg("circle", { class: "ring", cx: p.x, cy: p.y, r: 11 }, group);
   const fill = p.se ? { fill: p.colour, class: "mark" } : { class: "mark hollow" };
-  if (p.stem === "cifar") svg("circle", { ...fill, stroke: p.colour, cx: p.x, cy: p.y, r: 6 }, group);
-  else svg("rect", { ...fill, stroke: p.colour, x: p.x - 5.5, y: p.y - 5.5, width: 11, height: 11 }, group);
+  if (p.shape === "circle") svg("circle", { ...fill, stroke: p.colour, cx: p.x, cy: p.y, r: 6 }, group);
+  else svg("path", { ...fill, stroke: p.colour, d: outline(p.shape, p.x, p.y) }, group);
   group.addEventListener("mouseenter", () => showTip(text, p));
   group.addEventListener("mouseleave", hideTip);
   group.addEventListener("focus", () => showTip(text, p));
   group.addEventListener("blur", hideTip);
+  group.addEventListener("click", () => choose(p.label));
 }
 
 function showTip(text, p) {
   tip.textContent = text;
   tip.hidden = false;
   const scale = chart.getBoundingClientRect().width / WIDTH;
-  const right = p.x > WIDTH * 0.62;
+  const right = p.x > WIDTH * 0.5;
   tip.style.left = right ? "auto" : `${p.x * scale + 14}px`;
   tip.style.right = right ? `${(WIDTH - p.x) * scale + 14}px` : "auto";
   tip.style.top = `${p.y * scale + 10}px`;
@@ -240,15 +219,18 @@ function hideTip() {
 }
 
 // Labels take the first free place around their point; one without a place is in the tooltip only.
-function drawLabels(points) {
+function drawLabels(points, front, every) {
   const taken = points.flatMap((p) => [
     [p.x - 8, p.y - 8, p.x + 8, p.y + 8],
     [p.x - 1, p.top, p.x + 1, p.bottom],
     [p.left, p.y - 1, p.right, p.y + 1],
   ]);
-  for (const p of points) {
+  for (let i = 1; i < front.length; i += 1) taken.push(...along(front[i - 1], front[i]));
+  // Of many deployments only those on the front are named.
+  for (const p of every ? front : points) {
     const node = svg("text", { class: "label", "aria-hidden": "true" }, chart);
-    node.textContent = p.label.length > 40 ? `${p.label.slice(0, 39)}…` : p.label;
+    const name = every ? `${p.label}, ${p.runtime}` : p.label;
+    node.textContent = name.length > 46 ? `${name.slice(0, 45)}…` : name;
     const width = node.getComputedTextLength(), height = 14;
     const box = candidates(p, width, height).find((b) =>
       b[0] >= LEFT && b[2] <= WIDTH - 2 && b[1] >= 2 && b[3] <= HEIGHT - BOTTOM &&
@@ -261,6 +243,15 @@ function drawLabels(points) {
     if (Math.hypot(nx - p.x, ny - p.y) > 24)
       svg("line", { class: "leader", stroke: p.colour, x1: p.x, y1: p.y, x2: nx, y2: ny }, chart);
   }
+}
+
+// Small boxes along a line, which no label may cover.
+function along(a, b) {
+  const steps = Math.ceil(Math.hypot(b.x - a.x, b.y - a.y) / 6);
+  return Array.from({ length: steps + 1 }, (_, i) => {
+    const [x, y] = [a.x + ((b.x - a.x) * i) / steps, a.y + ((b.y - a.y) * i) / steps];
+    return [x - 3, y - 3, x + 3, y + 3];
+  });
 }
 
 function clamp(value, low, high) {
@@ -288,20 +279,55 @@ function keys(event) {
   const here = points.indexOf(document.activeElement);
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (event.key === "Escape") hideTip();
-  if (here < 0 || !step) return;
+  if (here < 0) return;
+  if (event.key === "Enter") points[here].dispatchEvent(new Event("click"));
+  if (!step) return;
   event.preventDefault();
-  points[(here + step + points.length) % points.length].focus();
+  const next = points[(here + step + points.length) % points.length];
+  points[here].setAttribute("tabindex", -1);
+  next.setAttribute("tabindex", 0);
+  next.focus();
+}
+
+// The address holds the choice, so that a link shows what its sender saw: #x=latency&y=top1.
+function choose(label) {
+  chosenRow = label;
+  for (const point of chart.querySelectorAll("g.point"))
+    point.classList.toggle("chosen", point.getAttribute("aria-label").startsWith(`${label};`));
+  keepChoice();
+}
+
+function keepChoice() {
+  const told = new URLSearchParams();
+  for (const [key, id] of Object.entries(CONTROLS)) if (control(id).value) told.set(key, control(id).value);
+  if (control("every").checked) told.set("every", "1");
+  if (chosenRow) told.set("row", chosenRow);
+  history.replaceState(null, "", `#${told}`);
+}
+
+function takeChoice() {
+  if (!location.hash.includes("=")) return;
+  const told = new URLSearchParams(location.hash.slice(1));
+  for (const [key, id] of Object.entries(CONTROLS)) {
+    const node = control(id), value = told.get(key);
+    const known = !node.options || [...node.options].some((option) => option.value === value);
+    if (value !== null && known) node.value = value;
+  }
+  control("every").checked = told.get("every") === "1";
+  chosenRow = told.get("row");
 }
 
 if (chart) {
   chart.addEventListener("keydown", keys);
-  for (const id of ["x-axis", "y-axis", "data-set"])
-    document.getElementById(id).addEventListener("change", drawChart);
-  document.getElementById("models").addEventListener("input", drawChart);
+  const changed = () => { drawChart(); keepChoice(); };
+  for (const id of ["x-axis", "y-axis", "data-set", "every"]) control(id).addEventListener("change", changed);
+  control("models").addEventListener("input", changed);
   let width = chart.clientWidth;
   window.addEventListener("resize", () => {
     if (chart.clientWidth !== width) drawChart();
     width = chart.clientWidth;
   });
+  window.addEventListener("hashchange", () => { takeChoice(); drawChart(); });
+  takeChoice();
   drawChart();
 }

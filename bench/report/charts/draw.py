@@ -6,6 +6,7 @@ Only matplotlib's Figure is used, never pyplot, so that nothing global changes.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,7 @@ def draw(plans: Iterable[Plan]) -> list[Chart]:
         for plan in plans:
             figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
             plan.draw(figure)
-            png, svg = _saved(figure, "png"), _with_fallback(_saved(figure, "svg"))
+            png, svg = _saved(figure, "png"), _slim(_saved(figure, "svg"))
             drawn.append(Chart(plan.title, plan.name, plan.explorable, png, svg))
     return drawn
 
@@ -96,8 +97,15 @@ def _saved(figure: Figure, ending: str) -> bytes:
     return file.getvalue()
 
 
-def _with_fallback(svg: bytes) -> bytes:
-    return svg.replace(f"'{FONT}'".encode(), f"'{FONT}', {FALLBACK}".encode())
+# Where an SVG's coordinates stand; a hundredth of a point is less than any screen shows.
+_PLACES = re.compile(r'\b(?:d|x|y|transform)="[^"]*"')
+_HUNDREDTHS = re.compile(r"(\.\d\d)\d+")
+
+
+def _slim(svg: bytes) -> bytes:
+    """Return an SVG with a font for who lacks the first, and with rounded coordinates."""
+    text = svg.decode().replace(f"'{FONT}'", f"'{FONT}', {FALLBACK}")
+    return _PLACES.sub(lambda found: _HUNDREDTHS.sub(r"\1", found[0]), text).encode()
 
 
 def _plans(found: Findings) -> Iterator[Plan]:

@@ -51,7 +51,10 @@ def scatter(
         order = np.argsort(x[front])
         axes.plot(x[front][order], y[front][order], color="#888888", linewidth=0.9, dashes=(4, 3))
         _marks(axes, shown, x, y, tints)
-        axes.set(xlabel=escape.chart_title(axis.label), ylabel="top-1 on the test set (%; bars: images alone)")
+        axes.set(
+            xlabel=escape.chart_title(axis.label),
+            ylabel="top-1 on the test set (%; bars: images alone)",
+        )
         axes.set_title(escape.chart_title(title))
         axes.margins(0.16, 0.14)
         settle(figure)

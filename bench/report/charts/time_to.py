@@ -16,7 +16,7 @@ from bench.report.charts.scatter import scale
 from bench.report.derive.time_to import Race
 from bench.report.read.trained import Cell
 
-NUM_STEPS = 120
+NUM_STEPS = 100
 
 
 def race_curves(

@@ -35,11 +35,15 @@ _NUMBER = re.compile(r"[×+−<>≥ ]*\d[\d,.]*(?![\d,.]| →)")
 
 @dataclass(frozen=True)
 class Head:
-    """A column of a table: its class says how cells are set; ``extra`` ones are hidden at first."""
+    """A column of a table: its class says how cells are set; ``extra`` ones are hidden at first.
+
+    A ``told`` one has the same in all rows, which stands above the table.
+    """
 
     text: str
     kind: str
     extra: bool
+    told: bool
 
 
 @dataclass(frozen=True)
@@ -182,22 +186,24 @@ def _drawn(
 def _table(table: Table, name: str, label: str) -> Drawn:
     """Return a table with what its columns are, and what all its rows share."""
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    values = [sorted(set(cells) - {MISSING}) for cells in columns]
     heads = tuple(
-        Head(text, _kind(cells), bool(table.first) and text not in table.first)
-        for text, cells in zip(table.columns, columns, strict=True)
+        Head(
+            text,
+            _kind(cells),
+            extra=bool(table.first) and text not in table.first,
+            told=text in table.shared and text not in table.first and len(value) == 1,
+        )
+        for text, cells, value in zip(table.columns, columns, values, strict=True)
     )
-    values = [set(cells) - {MISSING} for cells in columns]
-    same = [
-        f"{head.text} {value.pop()}"
-        for head, value in zip(heads, values, strict=True)
-        if head.extra and head.text in table.shared and len(value) == 1
-    ]
+    same = [f"{head.text} {value[0]}" for head, value in zip(heads, values, strict=True)
+            if head.told]  # fmt: skip
     return Drawn(name, label, heads, table.rows, "; ".join(same))
 
 
 def _kind(cells: Sequence[str]) -> str:
     """Return the class of a column's cells: numbers to the right, short texts on one line."""
     told = [cell for cell in cells if cell != MISSING]
-    if told and all(_NUMBER.match(cell) for cell in told):
+    if told and all(map(_NUMBER.match, told)):
         return "n"
     return "s" if all(len(cell) <= SHORT for cell in told) else ""

@@ -33,7 +33,8 @@ class Dataset:
 
     ``digest`` is the SHA-256 of all pixels and labels. ``pixel_mean`` and ``pixel_std`` are those
     of the training pixels, per channel, in [0, 1]; the deviation is that of the pixels, not the
-    mean of the images' own deviations that is often quoted in its place.
+    mean of the images' own deviations that is often quoted in its place. ``notes`` are warnings:
+    what was passed over, and what makes an accuracy on these images mean less.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dataset:
     digest: str
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def image_size(self) -> int:

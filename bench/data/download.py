@@ -1,4 +1,8 @@
-"""Fetch an archive and unpack it so that nothing half-written or unwanted is ever left."""
+"""Fetch an archive and unpack it so that nothing half-written or unwanted is ever left.
+
+Neither torchvision's download nor pooch's serves here: they wait for ever for a body that drips or
+never ends, and leave it to the caller to tell a server's faults from the disk's in one line.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from bench.errors import UserError
 from bench.record.files import write_whole
@@ -25,6 +29,9 @@ Progress = Callable[[str, int, int], None]
 
 CHUNK = 1 << 16
 TIMEOUT_S = 30
+WATCH_S = 60  # a server that sends less than SLOWEST for so long is given up
+SLOWEST = 1024  # bytes a second
+LARGEST = 1 << 30  # bytes that are taken of an answer: several times the largest set
 ORPHAN_AGE_S = 3600  # a download that is still going on has written within the hour
 PART = ".part"
 
@@ -32,7 +39,7 @@ PART = ".part"
 class _Response(Protocol):
     headers: http.client.HTTPMessage
 
-    def read(self, size: int = ..., /) -> bytes: ...
+    def read1(self, size: int = ..., /) -> bytes: ...
 
 
 class Unreachable(Exception):
@@ -130,39 +137,72 @@ def _reporting(progress: Progress | None, what: str) -> Callable[[int, int], Non
 
 
 def _fetch(url: str, part: IO[bytes], report: Callable[[int, int], None]) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "senet-bench"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            total, received = _copy(response, part, url, report)
-    except urllib.error.HTTPError as error:
-        raise Unreachable(f"{url} answers {error.code} {error.reason}") from None
-    except urllib.error.URLError as error:
-        raise Unreachable(f"{url} cannot be reached: {error.reason}") from None
+    with _answer(url) as response:
+        total = _announced(response, url)
+        received = 0
+        for chunk in _chunks(response, url):
+            part.write(chunk)
+            received += len(chunk)
+            report(received, max(total, received))
     if total and received != total:
         raise UserError(
             f"the download of {url} was cut off at {received} of {total} bytes; try again"
         )
 
 
-def _copy(
-    response: _Response, part: IO[bytes], url: str, report: Callable[[int, int], None]
-) -> tuple[int, int]:
-    """Return how many bytes were announced (0: unknown) and how many came."""
-    total, received = int(response.headers.get("Content-Length") or 0), 0
+def _answer(url: str) -> Any:
+    """Return the server's answer; Unreachable when none comes or it is none of HTTP."""
+    request = urllib.request.Request(url, headers={"User-Agent": "senet-bench"})
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        raise Unreachable(f"{url} answers {error.code} {_line(error.reason)}") from None
+    except urllib.error.URLError as error:
+        raise Unreachable(f"{url} cannot be reached: {_line(error.reason)}") from None
+    # Not an error of the disk: a closed connection, a status line or a header that is none.
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unreachable(f"{url} cannot be reached: {_line(error)}") from None
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _announced(response: _Response, url: str) -> int:
+    """Return how many bytes are to come, 0 where it is not told."""
+    told = response.headers.get("Content-Length") or "0"
+    if not (told.isascii() and told.strip().isdigit() and len(told) < 20):
+        raise UserError(f"{url} announces a length that is none: {told[:40]!r}; try again")
+    total = int(told)
+    if total > LARGEST:
+        raise UserError(f"{url} announces {total} bytes; no data set here is so large")
+    return total
+
+
+def _chunks(response: _Response, url: str) -> Iterator[bytes]:
+    """Yield what comes, as it comes; UserError when it breaks off, drips or does not end."""
+    received, since, mark = 0, time.monotonic(), 0
     while chunk := _read(response, url, received):
-        part.write(chunk)
+        yield chunk
         received += len(chunk)
-        report(received, max(total, received))
-    return total, received
+        now = time.monotonic()
+        if received > LARGEST:
+            raise UserError(f"the download of {url} does not end: {received} bytes came")
+        if now - since > WATCH_S:
+            if received - mark < SLOWEST * WATCH_S:
+                raise UserError(
+                    f"the download of {url} is too slow: {received - mark} bytes in"
+                    f" {now - since:.0f} s; try again"
+                )
+            since, mark = now, received
 
 
 def _read(response: _Response, url: str, received: int) -> bytes:
     try:
-        return response.read(CHUNK)
-    except (OSError, http.client.HTTPException) as error:  # not an error of the disk
-        why = str(error) or type(error).__name__
+        return response.read1(CHUNK)  # `read` would wait until so much has come
+    except (OSError, http.client.HTTPException, ValueError) as error:  # not an error of the disk
         raise UserError(
-            f"the download of {url} broke off after {received} bytes: {why}; try again"
+            f"the download of {url} broke off after {received} bytes: {_line(error)}; try again"
         ) from None
 
 

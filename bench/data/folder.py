@@ -1,7 +1,8 @@
 """Any tree of ``train/<class>/*`` and ``test/<class>/*`` image files as a data set.
 
 Decoded once; the tensors are kept in the user's cache, and used again for as long as no file's
-name, size or time of change is another.
+name, size, place on the disk (inode) or time of change is another. The time that tools may set
+(tar, rsync -t, cp -p) is not enough: the system's own (ctime) counts too.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import stat
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,15 +26,15 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 
-from bench.data.cache import cache_root
-from bench.data.dataset import Dataset, Split, make_dataset
+from bench.data.cache import cache_root, named_folder
+from bench.data.dataset import Dataset, Split, digest, make_dataset
 from bench.data.download import Progress
 from bench.data.images import SUFFIXES, decode
 from bench.errors import UserError
 from bench.spec.run import DataSpec
 
 TEST_FOLDERS = "test", "val"
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -39,35 +43,37 @@ class Listing:
 
     paths: tuple[str, ...]  # strings: among 60,000 files Path objects cost seconds
     labels: np.ndarray
+    passed_over: Counter[str]  # how many files of which ending were no images
 
 
 def load_folder(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     """Read the images below ``spec.data_dir`` at ``spec.image_size``.
 
-    ``val`` stands in for a missing ``test``. Classes are the folders' names, sorted; hidden files
-    and those without an image's suffix are passed over, folders inside of a class are searched.
-    UserError says what is missing, and names an image that cannot be read. Links are followed.
+    ``val`` stands in for a missing ``test``. Classes are the folders' names in Unicode's composed
+    form (NFC), sorted; hidden files are passed over, those without an image's suffix are counted
+    in the data set's notes, folders inside of a class are searched. Links are followed, to each
+    folder once. UserError says what is missing, and names an image that cannot be read.
     """
     root = _check_root(spec.data_dir)
     train_root, test_root = _split_folder(root, "train"), _split_folder(root, *TEST_FOLDERS)
-    classes = _classes(train_root)
-    _check_same(classes, _classes(test_root), test_root)
-    train, test = _list_images(train_root, classes), _list_images(test_root, classes)
+    train_folders, test_folders = _classes(train_root), _classes(test_root)
+    _check_same(train_folders, test_folders, test_root)
+    _check_several(train_root, train_folders)
+    classes = tuple(train_folders)
+    train = _list_images(train_root, train_folders)
+    test = _list_images(test_root, test_folders)
     label = spec.label or f"{root.name} (folder)"
     kept = _kept_at(root, spec.image_size)
     key = _fingerprint(spec.image_size, train, test)
-    found = _read_kept(kept, key, label, classes)
-    if found is not None:
-        return found
-    dataset = make_dataset(
-        "folder",
-        label,
-        _decode(train, spec.image_size, "decoding training images", progress),
-        _decode(test, spec.image_size, "decoding test images", progress),
-        classes,
-    )
-    _keep(kept, key, dataset)
-    return dataset
+    splits = _read_kept(kept, key, spec.image_size, train, test)
+    if splits is None:
+        splits = (
+            _decode(train, spec.image_size, "decoding training images", progress),
+            _decode(test, spec.image_size, "decoding test images", progress),
+        )
+        _keep(kept, key, *splits)
+    dataset = make_dataset("folder", label, *splits, classes)
+    return replace(dataset, notes=folder_notes(dataset, train.passed_over + test.passed_over))
 
 
 def _decode(listing: Listing, size: int, what: str, progress: Progress | None) -> Split:
@@ -80,7 +86,7 @@ def _check_root(data_dir: str | None) -> Path:
         raise UserError(
             "dataset folder needs --data-dir, a folder with train/<class> and test/<class>"
         )
-    root = Path(data_dir).expanduser()
+    root = named_folder(data_dir)
     if not root.is_dir():
         raise UserError(f"the data folder {root} does not exist")
     return root.resolve()
@@ -91,49 +97,159 @@ def _split_folder(root: Path, *names: str) -> Path:
         if (root / name).is_dir():
             return root / name
     wanted = " or ".join(f"{name}/" for name in names)
+    nested = sorted(str(path.parent) for name in names for path in root.glob(f"*/{name}"))
+    advice = f"; did you mean --data-dir {shlex.quote(nested[0])}?" if nested else ""
     raise UserError(
-        f"the data folder {root} has no {wanted}; it needs train/<class> and test/<class>"
+        f"the data folder {root} has no {wanted}; it needs train/<class> and test/<class>{advice}"
     )
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
-    try:
-        names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+def _classes(folder: Path) -> dict[str, str]:
+    """Return the name of each class, composed (NFC) and sorted, and that of its folder.
+
+    macOS writes an accent as a letter of its own, others do not: the name is the same.
+    """
+    names = _folders_in(folder)
     if not names:
         raise UserError(f"{folder} holds no class folders")
+    classes: dict[str, str] = {}
     for name in names:
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
             raise UserError(f"{folder} holds a folder whose name is not UTF-8: {name!r}")
-    return tuple(names)
+        composed = unicodedata.normalize("NFC", name)
+        if composed in classes:
+            raise UserError(f"{folder} holds two folders that are both named {composed!r}")
+        classes[composed] = name
+    return dict(sorted(classes.items()))
 
 
-def _check_same(train: tuple[str, ...], test: tuple[str, ...], test_root: Path) -> None:
+def _folders_in(folder: Path) -> list[str]:
+    try:
+        return sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+
+
+def _check_same(train: Iterable[str], test: Iterable[str], test_root: Path) -> None:
     if missing := sorted(set(train) - set(test)):
         raise UserError(f"{test_root} has no class {missing[0]!r}, which the training split has")
     if extra := sorted(set(test) - set(train)):
         raise UserError(f"{test_root} has a class {extra[0]!r} that the training split has not")
 
 
-def _list_images(folder: Path, classes: tuple[str, ...]) -> Listing:
+def _check_several(folder: Path, classes: dict[str, str]) -> None:
+    """Refuse a single class, of which every model gets 100 % right."""
+    if len(classes) > 1:
+        return
+    ((name, own),) = classes.items()
+    nested = _folders_in(folder / own)
+    shown = ", ".join(nested[:5]) + (f" and {len(nested) - 5} more" if len(nested) > 5 else "")
+    advice = (
+        f"; it holds the folders {shown}: classes must lie directly in {folder.name}/"
+        if nested
+        else ""
+    )
+    raise UserError(f"{folder} holds one class, {name!r}; two are needed at least{advice}")
+
+
+def _list_images(folder: Path, classes: dict[str, str]) -> Listing:
     paths: list[str] = []
     counts = []
-    for name in classes:
-        found = sorted(_images_below(folder / name))
+    passed_over = Counter(
+        _ending(entry.name)
+        for entry in os.scandir(folder)
+        if entry.name[0] != "." and entry.is_file()
+    )
+    for name in classes.values():
+        found = sorted(_images_below(folder / name, passed_over))
         if not found:
-            raise UserError(f"{folder / name} holds no images ({', '.join(SUFFIXES)})")
+            more = f"; passed over: {_shown(passed_over)}" if passed_over else ""
+            raise UserError(f"{folder / name} holds no images ({', '.join(SUFFIXES)}){more}")
         paths += found
         counts.append(len(found))
-    return Listing(tuple(paths), np.repeat(np.arange(len(classes)), counts))
+    return Listing(tuple(paths), np.repeat(np.arange(len(classes)), counts), passed_over)
 
 
-def _images_below(folder: Path) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if name[0] != "."]
+def _images_below(folder: Path, passed_over: Counter[str]) -> Iterator[str]:
+    seen = {_identity(str(above)) for above in (folder.resolve(), *folder.absolute().parents)}
+    for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if name[0] != "." and _is_new(os.path.join(parent, name), seen)
+        ]
         for name in names:
-            if name[0] != "." and name.lower().endswith(SUFFIXES):
+            if name[0] == ".":
+                continue
+            if name.lower().endswith(SUFFIXES):
                 yield os.path.join(parent, name)
+            else:
+                passed_over[_ending(name)] += 1
+
+
+def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
+    """Note a folder and say whether it is met for the first time: links can lead in circles."""
+    identity = _identity(folder)
+    if identity in seen:
+        return False
+    seen.add(identity)
+    return True
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        _unreadable(error)
+    return found.st_dev, found.st_ino
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "no ending"
+
+
+def _shown(passed_over: Counter[str]) -> str:
+    kinds = [f"{number} × {ending}" for ending, number in passed_over.most_common(5)]
+    return ", ".join(kinds) + (", …" if len(passed_over) > 5 else "")
+
+
+def folder_notes(dataset: Dataset, passed_over: Counter[str]) -> tuple[str, ...]:
+    """Return what a user should know before believing an accuracy on these images."""
+    notes = []
+    if passed_over:
+        notes.append(
+            f"{passed_over.total()} files were passed over, which are no images that can be read"
+            f" ({_shown(passed_over)})"
+        )
+    notes += [note for split in ("train", "test") for note in _constant(dataset, split)]
+    if both := _in_both(dataset.train, dataset.test):
+        notes.append(
+            f"{both} of {len(dataset.test)} test images are in the training split too, pixel for"
+            " pixel: the accuracy is too high"
+        )
+    return tuple(notes)
+
+
+def _constant(dataset: Dataset, name: str) -> Iterator[str]:
+    """Say where every image of a split, or of a class, is of one colour throughout."""
+    split: Split = getattr(dataset, name)
+    flat = split.images.flatten(2)
+    plain = (flat == flat[:, :, :1]).all(dim=2).all(dim=1)
+    if bool(plain.all()):
+        yield f"every image in {name} is of one constant colour"
+        return
+    for label, of_class in enumerate(dataset.classes):
+        if bool(plain[split.labels == label].all()):
+            yield f"every image of class {of_class!r} in {name} is of one constant colour"
+
+
+def _in_both(train: Split, test: Split) -> int:
+    known = {_hash(image) for image in train.images.numpy()}
+    return sum(_hash(image) in known for image in test.images.numpy())
+
+
+def _hash(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(image.data, digest_size=16).digest()
 
 
 def _unreadable(error: OSError) -> NoReturn:
@@ -151,7 +267,8 @@ def _fingerprint(image_size: int, *listings: Listing) -> str:
     for listing in listings:
         for path, label in zip(listing.paths, listing.labels, strict=True):
             found = _stat(path)
-            facts = f"{path}\0{label}\0{found.st_size}\0{found.st_mtime_ns}\0"
+            changed = f"{found.st_mtime_ns}\0{found.st_ctime_ns}\0{found.st_ino}"
+            facts = f"{path}\0{label}\0{found.st_size}\0{changed}\0"
             sha.update(os.fsencode(facts))
     return sha.hexdigest()
 
@@ -166,33 +283,49 @@ def _stat(path: str) -> os.stat_result:
     return found
 
 
-def _read_kept(path: Path, key: str, label: str, classes: tuple[str, ...]) -> Dataset | None:
-    """Return the data set kept in ``path`` if it is that of ``key`` and every byte is as it was."""
+def _read_kept(
+    path: Path, key: str, size: int, train: Listing, test: Listing
+) -> tuple[Split, Split] | None:
+    """Return the splits kept in ``path`` if they are those of ``key`` and as they were written."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
+            return None
         with safetensors.safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
             if facts.get("key") != key:
                 return None
-            train, test = (
+            splits = tuple(
                 Split(file.get_tensor(f"{name}.images"), file.get_tensor(f"{name}.labels"))
                 for name in ("train", "test")
             )
-    except (OSError, safetensors.SafetensorError):
+        for split, listing in zip(splits, (train, test), strict=True):
+            if not _is_of(split, listing, size):
+                return None
+        return (splits[0], splits[1]) if digest(*splits) == facts.get("digest") else None
+    except Exception:  # what others wrote there can fail in any way; it is made anew
         return None
-    dataset = make_dataset("folder", label, train, test, classes)
-    return dataset if dataset.digest == facts.get("digest") else None
 
 
-def _keep(path: Path, key: str, dataset: Dataset) -> None:
+def _is_of(split: Split, listing: Listing, size: int) -> bool:
+    num = len(listing.paths)
+    return (
+        split.images.dtype == torch.uint8
+        and tuple(split.images.shape) == (num, 3, size, size)
+        and split.labels.dtype == torch.int64
+        and torch.equal(split.labels, torch.from_numpy(listing.labels))
+    )
+
+
+def _keep(path: Path, key: str, train: Split, test: Split) -> None:
     """Write the tensors whole; a cache that cannot be written to only costs the next run time."""
     tensors = {
-        f"{name}.{part}": getattr(getattr(dataset, name), part)
-        for name in ("train", "test")
+        f"{name}.{part}": getattr(split, part)
+        for name, split in (("train", train), ("test", test))
         for part in ("images", "labels")
     }
     with contextlib.suppress(OSError, safetensors.SafetensorError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as scratch:
             whole = Path(scratch) / path.name
-            save_file(tensors, whole, metadata={"key": key, "digest": dataset.digest})
+            save_file(tensors, whole, metadata={"key": key, "digest": digest(train, test)})
             whole.replace(path)

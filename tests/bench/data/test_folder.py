@@ -364,15 +364,15 @@ def test_a_class_whose_name_is_not_utf8_is_refused(root: Path) -> None:
 
 
 def test_the_jpeg_copy_of_cifar10_is_read(shared_data: Path, tmp_path: Path) -> None:
-    """Of its first images: the class by name, every image, and the statistics of photographs."""
+    """Forty images of each class: the class by name, every image, the statistics of photographs."""
     with tarfile.open(shared_data / "cifar10-jpeg.tar.xz") as tar:
-        images = [member for _, member in zip(range(600), tar, strict=False) if member.isreg()]
-        for member in images:
-            tar.extract(member, tmp_path, filter="data")
-    (split,) = tmp_path.iterdir()
-    shutil.copytree(split, tmp_path / ("test" if split.name == "train" else "train"))
+        for member in tar:  # in their order: to seek back in such an archive is slow
+            if member.isreg() and Path(member.name).stem < "0040":
+                tar.extract(member, tmp_path, filter="data")
     dataset = load(tmp_path, image_size=32)
-    assert len(dataset.test) == len(images)
-    assert set(dataset.classes) == {Path(member.name).parent.name for member in images}
+    assert (len(dataset.train), len(dataset.test)) == (400, 400)
+    assert len(dataset.classes) == 10
+    assert set(dataset.classes) >= {"airplane", "truck"}
+    assert dataset.notes == ()
     assert all(0.35 < mean < 0.6 for mean in dataset.pixel_mean)
     assert all(0.2 < std < 0.3 for std in dataset.pixel_std)

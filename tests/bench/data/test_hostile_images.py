@@ -74,10 +74,11 @@ FOREIGN = ("PCX", "TGA", "ICO", "SGI", "EPS", "DDS", "MSP", "SPIDER", "XBM")
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder of two images; a Ghostscript that leaves a trace is installed."""
+    """Return a folder of four images; a Ghostscript that leaves a trace is installed."""
     for split in ("train", "test"):
-        (tmp_path / "images" / split / "red").mkdir(parents=True)
-        (tmp_path / "images" / split / "red" / "a.png").write_bytes(encoded("PNG"))
+        for name in ("blue", "red"):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            (tmp_path / "images" / split / name / "a.png").write_bytes(encoded("PNG"))
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "gs").write_text(GHOSTSCRIPT.format(trace=tmp_path / "trace"))
     (tmp_path / "bin" / "gs").chmod(0o755)
@@ -152,7 +153,7 @@ def test_the_usual_formats_are_known_by_their_content(root: Path, form: str) -> 
     path = root / "train" / "red" / "photo.jpg"
     content = encoded(form)
     path.write_bytes(content)
-    assert len(load(root).train) == 2
+    assert len(load(root).train) == 3
     for kept in cache_root().rglob("*.safetensors"):
         kept.unlink()
     path.write_bytes(content[: len(content) // 2])
@@ -194,7 +195,7 @@ def test_a_link_that_leads_out_of_the_folder_gives_an_image_or_nothing(root: Pat
     outside = root.parent / "elsewhere"
     outside.write_bytes(encoded("PNG"))
     (root / "train" / "red" / "b.png").symlink_to(outside)
-    assert len(load(root).train) == 2
+    assert len(load(root).train) == 3
     for kept in cache_root().rglob("*.safetensors"):
         kept.unlink()
     outside.write_text("a secret")
@@ -202,9 +203,9 @@ def test_a_link_that_leads_out_of_the_folder_gives_an_image_or_nothing(root: Pat
 
 
 def test_a_link_to_itself_and_one_to_its_own_folder_end(root: Path) -> None:
-    """Folders that are linked are not searched, so that there is no way round in circles."""
+    """A link to a folder that the search came through is not followed: no way round in circles."""
     (root / "train" / "red" / "again").symlink_to(root / "train")
-    assert len(load(root).train) == 1
+    assert len(load(root).train) == 2
     (root / "train" / "red" / "loop.png").symlink_to(root / "train" / "red" / "loop.png")
     with pytest.raises(UserError, match=r"cannot read .*loop\.png: Too many levels"):
         load(root)

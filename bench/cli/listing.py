@@ -120,9 +120,9 @@ def _row(model: ModelSpec) -> dict[str, Any]:
 
 def datasets(as_json: opt.AsJson = False) -> None:
     """List the data sets and what each of them needs."""
-    from bench.data import DATASETS, DESCRIPTIONS
+    from bench.data import DATASETS
 
-    rows = [{"dataset": name, "what": DESCRIPTIONS.get(name, "")} for name in DATASETS]
+    rows = [{"dataset": name, "what": entry.what} for name, entry in DATASETS.items()]
     if as_json:
         opt.print_json(rows)
     else:

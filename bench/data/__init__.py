@@ -1,21 +1,25 @@
 """Data sets held whole as uint8 tensors, and the pipeline that makes batches of them.
 
-`DATASETS` is the registry: a name and the function that reads it. `load` is the way in.
+`DATASETS` is the registry: a name, the function that reads it, and its facts: to add a data set is
+one function and one line there. `load` is the way in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from bench.data.augment import EpochPlan, plan_epoch
 from bench.data.batches import (
+    NORMALIZATIONS,
     Normalization,
+    named_normalization,
     normalization,
     num_steps,
     share,
     test_batches,
     train_batches,
+    weights_normalization,
 )
 from bench.data.cifar import load_cifar
 from bench.data.dataset import Dataset, Split, digest, facts, first_balanced, make_dataset
@@ -28,9 +32,10 @@ from bench.spec.run import DataSpec
 
 __all__ = [
     "DATASETS",
-    "DESCRIPTIONS",
+    "NORMALIZATIONS",
     "Dataset",
     "DeviceSplit",
+    "Entry",
     "EpochPlan",
     "Normalization",
     "Progress",
@@ -38,6 +43,7 @@ __all__ = [
     "facts",
     "load",
     "make_dataset",
+    "named_normalization",
     "normalization",
     "num_steps",
     "place",
@@ -45,23 +51,46 @@ __all__ = [
     "share",
     "test_batches",
     "train_batches",
+    "weights_normalization",
 ]
-
-# What a user is told of each data set.
-DESCRIPTIONS = {
-    "cifar10": "60,000 photographs of 10 classes, 32×32; downloaded once (170 MB), MD5 verified",
-    "cifar100": "60,000 photographs, 32×32; 100 classes, or 20 with --labels coarse; 169 MB",
-    "folder": "your images: train/<class>/* and test/<class>/* in --data-dir, any --image-size",
-    "shapes": "6,000 drawn images of 10 shapes, 32×32; embedded: nothing to fetch",
-}
 
 Loader = Callable[[DataSpec, Progress | None], Dataset]
 
-DATASETS: dict[str, Loader] = {
-    "cifar10": load_cifar,
-    "cifar100": load_cifar,
-    "folder": load_folder,
-    "shapes": load_shapes,
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set's loader and its facts.
+
+    ``what`` is told to users. ``extra`` is the optional dependency that it needs, and
+    ``num_classes`` how many classes it has for each choice of labels; None: as many as are found.
+    """
+
+    load: Loader
+    what: str
+    num_classes: dict[str, int | None] = field(default_factory=lambda: {"fine": None})
+    extra: str | None = None
+
+
+DATASETS: dict[str, Entry] = {
+    "cifar10": Entry(
+        load_cifar,
+        "60,000 photographs of 10 classes, 32×32; downloaded once (170 MB), MD5 verified",
+        {"fine": 10},
+    ),
+    "cifar100": Entry(
+        load_cifar,
+        "60,000 photographs, 32×32; 100 classes, or 20 with --labels coarse; 169 MB",
+        {"fine": 100, "coarse": 20},
+    ),
+    "folder": Entry(
+        load_folder,
+        "your images: train/<class>/* and test/<class>/* in --data-dir, any --image-size",
+    ),
+    "shapes": Entry(
+        load_shapes,
+        "6,000 drawn images of 10 shapes, 32×32; embedded: nothing to fetch",
+        {"fine": 10},
+    ),
 }
 
 
@@ -76,9 +105,11 @@ def load(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     """
     if spec.name not in DATASETS:
         raise unknown("dataset", spec.name, DATASETS)
-    if spec.labels == "coarse" and spec.name != "cifar100":
-        raise UserError(f"{spec.name} has no coarse labels; only cifar100 has")
-    dataset = DATASETS[spec.name](spec, progress)
+    entry = DATASETS[spec.name]
+    if spec.labels not in entry.num_classes:
+        others = ", ".join(name for name, e in DATASETS.items() if spec.labels in e.num_classes)
+        raise UserError(f"{spec.name} has no {spec.labels} labels; only {others} has")
+    dataset = entry.load(spec, progress)
     if spec.train_limit is None and spec.test_limit is None:
         return dataset
     train = first_balanced(dataset.train, spec.train_limit)

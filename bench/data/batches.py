@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.data.augment import EpochPlan
 from bench.data.dataset import Dataset
 from bench.data.placing import DeviceSplit, first_bytes, gather
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.machine import device_memory as devices
 from bench.spec.recipe import Recipe
 
@@ -36,11 +36,37 @@ class Normalization:
     std: tuple[float, ...]
 
 
+# By what pixels are normalised: a fixed mean and deviation, or ``None`` for the training set's own.
+NORMALIZATIONS: dict[str, Normalization | None] = {
+    "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": Normalization(HALF, HALF),
+    "pixels": None,
+}
+# What weights were trained with, by the prefix of the place that they come from: torchvision's
+# transforms.ImageClassification, and timm's default for its ResNets (IMAGENET_DEFAULT_MEAN).
+PREFIX_NORMALIZATIONS = {"torchvision:": "imagenet", "timm:": "imagenet"}
+
+
+def weights_normalization(source: str | None) -> str | None:
+    """Return the normalisation that weights bring with them; None where it is not known."""
+    known = PREFIX_NORMALIZATIONS.items()
+    return next((name for prefix, name in known if source and source.startswith(prefix)), None)
+
+
+def named_normalization(name: str, dataset: Dataset) -> Normalization:
+    """Return mean and deviation by name (`NORMALIZATIONS`); UserError for an unknown one.
+
+    A channel of one value is not divided.
+    """
+    if name not in NORMALIZATIONS:
+        raise unknown("normalization", name, NORMALIZATIONS)
+    own = Normalization(dataset.pixel_mean, tuple(std or 1.0 for std in dataset.pixel_std))
+    return NORMALIZATIONS[name] or own
+
+
 def normalization(recipe: Recipe, dataset: Dataset) -> Normalization:
-    """Return what the recipe subtracts and divides by; a channel of one value is not divided."""
-    if recipe.normalization == "half":
-        return Normalization(HALF, HALF)
-    return Normalization(dataset.pixel_mean, tuple(std or 1.0 for std in dataset.pixel_std))
+    """Return what the recipe subtracts and divides by."""
+    return named_normalization("half" if recipe.normalization == "half" else "pixels", dataset)
 
 
 def num_steps(num_images: int, recipe: Recipe) -> int:

@@ -33,8 +33,9 @@ def decode(paths: Sequence[str], size: int, what: str, progress: Progress | None
     """Return the images of all files as uint8 (N, 3, size, size), RGB.
 
     Grey of 16 bits and fractions are scaled to bytes, what is transparent lies on white, and a
-    camera's note on how it was held is followed. An image of another size is scaled until its shorter side is ``size`` (bilinear, antialiased)
-    and cut to its middle. UserError names a file that is no whole image or is absurdly large.
+    camera's note on how it was held is followed. An image of another size is scaled until its
+    shorter side is ``size`` (bilinear, antialiased) and cut to its middle. UserError names a file
+    that is no whole image or is absurdly large.
     """
     _check_memory(len(paths) * 3 * size * size)
     images = np.empty((len(paths), 3, size, size), np.uint8)

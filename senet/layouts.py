@@ -12,6 +12,10 @@ torchvision    torchvision, timm     ``conv1``, ``bn1``, ``layer1`` … ``layer4
 timm           timm (seresnet*, and  as torchvision; ``se.fc1``, ``se.fc2`` are 1×1 convolutions
                attn_layer eca, cbam) with bias, their width rounded to a multiple of 8; for ECA and
                                      CBAM see `senet.attention_layouts`
+moskomule      moskomule/senet       as torchvision; ``se.fc.0`` and ``.2`` are FC layers, no bias
+Cadene         pretrained-models     ``layer0.conv1``, ``se_module.fc1`` and ``.fc2`` are 1×1
+                                     convolutions with bias, ``last_linear``
+mmpretrain     mmpretrain, SEResNet  ``se_layer.conv1.conv`` and ``conv2.conv``, ``head.fc``
 reference      PappaLaity/SENet-50,  as torchvision; ``se_block.excitation.0`` and ``.2`` are FC
                SEResNet (notebooks)  layers with bias; ``conv1`` is a 3×3, stride 1, without pool
 =============  ====================  ==========================================================
@@ -34,9 +38,24 @@ from senet.layers import hidden_channels
 State = dict[str, Tensor]
 
 # What DistributedDataParallel, torch.compile and training frameworks put before every key.
-WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
+WRAPPER_PREFIXES = (
+    *("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.", "resnet."),
+    *("student.", "ema.", "ema_model."),
+)
+MAJORITY = 0.75  # of the keys; what a wrapper keeps for itself stands beside them
+
+# torch's AveragedModel counts, timm's and Lightning's losses and metrics have tensors.
+_BOOKKEEPING = {"n_averaged", "num_updates", "decay"}
+_BOOKKEEPING_PREFIXES = ("criterion.", "loss.", "loss_fn.", "train_acc.", "val_acc.", "metrics.")
 
 _RENAMES = (
+    # Cadene's layer0 and last_linear, mmpretrain's head: then as torchvision
+    (re.compile(r"^layer0\.(conv1|bn1)\."), r"\1."),
+    (re.compile(r"^(last_linear|head\.fc|head\.classifier)\."), "fc."),
+    (re.compile(r"\.(?:se_module|se_layer)\.fc([12])\."), r".se.fc\1."),
+    (re.compile(r"\.se_layer\.conv([12])\.conv\."), r".se.fc\1."),
+    (re.compile(r"\.se\.fc\.0\."), ".se.fc1."),  # moskomule
+    (re.compile(r"\.se\.fc\.2\."), ".se.fc2."),
     (re.compile(r"^conv1\."), "stem.conv."),
     (re.compile(r"^bn1\."), "stem.bn."),
     (re.compile(r"^layer([1-4])\."), r"stage\1."),
@@ -54,6 +73,14 @@ def detect(keys: Iterable[str]) -> str:
     keys = set(keys)
     if "stem.conv.weight" in keys:
         return "own"
+    marks = (
+        ("Cadene", ".se_module."),
+        ("mmpretrain", ".se_layer."),
+        ("moskomule", ".se.fc.0."),
+    )
+    for layout, mark in marks:
+        if any(mark in key for key in keys):
+            return layout
     if "conv1.weight" not in keys or not any(key.startswith("layer1.0.") for key in keys):
         return "unknown"
     if any(".se_block.excitation." in key for key in keys):
@@ -62,14 +89,31 @@ def detect(keys: Iterable[str]) -> str:
 
 
 def strip_wrappers(state: Mapping[str, Tensor]) -> State:
-    """Return ``state`` without the prefixes that wrappers put before every key."""
+    """Return ``state`` without the prefixes that wrappers put before most of its keys.
+
+    Keys without the prefix (an average's ``n_averaged``, a loss's ``criterion.weight``) stay as
+    they are, and so are named by whoever finds no place for them; ``fc.`` may stand beside a
+    ``backbone.``.
+    """
     found = dict(state)
     while found:
-        prefix = next((p for p in WRAPPER_PREFIXES if all(k.startswith(p) for k in found)), None)
+        prefix = next((p for p in WRAPPER_PREFIXES if _is_of_most(p, found)), None)
         if prefix is None:
             break
-        found = {key[len(prefix) :]: value for key, value in found.items()}
+        bare = {key.removeprefix(prefix): value for key, value in found.items()}
+        if len(bare) < len(found):  # two keys would become one
+            break
+        found = bare
     return found
+
+
+def _is_of_most(prefix: str, state: Mapping[str, Tensor]) -> bool:
+    return sum(key.startswith(prefix) for key in state) >= MAJORITY * len(state)
+
+
+def is_bookkeeping(key: str) -> bool:
+    """Say whether a wrapper keeps the key for itself: no weight of the network is lost with it."""
+    return key in _BOOKKEEPING or key.startswith(_BOOKKEEPING_PREFIXES)
 
 
 def canonical(key: str) -> str:
@@ -119,6 +163,8 @@ def _stem_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str |
 
 def _se_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
     ours, theirs = _hidden_widths(model), _hidden_widths(file)
+    if not any(key.startswith(("stem.", "stage")) for key in file) or (ours and _has_gates(file)):
+        return "the file is in another key layout"
     if bool(ours) != bool(theirs):
         return f"the file is of a model {'with' if theirs else 'without'} SE blocks"
     if not theirs:
@@ -130,6 +176,13 @@ def _se_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | N
         return None
     option, has = ("--se-bias", "have a") if biases[1] else ("--no-se-bias", "have no")
     return f"the file's SE blocks {has} bias: {option}"
+
+
+def _has_gates(file: Mapping[str, Tensor]) -> bool:
+    """Say whether blocks have something like SE under names that no known layout has."""
+    gates = re.compile(r"(^|[._])(se|squeeze|excitation|attention|gate)\w*\.", re.IGNORECASE)
+    strange = [key for key in file if ".se.fc" not in key and gates.search(key)]
+    return bool(strange) and not _hidden_widths(file)
 
 
 def _hidden_widths(state: Mapping[str, Tensor]) -> set[tuple[int, int]]:

@@ -6,10 +6,14 @@ No file can run code here: safetensors holds none, and torch's own files are rea
 
 from __future__ import annotations
 
+import argparse
+import collections
 import contextlib
+import datetime
 import hashlib
 import json
 import os
+import pathlib
 import re
 import sys
 import tempfile
@@ -17,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -25,12 +30,37 @@ from torchvision.models import get_model_weights
 
 from senet.architecture import Architecture
 from senet.errors import ModelError, unknown
-from senet.layouts import State, canonical, canonical_value, detect, hints, strip_wrappers
+from senet.layouts import (
+    State,
+    canonical,
+    canonical_value,
+    detect,
+    hints,
+    is_bookkeeping,
+    strip_wrappers,
+)
 from senet.zoo import PLAIN_MODELS, describe
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 # Where training scripts keep the weights in a checkpoint, the likeliest first.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights")
+WRAPPERS = (
+    *("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights"),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
+)
+# Types that scripts save beside the weights; to make one of them runs no code of the file's.
+HARMLESS_TYPES = (
+    argparse.Namespace,
+    collections.OrderedDict,
+    collections.defaultdict,
+    datetime.datetime,
+    datetime.timedelta,
+    pathlib.PosixPath,
+    np.dtype,
+    np.ndarray,
+    *(type(np.dtype(name)) for name in ("bool", "i1", "i2", "i4", "i8", "f2", "f4", "f8")),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+)
 METADATA_KEY = "senet"  # one key alone: safetensors writes several in random order
 PRETRAINED_PREFIX = "torchvision:"
 
@@ -131,8 +161,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _checked(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
+    if not os.path.isfile(path):  # Path's own raises for names that no file system takes
+        what = "is not a file" if os.path.exists(path) else "does not exist"
         raise ModelError(f"weights file {path} {what}")
     known = (".safetensors", *TORCH_SUFFIXES)
     if path.suffix.lower() not in known:
@@ -147,17 +177,18 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+    except (safetensors.SafetensorError, OSError, RuntimeError, ModelError) as error:
         raise ModelError(f"cannot read weights file {path}: {_first_line(error)}") from None
 
 
 def _read_safetensors(path: Path) -> tuple[State, Architecture | None]:
     with _opened(path) as file:
-        facts = _own_facts(file.metadata() or {})
+        metadata = file.metadata() or {}
+        facts = _own_facts(metadata)
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-    if "sha256" not in facts:
+    if METADATA_KEY not in metadata:
         return strip_wrappers(state), None
-    if facts["sha256"] != digest(state):
+    if facts.get("sha256") != digest(state):
         raise ModelError(f"weights file {path} is damaged: its SHA-256 does not match")
     return state, _architecture(facts.get("architecture"))
 
@@ -165,9 +196,11 @@ def _read_safetensors(path: Path) -> tuple[State, Architecture | None]:
 def _own_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         facts = json.loads(metadata.get(METADATA_KEY, "{}"))
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):  # to go on would be to go on without the check of its SHA-256
+        raise ModelError("its note of what it holds is damaged")
+    return facts
 
 
 def _architecture(facts: object) -> Architecture | None:
@@ -179,11 +212,25 @@ def _architecture(facts: object) -> Architecture | None:
 
 def _read_torch(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _refuse_text(path)
+        with torch.serialization.safe_globals(list(HARMLESS_TYPES)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except OSError as error:
         raise ModelError(f"cannot read weights file {path}: {error.strerror or error}") from None
     except Exception as error:  # a damaged or hostile file raises anything, from KeyError to struct
         raise ModelError(f"cannot read weights file {path}: {_torch_problem(error)}") from None
+
+
+def _refuse_text(path: Path) -> None:
+    """Raise ModelError for what stands in a file's place where it was not fetched."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise ModelError(f"weights file {path} is a git-lfs pointer: fetch it with git lfs pull")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise ModelError(f"weights file {path} is a web page, not the file that was to be fetched")
 
 
 def _torch_problem(error: Exception) -> str:
@@ -195,7 +242,10 @@ def _torch_problem(error: Exception) -> str:
         )
     if "TorchScript" in str(error):
         return "it is a TorchScript program; save model.state_dict() alone"
-    return f"damaged, or not a torch file ({type(error).__name__}: {_first_line(error)})"
+    why = _first_line(error)
+    if "weights_only" in why:  # torch advises to switch off what keeps the file's code from running
+        why = "it asks for more than weights"
+    return f"damaged, or not a torch file ({type(error).__name__}: {why})"
 
 
 def _first_line(error: Exception) -> str:
@@ -277,7 +327,9 @@ def _match(
         raise ModelError(f"{source} has the same weights twice, in two key layouts")
     values = {name: canonical_value(key, state[key]) for name, key in theirs.items()}
     missing = [key for name, key in ours.items() if name not in theirs and not _optional(name)]
-    unexpected = [key for name, key in theirs.items() if name not in ours]
+    unexpected = [
+        key for name, key in theirs.items() if name not in ours and not is_bookkeeping(name)
+    ]
     both = [name for name in ours if name in theirs]
     wrong = [_difference(ours[name], values[name], target[ours[name]]) for name in both]
     wrong = [difference for difference in wrong if difference]

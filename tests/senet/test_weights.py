@@ -497,12 +497,20 @@ def test_a_huge_header_is_refused(tmp_path: Path) -> None:
 
 
 def test_foreign_metadata_is_harmless(tmp_path: Path) -> None:
-    """Metadata under our key that is none of ours is ignored, or refused as damage."""
-    state = {"w": torch.ones(2)}
-    for facts in ("{", "[]", "3", json.dumps({"architecture": {"name": "x"}})):
-        safetensors.torch.save_file(state, tmp_path / "w.safetensors", {"senet": facts})
+    """What other programs note under names of their own is not read."""
+    state = {"fc.weight": torch.ones(2, 2)}
+    for facts in ({"format": "pt"}, {"sha256": "0"}, {"Senet": "{"}, {"": ""}, {"a": "[]"}):
+        safetensors.torch.save_file(state, tmp_path / "w.safetensors", facts)
         assert senet.read_weights(tmp_path / "w.safetensors")[1] is None
-    safetensors.torch.save_file(state, tmp_path / "w.safetensors", {"senet": '{"sha256": 1}'})
+
+
+@pytest.mark.parametrize(
+    "note", ["", "{", "[]", "null", "1", "{}", '{"sha256": null}', '{"sha256": "0"}', "[" * 99999]
+)
+def test_a_damaged_note_does_not_skip_the_check(note: str, tmp_path: Path) -> None:
+    """A note of our own that cannot be parsed, or has no sum, leaves nothing to trust."""
+    state = {"fc.weight": torch.ones(2, 2)}
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors", {"senet": note})
     with pytest.raises(ModelError, match="damaged"):
         senet.read_weights(tmp_path / "w.safetensors")
 

@@ -58,6 +58,8 @@ HARMLESS_TYPES = (
     np.dtype,
     np.ndarray,
     *(type(np.dtype(name)) for name in ("bool", "i1", "i2", "i4", "i8", "f2", "f4", "f8")),
+    (np.empty(0).__reduce__()[0], "numpy._core.multiarray._reconstruct"),
+    (np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"),
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
 )

@@ -48,7 +48,7 @@ WRAPPERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
 )
 # Types that scripts save beside the weights; to make one of them runs no code of the file's.
-HARMLESS_TYPES = (
+HARMLESS_TYPES: tuple[Any, ...] = (
     argparse.Namespace,
     collections.OrderedDict,
     collections.defaultdict,

@@ -260,7 +260,8 @@ def test_facts_of_another_version_are_not_half_understood(
     model = senet.build("resnet20")
     facts = {"name": "x", "stem": "cifar", "num_classes": 10, "attention": attention}
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    metadata = {"senet": json.dumps({"architecture": facts})}
+    noted = {"architecture": facts, "sha256": digest(state)}
+    metadata = {"senet": json.dumps(noted)}
     safetensors.torch.save_file(state, tmp_path / "w.safetensors", metadata)
     assert senet.read_architecture(tmp_path / "w.safetensors") is None
     assert senet.load_weights(model, tmp_path / "w.safetensors") == "own"

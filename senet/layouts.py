@@ -13,15 +13,15 @@ timm           timm (seresnet*, and  as torchvision; ``se.fc1``, ``se.fc2`` are 
                attn_layer eca, cbam) with bias, their width rounded to a multiple of 8; for ECA and
                                      CBAM see `senet.attention_layouts`
 moskomule      moskomule/senet       as torchvision; ``se.fc.0`` and ``.2`` are FC layers, no bias
-Cadene         pretrained-models     ``layer0.conv1``, ``se_module.fc1`` and ``.fc2`` are 1×1
-                                     convolutions with bias, ``last_linear``
 mmpretrain     mmpretrain, SEResNet  ``se_layer.conv1.conv`` and ``conv2.conv``, ``head.fc``
 reference      PappaLaity/SENet-50,  as torchvision; ``se_block.excitation.0`` and ``.2`` are FC
                SEResNet (notebooks)  layers with bias; ``conv1`` is a 3×3, stride 1, without pool
 =============  ====================  ==========================================================
 
 Keys and shapes do not tell everything: a network that strides elsewhere or blurs while pooling can
-have the same ones. Only weights of the networks above give the logits of their source.
+have the same ones. Only weights of the networks above give the logits of their source. Cadene's
+pretrained-models (``layer0``, ``se_module``) stride in a bottleneck's first convolution and so are
+not read.
 """
 
 from __future__ import annotations
@@ -49,10 +49,7 @@ _BOOKKEEPING = {"n_averaged", "num_updates", "decay"}
 _BOOKKEEPING_PREFIXES = ("criterion.", "loss.", "loss_fn.", "train_acc.", "val_acc.", "metrics.")
 
 _RENAMES = (
-    # Cadene's layer0 and last_linear, mmpretrain's head: then as torchvision
-    (re.compile(r"^layer0\.(conv1|bn1)\."), r"\1."),
-    (re.compile(r"^(last_linear|head\.fc|head\.classifier)\."), "fc."),
-    (re.compile(r"\.(?:se_module|se_layer)\.fc([12])\."), r".se.fc\1."),
+    (re.compile(r"^head\.fc\."), "fc."),  # mmpretrain
     (re.compile(r"\.se_layer\.conv([12])\.conv\."), r".se.fc\1."),
     (re.compile(r"\.se\.fc\.0\."), ".se.fc1."),  # moskomule
     (re.compile(r"\.se\.fc\.2\."), ".se.fc2."),

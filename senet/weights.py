@@ -81,6 +81,11 @@ def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> str:
         state, metadata = _download(model, name.removeprefix(PRETRAINED_PREFIX)), None
     else:
         state, metadata = read_weights(name)
+    if detect(state) == "Cadene":  # would fit once renamed, and compute something else
+        raise ModelError(
+            f"{name} does not fit: it is in another key layout, that of Cadene's pretrained-models,"
+            " whose blocks stride in another convolution and would give other logits here"
+        )
     target = unwrap(model).state_dict(keep_vars=True)
     pairs = _match(model, target, state, name, metadata)
     with torch.no_grad():

@@ -27,12 +27,6 @@ def ours() -> torch.nn.Module:
 
 RENAMED = {
     "moskomule": [(".se.fc1.", ".se.fc.0."), (".se.fc2.", ".se.fc.2.")],
-    "Cadene": [
-        ("stem.conv.", "layer0.conv1."),
-        ("stem.bn.", "layer0.bn1."),
-        (".se.fc", ".se_module.fc"),
-        ("fc.", "last_linear."),
-    ],
     "mmpretrain": [
         (".se.fc1.", ".se_layer.conv1.conv."),
         (".se.fc2.", ".se_layer.conv2.conv."),
@@ -65,6 +59,31 @@ def test_other_layouts_are_read(layout: str, wrap: str, tmp_path: Path) -> None:
     assert senet.load_weights(target, tmp_path / "w.pth") == layout
     for key, value in source.state_dict().items():
         assert torch.equal(target.state_dict()[key], value)
+
+
+def test_mmpretrain_s_file_is_read_as_it_is_written(tmp_path: Path) -> None:
+    """The head stands beside the backbone, and SE's layers are 1×1 convolutions."""
+    state = {}
+    for key, value in renamed(ours().state_dict(), "mmpretrain").items():
+        if ".se_layer." in key and value.ndim == 2:
+            value = value[:, :, None, None]
+        state[key if key.startswith("head.") else f"backbone.{key}"] = value
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    assert senet.load_weights(ours(), tmp_path / "w.pth") == "mmpretrain"
+
+
+@pytest.mark.parametrize("wrap", ["", "module.", "backbone.", "net.", "model."])
+def test_a_layout_that_computes_something_else_is_named(wrap: str, tmp_path: Path) -> None:
+    """Cadene's bottlenecks stride in their first convolution: right shapes, wrong logits."""
+    names = ((".se.", ".se_module."), ("stem.", "layer0."), ("stage", "layer"))
+    state = {}
+    for key, value in ours().state_dict().items():
+        for old, new in names:
+            key = key.replace(old, new)
+        state[wrap + key] = value
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="another key layout, that of Cadene"):
+        senet.load_weights(ours(), tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("odd", ["n_averaged", "criterion.weight", "num_updates", "loss.weight"])

@@ -2,10 +2,10 @@
 
     python tests/soak.py DATA [--minutes 30] [--out FOLDER]
 
-``DATA`` is a folder of images, train/<class> and test/<class>. A ResNet-18 is trained on it twice,
-once in one go and once killed by SIGKILL (and now and then asked to end by SIGTERM) at random
-moments, for as many pairs of trainings as fit into the time. Exit code 1 says that something was
-lost.
+``DATA`` is a folder of images, train/<class> and test/<class>. A ResNet-20 is trained on it twice,
+once in one go and once ended at random moments: killed by SIGKILL, asked to end by SIGTERM or
+SIGHUP, without room for its checkpoints, or killed with the newest checkpoint damaged; for as many
+pairs of trainings as fit into the time. Exit code 1 says that something was lost.
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ import argparse
 import hashlib
 import json
 import random
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MODEL = "resnet18"
+MODEL = "resnet20"
 # The command line, saving more often than it usually does.
 SENET_BENCH = """
 from bench import __main__
 from bench.train import saver
-saver.CHECKPOINT_EVERY_S, saver.MAX_SHARE = 5.0, 0.1
+saver.CHECKPOINT_EVERY_S, saver.MAX_SHARE = 2.0, 0.2
 __main__.main()
 """
-EXIT_PREEMPTED = 75
+EXIT_USAGE, EXIT_PREEMPTED = 2, 75
 LONGEST_PIECE_S = 60.0
+NUM_IMAGES = 4000
+SMALL_FILES = 200_000  # bytes: less than a checkpoint, as a disk that is nearly full
+# How a piece of a training ends, and how often.
+ENDS = {"SIGKILL": 5, "SIGTERM": 2, "SIGHUP": 2, "full disk": 2, "damaged checkpoint": 2}
 
 
 @dataclass
@@ -39,13 +45,13 @@ class Tally:
     """What happened up to now."""
 
     trainings: int = 0
-    kills: int = 0
-    preemptions: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
+        kinds = ", ".join(f"{self.ended[kind]} {kind}" for kind in ENDS)
         return (
-            f"{self.trainings} trainings, {self.kills} kills, {self.preemptions} preemptions,"
+            f"{self.trainings} trainings, {self.ended.total()} interruptions ({kinds}),"
             f" {len(self.failures)} lost"
         )
 
@@ -54,6 +60,7 @@ def command(data: Path, out: Path, seed: int, epochs: int) -> list[str]:
     return [
         *(sys.executable, "-c", SENET_BENCH, "train", MODEL, "--dataset", "folder", "--resume"),
         *("--data-dir", str(data), "--recipe", "standard", "--val-split", "0.1"),
+        *("--stem", "cifar", "--train-limit", str(NUM_IMAGES), "--test-limit", "1000"),
         *("--epochs", str(epochs), "--seed", str(seed), "--out", str(out)),
     ]
 
@@ -67,26 +74,54 @@ def train_whole(arguments: list[str], log: Path) -> float:
 
 
 def train_in_pieces(
-    arguments: list[str], log: Path, whole_s: float, draw: random.Random, tally: Tally, end: float
+    arguments: list[str],
+    out: Path,
+    log: Path,
+    whole_s: float,
+    draw: random.Random,
+    tally: Tally,
+    end: float,
 ) -> None:
     """Train, ended at random and gone on with, until it is finished; in peace after ``end``."""
     while True:
+        how = draw.choices(list(ENDS), list(ENDS.values()))[0] if time.monotonic() < end else ""
+        limit = _limit_files if how == "full disk" else None
         with log.open("a") as file:
-            process = subprocess.Popen(arguments, stdout=file, stderr=file)
-            is_kill = draw.random() < 0.75
-            if time.monotonic() < end:
-                try:
-                    process.wait(draw.uniform(0, min(0.6 * whole_s, LONGEST_PIECE_S)))
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL if is_kill else signal.SIGTERM)
+            process = subprocess.Popen(arguments, stdout=file, stderr=file, preexec_fn=limit)
+            if how:
+                _end(process, how, draw.uniform(0, min(0.6 * whole_s, LONGEST_PIECE_S)))
             code = process.wait()
         if code == 0:
             return
-        tally.kills += code == -signal.SIGKILL
-        tally.preemptions += code in (EXIT_PREEMPTED, -signal.SIGTERM)
-        if code not in (EXIT_PREEMPTED, -signal.SIGKILL, -signal.SIGTERM):
-            tally.failures.append(f"exit code {code}; see {log}")
+        expected = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, EXIT_PREEMPTED}
+        if code not in expected | ({EXIT_USAGE} if how == "full disk" else set()):
+            tally.failures.append(f"exit code {code} after {how}; see {log}")
             return
+        tally.ended[how] += 1
+        if how == "damaged checkpoint":
+            _damage_newest(out, draw)
+
+
+def _limit_files() -> None:
+    """Let no file grow beyond a size in the process that is about to begin."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILES, SMALL_FILES))
+
+
+def _end(process: subprocess.Popen[bytes], how: str, after_s: float) -> None:
+    """End a training after so many seconds, unless it has ended by itself."""
+    try:
+        process.wait(after_s)
+    except subprocess.TimeoutExpired:
+        number = signal.Signals[how] if how.startswith("SIG") else signal.SIGKILL
+        process.send_signal(number)
+
+
+def _damage_newest(out: Path, draw: random.Random) -> None:
+    """Overwrite a place in the checkpoint that the training would go on from."""
+    for path in sorted(out.glob("*/checkpoint-*.ckpt"), reverse=True)[:1]:
+        content = bytearray(path.read_bytes())
+        content[draw.randrange(len(content))] ^= 0xFF
+        path.write_bytes(content)
 
 
 def outcome(out: Path) -> dict[str, object]:
@@ -112,7 +147,8 @@ def soak(data: Path, out: Path, minutes: float, epochs: int) -> Tally:
         whole, pieces = out / f"whole-{seed}", out / f"pieces-{seed}"
         whole_s = train_whole(command(data, whole, seed, epochs), out / "whole.log")
         arguments = command(data, pieces, seed, epochs)
-        train_in_pieces(arguments, out / "pieces.log", whole_s, draw, tally, end)
+        log = out / "pieces.log"
+        train_in_pieces(arguments, pieces, log, whole_s, draw, tally, end)
         tally.trainings += 1
         if not tally.failures:
             found, expected = outcome(pieces), outcome(whole)

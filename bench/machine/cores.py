@@ -1,33 +1,59 @@
-"""The CPU cores that this process may use: affinity and the quotas of its control groups."""
+"""The CPU cores that this process may use: affinity and the quotas of its control groups.
+
+Imported with the package, before torch: where OMP_PROC_BIND, OMP_PLACES or GOMP_CPU_AFFINITY is
+set, torch's OpenMP binds the main thread to one core as it starts, and from then on the system
+tells that one core as all there is.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
+
+CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+AT_START = _affinity()
+BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
 
 def usable_cores() -> int:
     """Return how many cores this process may use: affinity and cgroup quota, at least one."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, math.floor(min(cores, _cgroup_quota())))
+    is_bound = any(os.environ.get(name) for name in BINDING)
+    cores = AT_START if is_bound else _affinity()
+    return max(1, math.floor(min(cores, cgroup_quota())))
 
 
-def _cgroup_quota() -> float:
-    """Return the CPUs that the control groups allow, version 2 then 1, or infinity."""
-    found = (_quota(folder / "cpu.max") for folder in cgroup_folders())
-    if quotas := [quota for quota in found if quota is not None]:
-        return min(quotas)
-    try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
-        period_us = int((folder / "cpu.cfs_period_us").read_text())
-        return quota_us / period_us if quota_us > 0 else math.inf
-    except (OSError, ValueError):
-        return math.inf
+def threads_for(num_processes: int = 1) -> int:
+    """Return how many threads each of so many processes should compute with, at least one.
+
+    OMP_NUM_THREADS is respected where it is a number; else each has its share of the cores. The
+    1 that torchrun sets for several processes, unasked, is no wish.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    is_torchruns = num_processes > 1 and wanted == "1"
+    if re.fullmatch(r"0*[1-9][0-9]{0,3}", wanted, re.ASCII) and not is_torchruns:
+        return int(wanted)
+    return max(1, usable_cores() // num_processes)
+
+
+def cgroup_quota(root: Path = CGROUPS, own: Path = OWN_GROUPS) -> float:
+    """Return the CPUs that the control groups allow, of this process and around it, or infinity.
+
+    In version 2 a group's quota is in ``cpu.max``; version 1 has a tree of its own for the CPU.
+    """
+    quotas = [_quota(folder / "cpu.max") for folder in cgroup_folders(root, own)]
+    quotas += [_quota_v1(folder) for folder in _cpu_folders_v1(root, own)]
+    return min((quota for quota in quotas if quota is not None), default=math.inf)
 
 
 def _quota(path: Path) -> float | None:
@@ -35,18 +61,47 @@ def _quota(path: Path) -> float | None:
     try:
         quota, period = path.read_text().split()
         return math.inf if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         return None
 
 
-def cgroup_folders(
-    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
-) -> list[Path]:
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+        period_us = int((folder / "cpu.cfs_period_us").read_text())
+        return quota_us / period_us if quota_us > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def cgroup_folders(root: Path = CGROUPS, own: Path = OWN_GROUPS) -> list[Path]:
     """Return the folders of this process' control group and those around it, version 2."""
+    name = next((name for kinds, name in _groups(own) if kinds == ""), "/")
+    return _upwards(root, name)
+
+
+def _cpu_folders_v1(root: Path, own: Path) -> list[Path]:
+    """Return the folders of the group that rules the CPU and those around it, version 1."""
+    named = [(kinds, name) for kinds, name in _groups(own) if "cpu" in kinds.split(",")]
+    # A container may see its own group as the root, under the name that it has outside.
+    trees = [*((root / kinds, name) for kinds, name in named), (root / "cpu", "/")]
+    trees += [(root / "cpu", name) for _, name in named]
+    return [folder for tree, name in trees for folder in _upwards(tree, name)]
+
+
+def _groups(own: Path) -> Iterator[tuple[str, str]]:
+    """Yield (controllers, name) of each control group that this process is in."""
     try:
         lines = own.read_text().splitlines()
     except OSError:
-        lines = []
-    name = next((line[3:] for line in lines if line.startswith("0::")), "/")
+        return
+    for line in lines:
+        number, _, rest = line.partition(":")
+        kinds, _, name = rest.partition(":")
+        if number.isdigit() and name:
+            yield kinds, name
+
+
+def _upwards(root: Path, name: str) -> list[Path]:
     inner = root / name.lstrip("/")
     return [folder for folder in (inner, *inner.parents) if folder.is_relative_to(root)]

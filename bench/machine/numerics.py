@@ -11,7 +11,7 @@ import torch
 
 from bench.errors import UserError
 from bench.machine import heap
-from bench.machine.cores import usable_cores
+from bench.machine.cores import threads_for
 from bench.machine.devices import kind
 from bench.spec.values import PRECISIONS, Precision
 
@@ -108,7 +108,7 @@ def prepare(device: str, num_processes: int = 1) -> None:
 
     ``num_processes`` on this machine share its cores.
     """
-    torch.set_num_threads(max(1, usable_cores() // num_processes))
+    torch.set_num_threads(threads_for(num_processes))
     flush_denormals()
     if kind(device) == "cuda":
         torch.cuda.set_device(device)

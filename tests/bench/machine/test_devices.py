@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +76,7 @@ def test_threads_follow_affinity_and_quota_and_are_at_least_one(
     quota: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(cores, "_cgroup_quota", lambda: quota)
+    monkeypatch.setattr(cores, "cgroup_quota", lambda: quota)
     assert cores.usable_cores() == expected
 
 
@@ -88,20 +91,92 @@ def test_threads_follow_affinity_and_quota_and_are_at_least_one(
     ],
 )
 def test_the_quota_is_the_least_of_the_groups_around_the_process(
-    own: str,
-    quotas: dict[str, str],
-    expected: float,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    own: str, quotas: dict[str, str], expected: float, tmp_path: Path
 ) -> None:
     """A batch system limits a group in which the process' own group lies."""
     (tmp_path / "own").write_text(own)
     for folder, text in quotas.items():
         (tmp_path / "root" / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / folder / "cpu.max").write_text(text)
-    found = cores.cgroup_folders(tmp_path / "root", tmp_path / "own")
-    monkeypatch.setattr(cores, "cgroup_folders", lambda: found)
-    assert cores._cgroup_quota() == expected
+    assert cores.cgroup_quota(tmp_path / "root", tmp_path / "own") == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "folder", "quota", "expected"),
+    [
+        ("4:cpu,cpuacct:/job\n", "cpu,cpuacct/job", "150000", 1.5),
+        ("4:cpu,cpuacct:/job\n", "cpu/job", "150000", 1.5),
+        ("4:cpuacct,cpu:/slurm/job/step\n", "cpuacct,cpu/slurm/job", "200000", 2.0),
+        ("4:cpu:/docker/abc\n", "cpu", "300000", 3.0),  # a container's own view
+        ("4:cpu:/job\n", "cpu/job", "-1", math.inf),
+        ("4:cpuset:/job\n", "cpuset/job", "100000", math.inf),
+        ("", "cpu", "100000", 1.0),
+    ],
+)
+def test_a_quota_of_the_first_version_is_found_where_the_process_is(
+    own: str, folder: str, quota: str, expected: float, tmp_path: Path
+) -> None:
+    (tmp_path / "own").write_text(own)
+    place = tmp_path / "root" / folder
+    place.mkdir(parents=True)
+    (place / "cpu.cfs_quota_us").write_text(quota)
+    (place / "cpu.cfs_period_us").write_text("100000")
+    assert cores.cgroup_quota(tmp_path / "root", tmp_path / "own") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "num_processes", "expected"),
+    [
+        (None, 1, 8),
+        (None, 4, 2),
+        ("3", 1, 3),
+        ("3,2", 1, 3),
+        ("1", 1, 1),
+        ("1", 4, 2),  # torchrun's own
+        ("2", 4, 2),
+        ("0", 1, 8),
+        ("many", 1, 8),
+        ("-2", 1, 8),
+    ],
+)
+def test_a_wished_number_of_threads_is_respected(
+    given: str | None, num_processes: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "usable_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert cores.threads_for(num_processes) == expected
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        {"OMP_PROC_BIND": "true"},
+        {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"},
+        {"OMP_PLACES": "threads"},
+        {"GOMP_CPU_AFFINITY": "0-1"},
+        {"OMP_PROC_BIND": "spread"},
+    ],
+)
+def test_threads_that_the_user_binds_hide_no_cores(binding: dict[str, str]) -> None:
+    """OpenMP binds the main thread as torch is imported; the system then tells one core."""
+    code = (
+        "import os; before = len(os.sched_getaffinity(0))\n"
+        "from bench.machine import cores, numerics\n"
+        "assert 'torch' in __import__('sys').modules\n"
+        "print(before, cores.usable_cores())"
+    )
+    clean = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean | binding,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, found = map(int, done.stdout.split())
+    assert found == max(1, math.floor(min(before, cores.cgroup_quota())))
 
 
 def test_flags_tell_whether_denormals_are_flushed() -> None:

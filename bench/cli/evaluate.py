@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    source: Annotated[str, typer.Argument(help="A run's folder, or a weights file.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A run's folder, a weights file, or a model with weights of its own."),
+    ],
     model: Annotated[str | None, typer.Option(help="Which model the file is for.")] = None,
     stem: Annotated[str | None, typer.Option(help="cifar or imagenet (default).")] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set (default: cifar10).")] = None,
@@ -27,7 +30,8 @@ def evaluate(
         str | None, typer.Option(help="CIFAR-100's label set: fine (default) or coarse.")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side, for --dataset folder (default: 32).")
+        int | None,
+        typer.Option(help="Pixels a side, for --dataset folder (default: the model's, or 32)."),
     ] = None,
     test_limit: opt.TestLimit = None,
     attention: opt.AttentionText = None,
@@ -47,15 +51,21 @@ def evaluate(
 
     A run's folder knows its model, data and recipe. A weights file (.safetensors or .pt, of this
     project, torchvision, timm or the reference repository) or torchvision:IMAGENET1K_V2 needs
-    --model unless this project wrote it; --out brings it into reports.
+    --model unless this project wrote it; --out brings it into reports. A model of timm, of
+    torchvision, of the hub or in a file has weights of its own, and images are resized, cropped
+    and normalised as these want them.
 
     [bold]Examples[/bold]
 
       senet-bench evaluate runs/resnet18-imagenet-shapes-quick-e3-s0-1a2b3c4d
 
       senet-bench evaluate se.safetensors --model se_resnet50 --stem cifar --json
+
+      senet-bench evaluate timm:resnet50.a1_in1k --dataset folder --data-dir imagenet
     """
     from bench.cli.screen import screen
+    from bench.compute.foreign import is_model
+    from bench.compute.sources import PRETRAINED
     from bench.errors import UserError
     from bench.execute.evaluate_weights import rescore_file, rescore_run
     from bench.machine.devices import resolve
@@ -93,15 +103,16 @@ def evaluate(
             data_dir,
             data_label,
             "fine" if labels is None else labels,
-            32 if image_size is None else image_size,
+            _image_size(source, model) if image_size is None else image_size,
             None,
             test_limit,
         )
+        named, weights = (source, PRETRAINED) if is_model(source) else (model, source)
         with screen(stderr=True) as emit:
             result = rescore_file(
-                source,
+                weights,
                 data,
-                model=model,
+                model=named,
                 stem=stem,
                 attention=opt.attention(attention, reduction, se_bias, se_divisor),
                 recipe=recipe or "standard",
@@ -114,6 +125,15 @@ def evaluate(
         opt.print_json(result.as_json())
     else:
         _print(result)
+
+
+def _image_size(*names: str | None) -> int:
+    """Return the size of images that the first foreign one of the names is for, 32 for others."""
+    from bench.compute.foreign import input_size, is_model
+    from bench.spec.model_name import parse
+
+    foreign = [parse(name) for name in names if name and is_model(name)]
+    return (input_size(foreign[0]) if foreign else None) or 32
 
 
 def _print(result: Rescored) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,7 +48,10 @@ def train(
     trace: opt.TraceFile = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Start from a weights file, or torchvision:IMAGENET1K_V2."),
+        typer.Option(
+            help="Start from a weights file, torchvision:IMAGENET1K_V2, or pretrained: those that"
+            " timm, torchvision or the hub have for a model of theirs, and their preprocessing."
+        ),
     ] = None,
     out: opt.Runs = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished runs.")] = False,
@@ -72,7 +75,7 @@ def train(
 
       torchrun --nproc-per-node 4 -m bench train resnet50 --runtime compile
     """
-    from bench.compute import distributed, model
+    from bench.compute import distributed, foreign, model
     from bench.errors import UserError
     from bench.execute import checks, run_folder
     from bench.execute import train_run as run
@@ -85,13 +88,15 @@ def train(
 
     existing = run_folder.existing(resume=resume, restart=restart)
     group, chosen = distributed.from_environment(), resolve(device)
-    identify = partial(
-        model.identify,
-        stem=stem,
-        attention=opt.attention(attention, reduction, se_bias, se_divisor),
-        beside=models,
-    )
+    asked: dict[str, Any] = {
+        "stem": stem,
+        "attention": opt.attention(attention, reduction, se_bias, se_divisor),
+        "beside": models,
+    }
+    identify = partial(model.identify, **asked)
+    sketches = [model.sketch(name, **asked) for name in models]
     data = opt.data_spec(dataset, data_dir, data_label, labels, image_size, train_limit, test_limit)
+    data = foreign.prepared(data, sketches[0], weights)
     given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     shared = {
         "data": data,
@@ -114,8 +119,8 @@ def train(
     for option, value in (("--trace", trace), ("--weights", weights)):
         if value is not None and len(models) > 1:
             raise UserError(f"{option} takes one model, since it names one file")
-    for name in models:  # all that can be refused without the data is refused before it is read
-        checks.check_runnable(validated(RunSpec, shared | {"model": identify(name)}))
+    for sketch in sketches:  # all that can be refused without the data is, before it is read
+        checks.check_runnable(validated(RunSpec, shared | {"model": sketch}))
     check_writable(out)
     with (
         stoppable(),
@@ -123,7 +128,10 @@ def train(
         distributed.joined(group, chosen),
     ):
         loaded, data_s = distributed.local_first(group, lambda: run.load_data(data, emit))
-        specs = [validated(RunSpec, shared | {"model": identify(name, loaded)}) for name in models]
+        specs = [
+            validated(RunSpec, shared | {"model": identify(name, dataset=loaded)})
+            for name in models
+        ]
         for spec in specs:
             checks.check_batch_size(spec, len(loaded.train))
             checks.check_weights(spec)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import nn
 
 from bench.compute.architecture import architecture_digest, check_logits
-from bench.compute.sources import PRETRAINED, Wanted, source
+from bench.compute.sources import PRETRAINED, SOURCES, Wanted, source
 from bench.compute.sources.source import first_line
 from bench.errors import UserError
 from bench.spec.model import ModelSpec, Origin
 from bench.spec.model_name import ModelName, parse
 from bench.spec.preprocessing import Preprocessing
+from bench.spec.run import DataSpec
 from bench.spec.values import validated
 from senet.errors import ModelError
 from senet.weights import PRETRAINED_PREFIX, read_weights
@@ -80,9 +82,41 @@ def preprocessing(model: ModelSpec, weights: str | None = None) -> Preprocessing
     return source(named.prefix).preprocessing(named.rest, wanted(model, weights))
 
 
+def prepared(data: DataSpec, model: ModelSpec, weights: str | None) -> DataSpec:
+    """Return the data as the weights of a model's source want them; as they are for others.
+
+    Data sets of one size are not resized, and only normalised so.
+    """
+    if weights is None or not is_name(weights):
+        return data
+    sized = model.model_copy(update={"image_size": data.image_size})
+    found = preprocessing(sized, weights)
+    if found is not None and data.name != "folder":
+        found = found.model_copy(update={"resize_size": data.image_size})
+    return data.model_copy(update={"preprocessing": found})
+
+
+def input_size(named: ModelName) -> int | None:
+    """Return the pixels a side that a model's own weights are for; None where nobody says."""
+    return source(named.prefix).input_size(named.rest)
+
+
+def sketch(named: ModelName, arguments: dict[str, Any]) -> ModelSpec:
+    """Return what is known of a model before its classes are; UserError where there is none."""
+    source(named.prefix).origin(named.rest)
+    return validated(ModelSpec, {"name": named.full, "stem": None, "arguments": arguments})
+
+
+def is_model(text: str) -> bool:
+    """Say whether a text names a foreign model, not torchvision's weights in capitals."""
+    prefix, _, rest = text.partition(":")
+    return prefix in SOURCES and re.fullmatch("[A-Z0-9_]+", rest) is None
+
+
 def is_trainable(model: ModelSpec) -> bool:
     """Say whether the model can be trained, which what was exported cannot."""
-    return model.origin is None or source(model.origin.source).trainable
+    prefix = parse(model.name).prefix
+    return not prefix or source(prefix).trainable
 
 
 def wanted(model: ModelSpec, weights: str | None = None) -> Wanted:

@@ -56,9 +56,26 @@ def identify(
         _check_fits(named, sizes, dataset)
     if named.prefix:
         if attention and not any(map(_has_attention, beside)):
-            raise UserError(f"{named.full} is not of this project: attention options do not apply")
+            raise _no_attention(named)
         return foreign.identify(named, sizes, given)
     return _ours(named.rest, stem, sizes, dict(attention or {}), given, beside)
+
+
+def sketch(name: str, **options: Any) -> ModelSpec:
+    """Return as much of a model's identity as is known before the data set is.
+
+    What can be refused by then is refused (UserError); `identify` does the rest.
+    """
+    named = parse(name)
+    if not named.prefix:
+        return identify(name, **options)
+    if options.get("attention") and not any(map(_has_attention, options.get("beside", ()))):
+        raise _no_attention(named)
+    return foreign.sketch(named, dict(named.arguments) | dict(options.get("arguments") or {}))
+
+
+def _no_attention(named: ModelName) -> UserError:
+    return UserError(f"{named.full} is not of this project: attention options do not apply")
 
 
 def _check_fits(named: ModelName, sizes: Mapping[str, Any], dataset: data.Dataset) -> None:

@@ -20,6 +20,7 @@ from bench.data.dataset import Dataset
 from bench.data.placing import DeviceSplit, first_bytes, gather
 from bench.errors import UserError, unknown
 from bench.machine import device_memory as devices
+from bench.spec.preprocessing import Preprocessing
 from bench.spec.recipe import Recipe
 
 HALF = (0.5, 0.5, 0.5)
@@ -64,8 +65,12 @@ def named_normalization(name: str, dataset: Dataset) -> Normalization:
     return NORMALIZATIONS[name] or own
 
 
-def normalization(recipe: Recipe, dataset: Dataset) -> Normalization:
-    """Return what the recipe subtracts and divides by."""
+def normalization(
+    recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing | None = None
+) -> Normalization:
+    """Return what the recipe subtracts and divides by, or what weights bring with them."""
+    if preprocessing is not None:
+        return Normalization(preprocessing.mean, preprocessing.std)
     return named_normalization("half" if recipe.normalization == "half" else "pixels", dataset)
 
 

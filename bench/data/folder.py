@@ -63,21 +63,23 @@ def load_folder(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     train = _list_images(train_root, train_folders)
     test = _list_images(test_root, test_folders)
     label = spec.label or f"{root.name} (folder)"
-    kept = _kept_at(root, spec.image_size)
-    key = _fingerprint(spec.image_size, train, test)
+    how = spec.preprocessing
+    prepared = str(spec.image_size) if how is None else f"{spec.image_size} {how.model_dump_json()}"
+    kept = _kept_at(root, prepared)
+    key = _fingerprint(prepared, train, test)
     splits = _read_kept(kept, key, spec.image_size, train, test)
     if splits is None:
         splits = (
-            _decode(train, spec.image_size, "decoding training images", progress),
-            _decode(test, spec.image_size, "decoding test images", progress),
+            _decode(train, spec, "decoding training images", progress),
+            _decode(test, spec, "decoding test images", progress),
         )
         _keep(kept, key, *splits)
     dataset = make_dataset("folder", label, *splits, classes)
     return replace(dataset, notes=folder_notes(dataset, train.passed_over + test.passed_over))
 
 
-def _decode(listing: Listing, size: int, what: str, progress: Progress | None) -> Split:
-    images = decode(listing.paths, size, what, progress)
+def _decode(listing: Listing, spec: DataSpec, what: str, progress: Progress | None) -> Split:
+    images = decode(listing.paths, spec.image_size, what, progress, spec.preprocessing)
     return Split(images, torch.from_numpy(listing.labels))
 
 
@@ -256,14 +258,14 @@ def _unreadable(error: OSError) -> NoReturn:
     raise UserError(f"cannot read {error.filename}: {error.strerror}")
 
 
-def _kept_at(root: Path, image_size: int) -> Path:
-    name = hashlib.sha256(os.fsencode(f"{image_size} {root}")).hexdigest()[:16]
+def _kept_at(root: Path, prepared: str) -> Path:
+    name = hashlib.sha256(os.fsencode(f"{prepared} {root}")).hexdigest()[:16]
     return cache_root() / "folders" / f"{name}.safetensors"
 
 
-def _fingerprint(image_size: int, *listings: Listing) -> str:
+def _fingerprint(prepared: str, *listings: Listing) -> str:
     """Return a digest of all that the decoded pixels depend on, short of the files' content."""
-    sha = hashlib.sha256(f"{CACHE_FORMAT} {PIL.__version__} {image_size}".encode())
+    sha = hashlib.sha256(f"{CACHE_FORMAT} {PIL.__version__} {prepared}".encode())
     for listing in listings:
         for path, label in zip(listing.paths, listing.labels, strict=True):
             found = _stat(path)

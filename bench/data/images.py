@@ -12,10 +12,12 @@ import psutil
 import torch
 from PIL import Image, ImageOps, features
 from torch import Tensor
+from torchvision.transforms import InterpolationMode, functional
 
 from bench.data.download import Progress
 from bench.errors import UserError
 from bench.machine.cores import usable_cores
+from bench.spec.preprocessing import Preprocessing
 
 _AVIF = bool(features.check("avif"))  # only some builds of Pillow can
 SUFFIXES = (
@@ -29,13 +31,20 @@ CHUNK = 64
 MEMORY_SHARE = 0.8  # of what is free
 
 
-def decode(paths: Sequence[str], size: int, what: str, progress: Progress | None = None) -> Tensor:
+def decode(
+    paths: Sequence[str],
+    size: int,
+    what: str,
+    progress: Progress | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Tensor:
     """Return the images of all files as uint8 (N, 3, size, size), RGB.
 
     Grey of 16 bits and fractions are scaled to bytes, what is transparent lies on white, and a
     camera's note on how it was held is followed. An image of another size is scaled until its
-    shorter side is ``size`` (bilinear, antialiased) and cut to its middle. UserError names a file
-    that is no whole image or is absurdly large.
+    shorter side is ``size`` (bilinear, antialiased) and cut to its middle. With ``preprocessing``
+    files are read, resized and cropped as the library of the weights does it. UserError names a
+    file that is no whole image or is absurdly large.
     """
     _check_memory(len(paths) * 3 * size * size)
     images = np.empty((len(paths), 3, size, size), np.uint8)
@@ -44,7 +53,7 @@ def decode(paths: Sequence[str], size: int, what: str, progress: Progress | None
     def decode_chunk(start: int) -> int:
         chunk = paths[start : start + CHUNK]
         for index, path in enumerate(chunk, start):
-            images[index] = _decode_one(path, size)
+            images[index] = _decode_one(path, size, preprocessing)
         return start + len(chunk)
 
     pool = ThreadPoolExecutor(usable_cores())  # Pillow decodes without holding Python's lock
@@ -69,11 +78,15 @@ def _check_memory(num_bytes: int) -> None:
         )
 
 
-def _decode_one(path: str, size: int) -> npt.NDArray[np.uint8]:
+def _decode_one(path: str, size: int, preprocessing: Preprocessing | None) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(path, formats=FORMATS) as file:
-            file.draft("RGB", (2 * size, 2 * size))  # JPEG: skip detail that scaling would discard
-            image = _on_white(_as_bytes(_upright(file)))
+            if preprocessing is None:
+                # JPEG: skip detail that scaling would discard
+                file.draft("RGB", (2 * size, 2 * size))
+                image = _on_white(_as_bytes(_upright(file)))
+            else:  # as timm and torchvision open files, so that published figures come back
+                image = _prepared(file.convert("RGB"), size, preprocessing)
         if image.size != (size, size):
             image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
         return np.asarray(image).transpose(2, 0, 1)
@@ -122,3 +135,11 @@ def _on_white(image: Image.Image) -> Image.Image:
     seen = image.convert("RGBA")
     page = Image.new("RGBA", seen.size, "white")
     return Image.alpha_composite(page, seen).convert("RGB")
+
+
+def _prepared(image: Image.Image, size: int, how: Preprocessing) -> Image.Image:
+    """Resize and crop an image as the weights' own transforms do, by the same library."""
+    side = [how.resize_size, how.resize_size] if how.resize_mode == "squash" else how.resize_size
+    resized = functional.resize(image, side, InterpolationMode(how.interpolation))
+    cropped: Image.Image = functional.center_crop(resized, [size, size])
+    return cropped

@@ -10,8 +10,15 @@ from typing import Any
 
 import senet
 from bench import data
-from bench.compute import training_step
-from bench.compute.model import build, identify, is_pretrained_name, num_params, weights_facts
+from bench.compute import foreign, training_step
+from bench.compute.model import (
+    build,
+    identify,
+    is_pretrained_name,
+    num_params,
+    sketch,
+    weights_facts,
+)
 from bench.errors import UserError
 from bench.events import Event
 from bench.execute import checks, lock, run_folder, train_run
@@ -131,10 +138,12 @@ def rescore_file(
     the file is not of the model that is named.
     """
     model, options = _architecture(weights, model, stem, dict(attention or {}))
+    known = sketch(model, **options)
+    data_spec = foreign.prepared(data_spec, known, weights)
     spec = validated(
         RunSpec,
         {
-            "model": identify(model, **options),
+            "model": known,
             "data": data_spec,
             "recipe": get_recipe(recipe),
             "device": device,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 from bench.compute.inference import check as check_runtimes
-from bench.compute.model import identify
+from bench.compute.model import identify, sketch
 from bench.data import Dataset
 from bench.errors import UserError
 from bench.events import CellFailed, Event, RunDone
@@ -102,10 +103,10 @@ def check(experiment: Experiment, device: str) -> None:
 
 def models(experiment: Experiment, dataset: Dataset | None) -> list[ModelSpec]:
     """Return the experiment's models, sized for the data set once it is there."""
+    known = sketch if dataset is None else partial(identify, dataset=dataset)
     return [
-        identify(
+        known(
             entry.name,
-            dataset,
             stem=entry.stem,
             attention=entry.attention,
             arguments=entry.arguments,

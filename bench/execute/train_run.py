@@ -168,7 +168,7 @@ def _job(
     job = engine.Job(
         spec,
         images,
-        data.normalization(spec.recipe, dataset),
+        data.normalization(spec.recipe, dataset, spec.data.preprocessing),
         len(dataset.classes),
         group,
         saver,

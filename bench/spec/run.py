@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from bench.spec.model import ModelSpec as ModelSpec
+from bench.spec.preprocessing import Preprocessing
 from bench.spec.recipe import Recipe
 from bench.spec.values import Engine, Frozen, Labels, PositiveInt, Precision, Seed
 
@@ -21,7 +22,8 @@ class DataSpec(Frozen):
 
     ``data_dir`` is where its files are; ``label`` is what reports call it (a JPEG copy of CIFAR-10
     is not CIFAR-10). ``train_limit`` and ``test_limit`` take the first images of a fixed,
-    class-balanced order.
+    class-balanced order. ``preprocessing`` is how published weights want images; without, they are
+    cut to the image size, and normalised as the recipe says.
     """
 
     name: str = "shapes"
@@ -31,6 +33,7 @@ class DataSpec(Frozen):
     image_size: PositiveInt = 32
     train_limit: PositiveInt | None = None
     test_limit: PositiveInt | None = None
+    preprocessing: Preprocessing | None = None
 
 
 LONGEST_RECIPE = 80  # letters of its name in a folder's, of which file systems take 255
@@ -83,6 +86,8 @@ class RunSpec(Frozen):
         facts["model"] = self.model.identity()
         if facts["model"]["se_divisor"] is None:  # as before there was one
             del facts["model"]["se_divisor"]
+        if self.data.preprocessing is None:
+            del facts["data"]["preprocessing"]
         if not self.deterministic:
             del facts["deterministic"]
         return _digest(facts)

@@ -30,7 +30,7 @@ def _validator(
 ) -> Callable[[nn.Module], float]:
     """Return the function that gives a model's top-1 on the images held out of training."""
     own = _own_part(held_out, group)
-    normalization = data.normalization(spec.recipe, dataset)
+    normalization = data.normalization(spec.recipe, dataset, spec.data.preprocessing)
     split = data.place(own, spec.device)
 
     def validate(model: nn.Module) -> float:
@@ -101,7 +101,7 @@ def predict(
     """
     layout = memory_format(spec.runtime)
     split = data.place(_own_part(dataset.test, group), spec.device, memory_format=layout)
-    normalization = data.normalization(spec.recipe, dataset)
+    normalization = data.normalization(spec.recipe, dataset, spec.data.preprocessing)
 
     def batches(size: int) -> Iterator[tuple[Tensor, Tensor]]:
         return _counted(data.test_batches(split, size, normalization), len(split), emit)

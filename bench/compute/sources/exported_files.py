@@ -16,7 +16,9 @@ from bench.record.files import sha256
 def onnx() -> Source:
     """Return models in ONNX files, which run in onnxruntime and openvino; inference alone."""
     require("onnx", "onnx", "onnx", "onnxruntime")
-    return Source(build=_build_onnx, origin=_onnx_origin, trainable=False)
+    return Source(
+        build=_build_onnx, origin=_onnx_origin, input_size=_onnx_input_size, trainable=False
+    )
 
 
 def pt2() -> Source:
@@ -26,6 +28,11 @@ def pt2() -> Source:
 
 def _onnx_origin(path: str) -> dict[str, str]:
     return library("onnxruntime") | {"file_sha256": sha256(_file("onnx", path))}
+
+
+def _onnx_input_size(path: str) -> int | None:
+    side = OnnxModel(_file("onnx", path).read_bytes()).image_shape[-1]
+    return side if isinstance(side, int) else None
 
 
 def _pt2_origin(path: str) -> dict[str, str]:

@@ -36,6 +36,11 @@ def no_preprocessing(rest: str, wanted: Wanted) -> Preprocessing | None:
     return None
 
 
+def no_input_size(rest: str) -> int | None:
+    """Return None: the source does not say which size of images its models are for."""
+    return None
+
+
 def no_names() -> Iterable[str]:
     """Return nothing: what there is cannot be listed."""
     return ()
@@ -46,14 +51,16 @@ class Source:
     """Where models come from. The functions take what stands behind the prefix.
 
     ``build`` raises UserError for what a user can mend. ``origin`` returns the fields of
-    `bench.spec.model.Origin` that say which code it is: library and version, revision, file.
-    ``preprocessing`` is how the model's own weights want images.
+    `bench.spec.model.Origin` that say which code it is: library and version, revision, file; it
+    raises UserError for a name that is not there. ``preprocessing`` is how the model's own weights
+    want images, and ``input_size`` of how many pixels a side, where the source says so.
     """
 
     build: Callable[[str, Wanted], nn.Module]
     origin: Callable[[str], dict[str, str]]
     names: Callable[[], Iterable[str]] = no_names
     preprocessing: Callable[[str, Wanted], Preprocessing | None] = no_preprocessing
+    input_size: Callable[[str], int | None] = no_input_size
     trainable: bool = True
 
 

@@ -36,22 +36,46 @@ def timm() -> Source:
     require("timm", "timm", "timm")
     return Source(
         build=_build,
-        origin=lambda _: library("timm"),
+        origin=_origin,
         names=_names,
         preprocessing=_preprocessing,
+        input_size=_input_size,
     )
 
 
 def hf_hub() -> Source:
     """Return models of the Hugging Face hub that timm can build: ``hf-hub:ORG/NAME@REVISION``."""
     require(HUB_PREFIX, "timm", "timm", "huggingface_hub")
-    return Source(build=_build_hub, origin=_hub_origin, preprocessing=_hub_preprocessing)
+    return Source(
+        build=_build_hub,
+        origin=_hub_origin,
+        preprocessing=_hub_preprocessing,
+        input_size=lambda name: _side(_hub_config(name)),
+    )
 
 
 def _names() -> Iterable[str]:
     import timm
 
     return map(str, timm.list_models())
+
+
+def _origin(name: str) -> dict[str, str]:
+    _check(name)
+    return library("timm")
+
+
+def _input_size(name: str) -> int | None:
+    from timm.models import get_pretrained_cfg
+
+    known = get_pretrained_cfg(name)
+    return _side(vars(known)) if known else None
+
+
+def _side(config: dict[str, Any]) -> int | None:
+    """Return the pixels a side that weights are tested with, else trained with."""
+    size = config.get("test_input_size") or config.get("input_size")
+    return int(size[-1]) if size else None
 
 
 def _build(name: str, wanted: Wanted) -> nn.Module:
@@ -116,7 +140,7 @@ def _of_config(config: dict[str, Any], name: str, wanted: Wanted) -> Preprocessi
     """Return the preprocessing in timm's own configuration of a model's weights."""
     from timm.data.config import resolve_data_config
 
-    found = resolve_data_config({}, pretrained_cfg=config)  # type: ignore[no-untyped-call]
+    found = resolve_data_config({}, pretrained_cfg=config, use_test_size=True)  # type: ignore[no-untyped-call]
     if found["crop_mode"] == "border":
         raise UserError(f"{name} wants images with borders (crop_mode border), which is not known")
     return Preprocessing(

@@ -16,9 +16,10 @@ def torchvision() -> Source:
     """Return torchvision's classifiers; ``torchvision:resnet50`` is not ours, but equal to it."""
     return Source(
         build=_build,
-        origin=lambda _: library("torchvision"),
+        origin=_origin,
         names=_names,
         preprocessing=_preprocessing,
+        input_size=_input_size,
     )
 
 
@@ -26,6 +27,17 @@ def _names() -> Iterable[str]:
     from torchvision import models
 
     return map(str, models.list_models(module=models))
+
+
+def _origin(name: str) -> dict[str, str]:
+    _builder(name)
+    return library("torchvision")
+
+
+def _input_size(name: str) -> int | None:
+    _builder(name)
+    (crop_size,) = _weights(name, None).transforms().crop_size
+    return int(crop_size)
 
 
 def _builder(name: str) -> Any:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from bench.report.read.models import versions
+from bench.report.read.models import preprocessing_text, versions
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell
 
@@ -49,6 +49,7 @@ def accuracy_conditions(cell: Cell) -> dict[str, object]:
         "image size": cell.model.image_size,
         "held-out share": record.spec.val_split,
         "starting weights": record.spec.weights,
+        "preprocessing": preprocessing_text(cell.model, record.spec.data.preprocessing),
         "training loop": record.spec.engine,
         "precision": record.spec.precision,
         CHANGES: cell.environment.dirty,

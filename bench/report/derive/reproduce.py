@@ -12,12 +12,14 @@ from bench.report.read.models import arguments_text, shown
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell
 from bench.spec.recipe import RECIPES, Recipe
-from bench.spec.run import DataSpec, ModelSpec
+from bench.spec.run import DataSpec, ModelSpec, RunSpec
 
 
 def train_command(cell: Cell) -> str:
     """Return the command that trains a cell again, its other seeds in a comment."""
     spec = cell.runs[0].record.spec
+    if not spec.train:
+        return _evaluate_command(spec, cell.dataset)
     options = [
         *_model(spec.model),
         *_data(spec.data, cell.dataset),
@@ -36,6 +38,17 @@ def train_command(cell: Cell) -> str:
     program = "senet-bench" if spec.world_size == 1 else together
     command = f"{program} train {_name(spec.model)} {' '.join(options)}"
     return f"{command}  # and --seed {others}" if others else command
+
+
+def _evaluate_command(spec: RunSpec, label: str) -> str:
+    """Return the command that tests weights again: a foreign model's own, or those in a file."""
+    named = [] if spec.weights == "pretrained" else [f"--model {_name(spec.model)}"]
+    source = _name(spec.model) if spec.weights == "pretrained" else _quoted(spec.weights or "")
+    base = [] if named == [] else [f"--recipe {spec.recipe.name}"]
+    options = [*named, *_model(spec.model), *_data(spec.data, label), *base]
+    options += [f"--device {_quoted(spec.device)}"]
+    options += [f"--precision {spec.precision}"] if spec.precision != "fp32" else []
+    return f"senet-bench evaluate {source} {' '.join(options)} --out runs"
 
 
 def profile_commands(rows: Sequence[CostRow]) -> list[str]:

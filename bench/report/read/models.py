@@ -7,6 +7,7 @@ import re
 from collections.abc import Hashable, Sequence
 
 from bench.record.environment import Environment
+from bench.spec.preprocessing import Preprocessing
 from bench.spec.run import ModelSpec
 from senet.catalogue import facts, is_known
 
@@ -76,6 +77,18 @@ def library_text(model: ModelSpec) -> str | None:
     revision = f"at {origin.revision[:8]}" if origin.revision else None
     file = f"file {origin.file_sha256[:8]}" if origin.file_sha256 else None
     return ", ".join(filter(None, (library, revision, file))) or None
+
+
+def preprocessing_text(model: ModelSpec, how: Preprocessing | None) -> str | None:
+    """Return how images were prepared for published weights; None where the recipe says it all."""
+    if how is None:
+        return None
+    size = f"{how.resize_size}" if how.resize_mode == "shorter" else f"{how.resize_size} squashed"
+    numbers = [",".join(f"{value:g}" for value in values) for values in (how.mean, how.std)]
+    return (
+        f"resized to {size} ({how.interpolation}), crop {how.crop_share(model.image_size):.3g},"
+        f" mean {numbers[0]}, std {numbers[1]}"
+    )
 
 
 def shown(value: object) -> str:

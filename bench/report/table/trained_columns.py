@@ -11,6 +11,7 @@ from bench.report.read.models import (
     depth,
     has_se,
     library_text,
+    preprocessing_text,
     rounding,
 )
 from bench.report.read.trained import Cell, Measured
@@ -123,6 +124,11 @@ TRAINED_COLUMNS: tuple[Column, ...] = (
         "num_train", "number of training images", of_training=lambda c: c.record.dataset.num_train
     ),
     Column("num_test", "number of test images", of_training=lambda c: c.record.dataset.num_test),
+    Column(
+        "preprocessing",
+        "how images were resized, cropped and normalised for published weights of the model",
+        of_training=lambda c: preprocessing_text(c.model, c.record.spec.data.preprocessing),
+    ),
     Column("recipe", "name of the training recipe", of_training=lambda c: c.recipe.name),
     Column("epochs", "epochs trained", of_training=lambda c: c.recipe.epochs),
     Column(

@@ -12,10 +12,10 @@ from bench.cli import options as opt
 from bench.cli.screen import duration, screen, silence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bench.record.run import RunRecord
-    from bench.spec.run import RunSpec
+    from bench.spec.run import ModelSpec, RunSpec
 
 
 def train(
@@ -93,7 +93,7 @@ def train(
         "attention": opt.attention(attention, reduction, se_bias, se_divisor),
         "beside": models,
     }
-    identify = partial(model.identify, **asked)
+    identify: Callable[..., ModelSpec] = partial(model.identify, **asked)
     sketches = [model.sketch(name, **asked) for name in models]
     data = opt.data_spec(dataset, data_dir, data_label, labels, image_size, train_limit, test_limit)
     data = foreign.prepared(data, sketches[0], weights)

@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 quickstart: setup ## Train, test and profile the three models on the embedded data (about 5 minutes)
 	$(BIN)/senet-bench run quickstart --resume
-	@echo "Look at reports/quickstart/report.md"
+	@echo "Open reports/quickstart/report.html"
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
@@ -44,8 +44,9 @@ benchmark: setup ## Run the performance tests of tests/perf and keep their figur
 
 # Every published record is in the table, whichever report it was published with.
 REPORT ?= reports/cpu
-readme-table: setup ## Render reports/*/records into REPORT (reports/cpu) and README's result table
+readme-table: setup ## Render reports/*/records into REPORT (reports/cpu), README's results, COLUMNS.md
 	$(BIN)/senet-bench report reports/*/records --out $(REPORT) --readme README.md
+	$(BIN)/senet-bench columns --markdown > bench/report/COLUMNS.md
 
 MINUTES ?= 30
 soak: setup ## Kill a training on DATA=folder at random for MINUTES=30; it must end the same

@@ -22,6 +22,7 @@ from bench.cli.listing import datasets, models, recipes
 from bench.cli.profile import profile
 from bench.cli.report import report
 from bench.cli.run import run
+from bench.cli.show import columns, show
 from bench.cli.train import train
 from bench.errors import EXIT_USAGE, FieldError, UserError
 from bench.signals import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, Stopped
@@ -130,8 +131,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (run, train, evaluate, profile, report, compare, models, datasets, recipes, doctor):
-    app.command(cls=Command, help=_flowing(_command))(_command)
+# In the panels of --help, in the order in which they are needed.
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Measure": (run, train, evaluate, profile),
+    "Look": (report, show, compare),
+    "Find out": (models, datasets, recipes, columns, doctor),
+}
+for _panel, _commands in COMMANDS.items():
+    for _command in _commands:
+        _registered = app.command(cls=Command, help=_flowing(_command), rich_help_panel=_panel)
+        _registered(_command)
 
 
 def _version(wanted: bool) -> None:

@@ -31,12 +31,20 @@ def report(
     ] = None,
     seed_sd: opt.SeedSd = None,
     margin: opt.Margin = None,
+    model_card: Annotated[
+        bool,
+        typer.Option(
+            "--model-card", help="Also write a Hugging Face model card of each trained model."
+        ),
+    ] = False,
     readme: Annotated[
         Path | None,
         typer.Option(help="Also fill the marked places of this README with the main table."),
     ] = None,
 ) -> None:
-    """Render records into report.md, results.csv and charts.
+    """Render records into report.html, report.md, results.csv and charts.
+
+    Without folders it takes what train and profile left in runs and profiles.
 
     Example: senet-bench report runs profiles --out reports/mine
     """
@@ -54,12 +62,15 @@ def report(
         raise UserError(f"--price-per-hour must be a positive price, not {price_per_hour}")
     places = folders or [folder for folder in DEFAULT_FOLDERS if folder.exists()]
     if not places:
-        here = " or ".join(str(folder) for folder in DEFAULT_FOLDERS)
-        raise UserError(f"no folder {here} here; name the folder that holds the records")
+        raise UserError(
+            "nothing to report yet: no folder runs or profiles here. This makes one, in a minute: "
+            "senet-bench train resnet18 --dataset shapes --recipe quick. Or name the folder that "
+            "holds the records"
+        )
     stated = Stated(
         opt.positive_points("--seed-sd", seed_sd), opt.positive_points("--margin", margin)
     )
-    rendered = render(places, out, force, price_per_hour, stated)
+    rendered = render(places, out, force, price_per_hour, stated, model_card)
     if readme is not None:
         fill(readme, places, out / "report.md")
     console = Console()
@@ -67,5 +78,6 @@ def report(
     console.print(terminal.bullets(lines(rendered.findings)))
     aside = rendered.set_aside
     if aside:
-        console.print(f"{len(aside)} set aside; report.md says which and why", highlight=False)
-    console.print(f"wrote {out / 'report.md'} and {len(rendered.files) - 1} more", highlight=False)
+        console.print(f"{len(aside)} set aside; the report says which and why", highlight=False)
+    typer.echo(f"\nOpen {out / 'report.html'}")
+    typer.echo(f"{len(rendered.files) - 1} more files beside it: report.md, results.csv, charts")

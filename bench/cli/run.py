@@ -105,7 +105,8 @@ def run(
     if done.rendered is not None:
         Console().print(terminal.render(narrow_table(done.rendered.study)))
         Console().print(terminal.bullets(lines(done.rendered.findings)))
-        typer.echo(f"\nReport: {report / 'report.md'}   Table: {report / 'results.csv'}")
+        typer.echo(f"\nOpen {report / 'report.html'}")
+        typer.echo("beside it: report.md, results.csv, charts")
     for cell in done.failed:
         typer.echo(f"failed: {cell.name}: {cell.reason} ({cell.record})", err=True)
     if done.failed:

@@ -15,6 +15,7 @@ from bench.report.derive.seeds import NOTHING_STATED, Stated
 from bench.report.page import csv_table, html, markdown
 from bench.report.page.blocks import Image
 from bench.report.page.contents import TITLE, contents
+from bench.report.page.model_card import model_cards
 from bench.report.read.load import SetAside, load
 from bench.report.read.study import Study, study
 
@@ -44,6 +45,7 @@ def render(
     force: bool = False,
     price_per_hour: float | None = None,
     stated: Stated = NOTHING_STATED,
+    model_card: bool = False,
 ) -> Rendered:
     """Write the report of all records in ``folders`` into ``out``: Markdown, HTML, CSV, charts.
 
@@ -51,7 +53,8 @@ def render(
     Charts of a former report in ``out`` that this one has no more are removed, no other file is.
     ``force`` shows differences between rows that may not be compared, marked as such, and
     ``price_per_hour`` adds what a million images cost; ``stated`` is what the user says of the luck
-    of training. Raises UserError when there are no records
+    of training; ``model_card`` adds a Hugging Face model card of each trained model. Raises
+    UserError when there are no records
     or ``out`` cannot be written to.
     """
     from bench.report.charts.draw import charts  # matplotlib takes longer to import than to draw
@@ -67,6 +70,8 @@ def render(
     files["results.csv"] = csv_table.to_csv(shown).encode()
     if find_spec("pyarrow"):
         files["results.parquet"] = csv_table.to_parquet(shown)
+    if model_card:
+        files |= model_cards(found)
     files["report.html"] = _page(found, drawn).encode()
     files["report.md"] = markdown.render(blocks).encode()
     former = _former_charts(out / "report.md")

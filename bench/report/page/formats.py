@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from bench.report.read.trained import Measured
 from bench.stats.times import Interval
@@ -89,3 +90,17 @@ def chance(probability: float | None) -> str:
     if probability > 0.995:
         return "> 99 %"
     return "< 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+MAX_BARS = 40
+
+
+def spark(values: Sequence[float]) -> str:
+    """Return values as a line of bars, the lowest to the highest; of many, evenly spaced ones."""
+    shown = [value for value in values if math.isfinite(value)]
+    if len(shown) > MAX_BARS:
+        shown = [shown[i * (len(shown) - 1) // (MAX_BARS - 1)] for i in range(MAX_BARS)]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    span_ = high - low or 1.0
+    return "".join(_BARS[round((value - low) / span_ * (len(_BARS) - 1))] for value in shown)

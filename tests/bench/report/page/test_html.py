@@ -1,7 +1,9 @@
 """The page: self-contained, harmless, and usable in a real browser by mouse and by keyboard."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -307,3 +309,21 @@ def test_on_paper_every_column_stands_within_the_page(page, report):
     assert (seen, closed) == (18 - 5, 0)
     told = page.evaluate("document.querySelector('#table-1').closest('section').textContent")
     assert "The same in every row: data Shapes" in told
+
+
+def test_axe_finds_no_serious_violation(page, report):
+    """In both themes and on a phone, everything opened (SENET_BENCH_AXE names axe.min.js)."""
+    axe = os.environ.get("SENET_BENCH_AXE")
+    if not axe:
+        pytest.skip("axe-core is not at hand; SENET_BENCH_AXE names its axe.min.js")
+    for dark, width in ((False, 1400), (True, 1400), (False, 390)):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        page.call("Emulation.setDeviceMetricsOverride", **size)
+        page.open(report, dark=dark)
+        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        page.call("Runtime.evaluate", expression=Path(axe).read_text("utf-8"))
+        found = page.evaluate(
+            "axe.run().then((r) => r.violations.map((v) => [v.id, v.impact, v.nodes[0].html]))"
+        )
+        page.call("Emulation.clearDeviceMetricsOverride")
+        assert [v for v in found if v[1] in ("serious", "critical")] == []

@@ -22,8 +22,7 @@ from bench.errors import UserError
 from bench.events import EpochDone, Event, RunDone, RunStarted, StepDone
 from bench.execute import checks, run_folder, train_run
 from bench.execute.evaluate_weights import Rescored, rescore_run
-from bench.machine import heap
-from bench.machine import numerics as devices
+from bench.machine import generators, heap
 from bench.record.files import sha256
 from bench.record.run import RunRecord, RuntimeTrial
 from bench.signals import Preempted
@@ -259,7 +258,7 @@ def test_what_a_model_draws_goes_on_too(
     interrupted_at(step, chosen, dataset, tmp_path / "pieces")
     torch.manual_seed(99)
     if not is_restored:
-        monkeypatch.setattr(devices, "restore_generators", lambda *_: None)
+        monkeypatch.setattr(generators, "restore", lambda *_: None)
     record, _ = train(chosen, dataset, tmp_path / "pieces", existing="resume")
     assert (record.weights == whole.weights) == is_restored
 

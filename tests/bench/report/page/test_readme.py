@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import record_factory as make
+import typer
 
 from bench.errors import UserError
 from bench.report.page.main_table import MAIN_DEFINITIONS
@@ -35,14 +39,57 @@ def test_every_column_is_defined() -> None:
         assert f"| {name} | {what}" in column_definitions().replace("\\_", "_")
 
 
-def test_the_readme_names_only_commands_that_exist() -> None:
-    import re
+def documented_commands() -> list[str]:
+    """Return every command line of the documents and of --help, on one line each."""
+    from bench.cli.app import app
+
+    texts = [(README.parent / name).read_text("utf-8") for name in ("README.md", "bench/README.md")]
+    texts += [str(command.help).replace("\n\n", "\n") for command in app.registered_commands]
+    lines = "\n".join(texts).replace("\\\n", " ").splitlines()
+    starts = re.compile(r"^\s*(?:Example: |# |torchrun .* )?(?:senet-bench|-m bench) ")
+    found = [line.partition("#")[0] if not line.startswith("#") else line for line in lines]
+    return [
+        starts.sub("", line).strip() for line in found if starts.match(line) and "…" not in line
+    ]
+
+
+def test_every_documented_command_is_understood() -> None:
+    """Its options exist and its values can be read; what it would do is tested elsewhere."""
+    from typer.main import get_command
 
     from bench.cli.app import app
 
-    known = {str(command.callback.__name__) for command in app.registered_commands}  # type: ignore[union-attr]
-    named = set(re.findall(r"senet-bench ([a-z]+)", README.read_text(encoding="utf-8")))
-    assert named - {"trains"} <= known
+    group = get_command(app)
+    commands = documented_commands()
+    assert len(commands) > 30
+    for line in commands:
+        name, *arguments = shlex.split(line)
+        command = group.commands[name]  # type: ignore[attr-defined]
+        with contextlib.suppress(typer.Exit):
+            assert command.make_context(name, arguments, parent=None) is not None, line
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    for name, longest in (("README.md", 200), ("bench/README.md", 200)):
+        file = README.parent / name
+        text = file.read_text("utf-8")
+        assert text.count("\n") <= longest
+        for link in re.findall(r"\]\(<?([^)>]+)>?\)", text):
+            if not link.startswith(("http", "#")):
+                assert (file.parent / link.replace("\\_", "_")).exists(), link
+
+
+def test_the_action_uses_options_that_compare_has() -> None:
+    """The composite action is the recipe for CI; an option it names must exist."""
+    from typer.main import get_command
+
+    from bench.cli.app import app
+
+    action = (README.parent / ".github/actions/compare/action.yml").read_text("utf-8")
+    compare = get_command(app).commands["compare"]  # type: ignore[attr-defined]
+    known = {option for parameter in compare.params for option in parameter.opts}
+    used = set(re.findall(r"(--[a-z-]+)", action.partition("-m bench compare")[2]))
+    assert {"--measure", "--fail-on", "--github"} <= used <= known
 
 
 def test_the_table_is_filled_in_and_linked_from_where_the_readme_lies(tmp_path: Path) -> None:

@@ -19,19 +19,31 @@ def evaluate(
         typer.Argument(help="A run's folder, a weights file, or a model with weights of its own."),
     ],
     model: Annotated[str | None, typer.Option(help="Which model the file is for.")] = None,
-    stem: Annotated[str | None, typer.Option(help="cifar or imagenet (default).")] = None,
+    stem: Annotated[
+        str | None, typer.Option(help="cifar or imagenet (default).", rich_help_panel=opt.MODEL)
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set (default: cifar10).")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Whose normalisation the model expects (default: standard).")
+        str | None,
+        typer.Option(
+            help="Whose normalisation the model expects (default: standard).",
+            rich_help_panel=opt.DATA,
+        ),
     ] = None,
     data_dir: opt.DataDir = None,
     data_label: opt.DataLabel = None,
     labels: Annotated[
-        str | None, typer.Option(help="CIFAR-100's label set: fine (default) or coarse.")
+        str | None,
+        typer.Option(
+            help="CIFAR-100's label set: fine (default) or coarse.", rich_help_panel=opt.DATA
+        ),
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(help="Pixels a side, for --dataset folder (default: the model's, or 32)."),
+        typer.Option(
+            help="Pixels a side, for --dataset folder (default: the model's, or 32).",
+            rich_help_panel=opt.DATA,
+        ),
     ] = None,
     test_limit: opt.TestLimit = None,
     attention: opt.AttentionText = None,
@@ -40,7 +52,11 @@ def evaluate(
     se_divisor: opt.SEDivisor = None,
     device: opt.DeviceName = "auto",
     precision: Annotated[
-        str | None, typer.Option(help="fp32, tf32, bf16 or fp16 (default: the run's, or fp32).")
+        str | None,
+        typer.Option(
+            help="fp32, tf32, bf16 or fp16 (default: the run's, or fp32).",
+            rich_help_panel=opt.MACHINE,
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="For a file: keep a record in this folder of runs.")

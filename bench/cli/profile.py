@@ -30,26 +30,40 @@ def profile(
         list[str] | None, typer.Argument(help="Models; see 'senet-bench models'.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Profile the trained model of this run's folder instead.")
+        Path | None,
+        typer.Option(
+            help="Profile the trained model of this run's folder instead.",
+            rich_help_panel=opt.MODEL,
+        ),
     ] = None,
     stem: opt.StemName = None,
     dataset: Annotated[
-        str, typer.Option(help="Whose classes and image size: cifar10, cifar100, folder, shapes.")
+        str,
+        typer.Option(
+            help="Whose classes and image size: cifar10, cifar100, folder, shapes.",
+            rich_help_panel=opt.DATA,
+        ),
     ] = "shapes",
     data_dir: opt.DataDir = None,
     labels: opt.Labels = "fine",
     num_classes: Annotated[
-        int | None, typer.Option(help="Classes (default: the data set's).")
+        int | None,
+        typer.Option(help="Classes (default: the data set's).", rich_help_panel=opt.DATA),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side (default: the data set's).")
+        int | None,
+        typer.Option(help="Pixels a side (default: the data set's).", rich_help_panel=opt.DATA),
     ] = None,
     attention: opt.AttentionText = None,
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
     se_divisor: opt.SEDivisor = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights file of the model, or torchvision:IMAGENET1K_V2.")
+        str | None,
+        typer.Option(
+            help="Weights file of the model, or torchvision:IMAGENET1K_V2.",
+            rich_help_panel=opt.MODEL,
+        ),
     ] = None,
     batch_size: Annotated[
         str, typer.Option(help="Images a call, separated by commas; auto: the most that fit.")
@@ -62,37 +76,72 @@ def profile(
         str,
         typer.Option(help="eager, compile, compile_frozen, openvino, … with commas; see below."),
     ] = "eager",
-    mode: Annotated[str, typer.Option(help="infer, train, or both with a comma.")] = "infer",
+    mode: Annotated[
+        str, typer.Option(help="infer, train, or both with a comma.", rich_help_panel=opt.MACHINE)
+    ] = "infer",
     repeat: Annotated[
-        int, typer.Option(min=1, help="Repeat in this many fresh processes, for the interval.")
+        int,
+        typer.Option(
+            min=1,
+            help="Repeat in this many fresh processes, for the interval.",
+            rich_help_panel=opt.MACHINE,
+        ),
     ] = 1,
     interval: Annotated[
-        float | None, typer.Option(help="Half-width of the ratio's interval to aim for (0.01).")
+        float | None,
+        typer.Option(
+            help="Half-width of the ratio's interval to aim for (0.01).",
+            rich_help_panel=opt.MACHINE,
+        ),
     ] = None,
     max_s: Annotated[
         float | None,
         typer.Option(
-            "--max-seconds", help="Most seconds of timing, a row on average (8; single calls: 3)."
+            "--max-seconds",
+            help="Most seconds of timing, a row on average (8; single calls: 3).",
+            rich_help_panel=opt.MACHINE,
         ),
     ] = None,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
+    memory: Annotated[
+        bool,
+        typer.Option(help="Measure peak memory, in fresh processes.", rich_help_panel=opt.MACHINE),
+    ] = True,
     breakdown: Annotated[
-        bool, typer.Option(help="Measure where the time of eager calls goes.")
+        bool,
+        typer.Option(
+            help="Measure where the time of eager calls goes.", rich_help_panel=opt.MACHINE
+        ),
     ] = True,
     keep_freed: Annotated[
         bool,
         typer.Option(
-            help="Keep freed memory for the next tensor, which is steadier and faster (CPU, glibc)."
+            help="Keep freed memory for the next tensor: steadier and faster (CPU, glibc).",
+            rich_help_panel=opt.MACHINE,
         ),
     ] = True,
     price_per_hour: Annotated[
-        float | None, typer.Option(min=0, help="The machine's price: gives cost a million images.")
+        float | None,
+        typer.Option(
+            min=0,
+            help="The machine's price: gives cost a million images.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = None,
     reconcile: Annotated[
-        bool, typer.Option(help="Explain the difference to other counters of MACs and FLOPs.")
+        bool,
+        typer.Option(
+            help="Explain the difference to other counters of MACs and FLOPs.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
-    charts: Annotated[bool, typer.Option(help="Draw the roofline and where time goes.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of inputs and of the order of turns.")] = 0,
+    charts: Annotated[
+        bool,
+        typer.Option(help="Draw the roofline and where time goes.", rich_help_panel=opt.OUTPUT),
+    ] = True,
+    seed: Annotated[
+        int,
+        typer.Option(help="Seed of inputs and of the order of turns.", rich_help_panel=opt.MACHINE),
+    ] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("profiles"),
     as_json: opt.AsJson = False,
 ) -> None:

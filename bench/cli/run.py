@@ -28,24 +28,42 @@ def run(
     lr: opt.LearningRate = None,
     batch_size: opt.BatchSize = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Precision of the training.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="Runtime of the training.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of the training.", rich_help_panel=opt.MACHINE)
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Runtime of the training.", rich_help_panel=opt.MACHINE)
+    ] = None,
     deterministic: opt.Deterministic = False,
     runs: Annotated[
-        Path | None, typer.Option(help="Folder of the runs (default: runs/NAME).")
+        Path | None,
+        typer.Option(help="Folder of the runs (default: runs/NAME).", rich_help_panel=opt.OUTPUT),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report (default: reports/NAME).")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished runs.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with unfinished runs.", rich_help_panel=opt.OUTPUT),
+    ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Throw unfinished runs away and begin anew.")
+        bool,
+        typer.Option(
+            "--restart",
+            help="Throw unfinished runs away and begin anew.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
     seed_sd: opt.SeedSd = None,
     margin: opt.Margin = None,
     timeout: Annotated[
         float | None,
-        typer.Option(min=1, max=1e9, help="Seconds that each run, and the profile, may take."),
+        typer.Option(
+            min=1,
+            max=1e9,
+            help="Seconds that each run, and the profile, may take.",
+            rich_help_panel=opt.MACHINE,
+        ),
     ] = None,
 ) -> None:
     """Carry out a whole comparison: train, test and profile every model, write the report.

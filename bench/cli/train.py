@@ -50,13 +50,22 @@ def train(
         str | None,
         typer.Option(
             help="Start from a weights file, torchvision:IMAGENET1K_V2, or pretrained: those that"
-            " timm, torchvision or the hub have for a model of theirs, and their preprocessing."
+            " timm, torchvision or the hub have for a model of theirs, and their preprocessing.",
+            rich_help_panel=opt.MODEL,
         ),
     ] = None,
     out: opt.Runs = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished runs.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with unfinished runs.", rich_help_panel=opt.OUTPUT),
+    ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Throw unfinished runs away and begin anew.")
+        bool,
+        typer.Option(
+            "--restart",
+            help="Throw unfinished runs away and begin anew.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
 ) -> None:
     """Train models one after the other, test each after its last epoch, keep a record of each.

@@ -71,7 +71,14 @@ class Profiling:
 
 
 @dataclass(frozen=True)
-class CellFailed:
+class Warned:
+    """Something is not as it should be and the work goes on."""
+
+    warning: str
+
+
+@dataclass(frozen=True)
+class JobFailed:
     """A run or a sitting of an experiment failed; ``record`` is the file that says more."""
 
     name: str
@@ -80,7 +87,15 @@ class CellFailed:
 
 
 Event = (
-    Preparing | RunStarted | StepDone | EpochDone | Evaluating | RunDone | Profiling | CellFailed
+    Preparing
+    | RunStarted
+    | StepDone
+    | EpochDone
+    | Evaluating
+    | RunDone
+    | Profiling
+    | Warned
+    | JobFailed
 )
 
 

@@ -253,6 +253,17 @@ def attention(
     return asked
 
 
+def architecture(
+    stem: str | None,
+    text: str | None,
+    reduction: int | None,
+    se_bias: bool | None,
+    se_divisor: int | None,
+) -> dict[str, Any]:
+    """Return what is chosen of a model beside its name."""
+    return {"stem": stem, "attention": attention(text, reduction, se_bias, se_divisor)}
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given, which is those that are not None."""
     return {key: value for key, value in options.items() if value is not None}

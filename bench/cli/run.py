@@ -84,7 +84,7 @@ def run(
 
     from bench.cli.screen import screen
     from bench.execute.experiment import conduct
-    from bench.execute.run_folder import existing
+    from bench.execute.run_folder import if_unfinished
     from bench.report.derive.seeds import Stated
     from bench.report.page import terminal
     from bench.report.page.main_table import narrow_table
@@ -116,7 +116,7 @@ def run(
             runs or Path("runs") / experiment.name,
             report,
             emit=emit,
-            existing=existing(resume=resume, restart=restart),
+            if_unfinished=if_unfinished(resume=resume, restart=restart),
             timeout_s=timeout,
             stated=stated,
         )

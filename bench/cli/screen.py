@@ -105,6 +105,8 @@ def _plain(write: Callable[[str], None]) -> Callable[[Event], None]:
             case ev.EpochDone(facts):
                 paces[0].last, paces[0].printed = facts, time.monotonic()
                 write(_epoch_line(facts, paces[0]))
+            case ev.Warned(warning):  # never among what other programs read
+                typer.echo(f"warning: {warning}", err=True)
             case _:
                 text = _other(event)
                 if text:
@@ -160,7 +162,9 @@ def _other(event: Event) -> str | None:
         case ev.RunDone(record, folder, reused):
             warnings = "".join(f"\n  warning: {warning}" for warning in record.warnings)
             return f"  {_result(record)}{' (found finished)' if reused else ''}  {folder}{warnings}"
-        case ev.CellFailed():
+        case ev.Warned(warning):
+            return f"warning: {warning}"
+        case ev.JobFailed():
             return f"  {event.name}: failed: {event.reason}  {event.record}"
         case _:
             return None
@@ -242,7 +246,9 @@ def _live_emit(progress: Progress, console: Console) -> Callable[[Event], None]:
             case ev.RunDone():
                 drop_bars()
                 console.print(_other(event) or "", style="green" if event.record.test else "red")
-            case ev.CellFailed():
+            case ev.Warned():
+                console.print(_other(event) or "", style="yellow", markup=False)
+            case ev.JobFailed():
                 drop_bars()
                 console.print(_other(event) or "", style="red", markup=False)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,7 @@ from bench.cli import options as opt
 from bench.cli.screen import duration, screen, silence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from bench.record.run import RunRecord
-    from bench.spec.run import ModelSpec, RunSpec
 
 
 def train(
@@ -84,92 +81,50 @@ def train(
 
       torchrun --nproc-per-node 4 -m bench train resnet50 --runtime compile
     """
-    from bench.compute import distributed, foreign, model
-    from bench.errors import UserError
-    from bench.execute import checks, run_folder
-    from bench.execute import train_run as run
-    from bench.machine.devices import resolve
-    from bench.record.files import check_writable
-    from bench.signals import stoppable
+    from bench.execute.run_folder import if_unfinished
+    from bench.execute.train_models import train_models, train_request
     from bench.spec.recipe import get_recipe
-    from bench.spec.run import RunSpec
-    from bench.spec.values import validated
 
-    existing = run_folder.existing(resume=resume, restart=restart)
-    group, chosen = distributed.from_environment(), resolve(device)
-    asked: dict[str, Any] = {
-        "stem": stem,
-        "attention": opt.attention(attention, reduction, se_bias, se_divisor),
-        "beside": models,
-    }
-    identify: Callable[..., ModelSpec] = partial(model.identify, **asked)
-    sketches = [model.sketch(name, **asked) for name in models]
-    data = opt.data_spec(dataset, data_dir, data_label, labels, image_size, train_limit, test_limit)
-    data = foreign.prepared(data, sketches[0], weights)
-    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
-    shared = {
-        "data": data,
-        "recipe": get_recipe(recipe).changed(**opt.recipe_changes(changes) | opt.given(given)),
-        "seed": seed,
-        "device": chosen,
-        "precision": precision,
-        "runtime": runtime,
-        "engine": engine,
-        "val_split": (0.1 if target else 0.0) if val_split is None else val_split,
-        "target_top1": target,
-        "world_size": group.world_size,
-        "deterministic": deterministic,
-        **model.weights_facts(weights),
-    }
-    if trace is not None:
-        if trace.is_dir():
-            raise UserError(f"--trace: {trace} is a folder; name a file in it")
-        check_writable(trace.parent)
-    for option, value in (("--trace", trace), ("--weights", weights)):
-        if value is not None and len(models) > 1:
-            raise UserError(f"{option} takes one model, since it names one file")
-    for sketch in sketches:  # all that can be refused without the data is, before it is read
-        checks.check_runnable(validated(RunSpec, shared | {"model": sketch}))
-    check_writable(out)
-    with (
-        stoppable(),
-        screen() if group.is_first else silence() as emit,
-        distributed.joined(group, chosen),
-    ):
-        loaded, data_s = distributed.local_first(group, lambda: run.load_data(data, emit))
-        specs = [
-            validated(RunSpec, shared | {"model": identify(name, dataset=loaded)})
-            for name in models
-        ]
-        for spec in specs:
-            checks.check_batch_size(spec, len(loaded.train))
-            checks.check_weights(spec)
-            if resume and group.is_first:
-                _note_unfinished(run_folder.unfinished_beside(spec, out), spec)
-        train_run = partial(
-            run.train_run, emit=emit, existing=existing, data_s=data_s, group=group, trace=trace
-        )
-        records = [train_run(spec, loaded, out) for spec in specs]
-    if group.is_first:
-        for record in records:
-            if target is not None:
-                typer.echo(_reached(record, target))
-        if trace is not None and not trace.is_file():
-            typer.echo("no trace: the run was finished before; choose another --out", err=True)
-        if any(record.status != "diverged" for record in records):
-            typer.echo(f"Next: senet-bench report {out}")
-        if any(record.status == "diverged" for record in records):
-            raise typer.Exit(opt.EXIT_FAILED)
+    given = opt.given({"epochs": epochs, "lr": lr, "batch_size": batch_size})
+    request = train_request(
+        models,
+        {
+            "recipe": get_recipe(recipe).changed(**opt.recipe_changes(changes) | given),
+            "seed": seed,
+            "precision": precision,
+            "runtime": runtime,
+            "engine": engine,
+            "val_split": (0.1 if target else 0.0) if val_split is None else val_split,
+            "target_top1": target,
+            "deterministic": deterministic,
+        },
+        device=device,
+        architecture=opt.architecture(stem, attention, reduction, se_bias, se_divisor),
+        data=opt.data_spec(
+            dataset, data_dir, data_label, labels, image_size, train_limit, test_limit
+        ),
+        out=out,
+        if_unfinished=if_unfinished(resume=resume, restart=restart),
+        weights=weights,
+        trace=trace,
+    )
+    is_first = request.group.is_first
+    records = train_models(request, screen() if is_first else silence())
+    if is_first:
+        _tell(records, target, trace, out)
 
 
-def _note_unfinished(beside: Sequence[Path], spec: RunSpec) -> None:
-    """Say that a run begins anew although one that looks like it could be continued."""
-    if beside:
-        names = ", ".join(str(folder) for folder in beside)
-        typer.echo(
-            f"note: {spec.folder_name()} begins anew; unfinished, and trained otherwise: {names}",
-            err=True,
-        )
+def _tell(records: list[RunRecord], target: float | None, trace: Path | None, out: Path) -> None:
+    """Say what came of it, and leave with the exit code of a failure where a run diverged."""
+    for record in records:
+        if target is not None:
+            typer.echo(_reached(record, target))
+    if trace is not None and not trace.is_file():
+        typer.echo("no trace: the run was finished before; choose another --out", err=True)
+    if any(record.status != "diverged" for record in records):
+        typer.echo(f"Next: senet-bench report {shlex.quote(str(out))}")
+    if any(record.status == "diverged" for record in records):
+        raise typer.Exit(opt.EXIT_FAILED)
 
 
 def _reached(record: RunRecord, target: float) -> str:

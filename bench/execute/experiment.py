@@ -16,14 +16,14 @@ from bench.compute.inference import check as check_runtimes
 from bench.compute.model import identify, sketch
 from bench.data import Dataset
 from bench.errors import UserError
-from bench.events import CellFailed, Event, RunDone
+from bench.events import Event, JobFailed, RunDone
 from bench.execute import checks, run_folder, train_run
 from bench.execute.jobs import ProfileJob, TrainJob, profiles_in
 from bench.execute.process import carry_out
 from bench.machine.devices import resolve
 from bench.machine.environment import utc_now
 from bench.measure.rows import is_complete
-from bench.record.failure import Failure, failures, overcome, write_failure
+from bench.record.failure import Failure, archive_failures, failures, write_failure
 from bench.record.files import check_writable
 from bench.record.profile import ProfileRecord
 from bench.record.run import RunRecord
@@ -46,7 +46,7 @@ class Conducted:
     runs: tuple[RunRecord, ...]
     profiles: tuple[ProfileRecord, ...]
     rendered: Rendered | None
-    failed: tuple[CellFailed, ...]
+    failed: tuple[JobFailed, ...]
 
 
 def conduct(
@@ -55,7 +55,7 @@ def conduct(
     out: Path,
     *,
     emit: Callable[[Event], None],
-    existing: run_folder.Existing = "refuse",
+    if_unfinished: run_folder.IfUnfinished = "refuse",
     timeout_s: float | None = None,
     stated: Stated = NOTHING_STATED,
 ) -> Conducted:
@@ -75,10 +75,10 @@ def conduct(
         run_spec(experiment, device, model, seed)
         for model, seed in product(models(experiment, dataset), experiment.seeds)
     ]
-    jobs = [_train_job(spec, runs, existing) for spec in specs]
+    jobs = [_train_job(spec, runs, if_unfinished) for spec in specs]
     for job in jobs:
         checks.check_batch_size(job.spec, len(dataset.train))
-        run_folder.check_unfinished(job.folder, job.existing)
+        run_folder.check_unfinished(job.folder, job.if_unfinished)
     failed = [_trained(job, dataset, emit, timeout_s) for job in jobs]
     sitting = _profile_job(experiment, device, specs, runs / PROFILES)
     if sitting is not None:
@@ -121,24 +121,24 @@ def run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) -
     return validated(RunSpec, shared | {"model": model, "seed": seed, "device": device})
 
 
-def _train_job(spec: RunSpec, runs: Path, existing: run_folder.Existing) -> TrainJob:
+def _train_job(spec: RunSpec, runs: Path, if_unfinished: run_folder.IfUnfinished) -> TrainJob:
     """Return the job for a run; one that failed before is continued without being asked."""
-    job = TrainJob(spec, existing, runs)
-    if existing == "refuse" and failures(job.folder):
-        return replace(job, existing="resume")
+    job = TrainJob(spec, if_unfinished, runs)
+    if if_unfinished == "refuse" and failures(job.folder):
+        return replace(job, if_unfinished="resume")
     return job
 
 
 def _trained(
     job: TrainJob, dataset: Dataset, emit: Callable[[Event], None], timeout_s: float | None
-) -> CellFailed | None:
+) -> JobFailed | None:
     """Train a run, or find it finished; return why it has no record."""
     if not (job.folder / run_folder.RECORD).exists():
         return _done(job, emit, timeout_s)
     try:
         found = run_folder.load_finished(job.folder, dataset)
     except UserError as error:
-        failed = CellFailed(job.name, str(error), str(job.folder / run_folder.RECORD))
+        failed = JobFailed(job.name, str(error), str(job.folder / run_folder.RECORD))
         emit(failed)
         return failed
     emit(RunDone(found, str(job.folder), reused=True))
@@ -159,7 +159,7 @@ def _profile_job(
 
 def _profiled(
     job: ProfileJob, emit: Callable[[Event], None], timeout_s: float | None
-) -> CellFailed | None:
+) -> JobFailed | None:
     """Do a sitting unless it was finished before; return why it is not.
 
     One that was cut short is repeated as a whole, because rows of different sittings have not
@@ -172,11 +172,11 @@ def _profiled(
 
 def _done(
     job: TrainJob | ProfileJob, emit: Callable[[Event], None], timeout_s: float | None
-) -> CellFailed | None:
+) -> JobFailed | None:
     """Do a cell's job; when it fails, record that, tell it, and return it."""
     ended = carry_out(job, emit, timeout_s)
     if ended.reason is None:
-        overcome(job.folder)
+        archive_failures(job.folder)
         return None
     failure = Failure(
         id=job.name,
@@ -185,6 +185,6 @@ def _done(
         wall_s=ended.wall_s,
         last_lines=ended.last_lines,
     )
-    failed = CellFailed(job.name, ended.reason, str(write_failure(job.folder, failure)))
+    failed = JobFailed(job.name, ended.reason, str(write_failure(job.folder, failure)))
     emit(failed)
     return failed

@@ -37,10 +37,10 @@ STEP_EVERY_S = 0.1  # more often nobody reads how far a training is
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A run to train below ``out``; ``existing`` is that of `bench.execute.train_run.train_run`."""
+    """A run to train below ``out``; what to do with an unfinished one is `train_run`'s."""
 
     spec: RunSpec
-    existing: Literal["refuse", "resume", "restart"]
+    if_unfinished: Literal["refuse", "resume", "restart"]
     out: Path = Path()
     task: Literal["train"] = "train"
 
@@ -117,7 +117,9 @@ def _train(job: TrainJob, emit: Callable[[Event], None]) -> None:
     # Whoever made the job has read the data before, and told of it.
     dataset, data_s = train_run.load_data(job.spec.data, lambda event: None)
     checks.check_batch_size(job.spec, len(dataset.train))
-    train_run.train_run(job.spec, dataset, job.out, emit=emit, existing=job.existing, data_s=data_s)
+    train_run.train_run(
+        job.spec, dataset, job.out, emit=emit, if_unfinished=job.if_unfinished, data_s=data_s
+    )
 
 
 def _profile(job: ProfileJob, emit: Callable[[Event], None]) -> None:

@@ -1,4 +1,4 @@
-"""Do a cell's job in a process of its own, so that whatever becomes of it stays there.
+"""Do a job in a process of its own, so that whatever becomes of it stays there.
 
 The process tells its events; they are handed on. It ends with its time, and with everything that
 it started; what it wrote last is kept.
@@ -18,25 +18,30 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import IO
 
-from bench.events import Event
+from bench.events import Emit
 from bench.execute.jobs import Job, decode, job_text
 from bench.signals import EXIT_PREEMPTED, Preempted, forwarded
 
 COMMAND = (sys.executable, "-m", "bench.execute.jobs")
-GRACE_S = 20.0  # for a cell whose time is over to save a checkpoint
+GRACE_S = 20.0  # for a job whose time is over to save a checkpoint
 LAST_LINES = 20
+_SIGNALS = tuple(f"{number.name}: " for number in signal.Signals)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a cell's process ended: None, or the ``reason`` in one line; its last lines."""
+    """How a job's process ended: None, or the ``reason`` in one line; its last lines.
+
+    ``code`` is its exit code, negative for the signal that ended it, None when its time was over.
+    """
 
     reason: str | None
     wall_s: float
     last_lines: tuple[str, ...]
+    code: int | None = 0
 
 
-def carry_out(job: Job, emit: Callable[[Event], None], timeout_s: float | None = None) -> Ended:
+def carry_out(job: Job, emit: Emit, timeout_s: float | None = None) -> Ended:
     """Do a job in a process of its own, for at most ``timeout_s`` seconds; say how that ended.
 
     SIGINT, SIGTERM and SIGUSR1 are passed on to it; `Preempted` is raised when it has ended.
@@ -61,11 +66,13 @@ def carry_out(job: Job, emit: Callable[[Event], None], timeout_s: float | None =
     if sent():
         last = lines[-1] if code == EXIT_PREEMPTED and lines else "stopped; --resume goes on"
         raise Preempted(last if last.startswith(f"{sent()}") else f"{sent()}: {last}")
-    reason = f"it took longer than {timeout_s:g} s" if over() else _reason(code, lines)
-    return Ended(reason, monotonic() - begin, tuple(lines))
+    wall_s, last_lines = monotonic() - begin, tuple(lines)
+    if over():
+        return Ended(f"it took longer than {timeout_s:g} s", wall_s, last_lines, None)
+    return Ended(reason_of(code, lines), wall_s, last_lines, code)
 
 
-def _hand_on(process: subprocess.Popen[str], job: Job, emit: Callable[[Event], None]) -> None:
+def _hand_on(process: subprocess.Popen[str], job: Job, emit: Emit) -> None:
     """Give the process its job and tell its events until there are no more."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -84,11 +91,11 @@ def _read_lines(stream: IO[str] | None, lines: deque[str]) -> None:
     assert stream is not None
     for line in stream:
         lines.append(line.rstrip("\n"))
-        if not line.startswith("error: "):  # which the failure says
+        if not line.startswith(("error: ", *_SIGNALS)):  # which whoever reads the end says
             sys.stderr.write(line)
 
 
-def _reason(code: int, lines: Sequence[str]) -> str | None:
+def reason_of(code: int, lines: Sequence[str]) -> str | None:
     """Return in one line why a process that was not stopped ended so; None for success."""
     if code == 0:
         return None

@@ -23,10 +23,10 @@ from bench.train import checkpoint, evaluate
 RECORD = "run.json"
 WEIGHTS = "weights.safetensors"
 PREDICTIONS = "predictions.npz"
-Existing = Literal["refuse", "resume", "restart"]
+IfUnfinished = Literal["refuse", "resume", "restart"]
 
 
-def existing(*, resume: bool, restart: bool) -> Existing:
+def if_unfinished(*, resume: bool, restart: bool) -> IfUnfinished:
     """Return what becomes of an unfinished run that is found; UserError for both flags."""
     if resume and restart:
         raise UserError("--resume and --restart exclude each other")
@@ -49,10 +49,10 @@ def load_finished(folder: Path, dataset: data.Dataset) -> RunRecord:
     return record
 
 
-def check_unfinished(folder: Path, existing: Existing) -> None:
+def check_unfinished(folder: Path, if_unfinished: IfUnfinished) -> None:
     """Raise UserError for an unfinished run that is neither to be continued nor thrown away."""
     finished = (folder / RECORD).exists()
-    if existing == "refuse" and not finished and checkpoint.checkpoints(folder):
+    if if_unfinished == "refuse" and not finished and checkpoint.checkpoints(folder):
         raise UserError(f"{folder} holds an unfinished run; give --resume or --restart")
 
 
@@ -72,11 +72,11 @@ def unfinished_beside(spec: RunSpec, out: Path) -> list[Path]:
     )
 
 
-def _take_over(folder: Path, existing: Existing) -> None:
-    """Do with what an unfinished run left as ``existing`` says; the folder is this process'."""
-    check_unfinished(folder, existing)
+def _take_over(folder: Path, if_unfinished: IfUnfinished) -> None:
+    """Continue or throw away what an unfinished run left; the folder is this process'."""
+    check_unfinished(folder, if_unfinished)
     remove_orphans(folder)
-    if existing == "restart":
+    if if_unfinished == "restart":
         checkpoint.remove_all(folder)
 
 

@@ -21,7 +21,7 @@ from bench.execute import lock
 from bench.execute.checks import check_batch_size, check_runnable
 from bench.execute.run_folder import (
     RECORD,
-    Existing,
+    IfUnfinished,
     _find,
     _save_weights,
     _take_over,
@@ -54,7 +54,7 @@ def train_run(
     out: Path,
     *,
     emit: Emit,
-    existing: Existing = "refuse",
+    if_unfinished: IfUnfinished = "refuse",
     data_s: float = 0.0,
     group: Group = distributed.ALONE,
     trace: Path | None = None,
@@ -76,7 +76,7 @@ def train_run(
             # Another process may have finished it just before this one became the writer.
             found = distributed.on_first(group, lambda: _find(folder, dataset))
             if found is None:
-                distributed.on_first(group, lambda: _take_over(folder, existing))
+                distributed.on_first(group, lambda: _take_over(folder, if_unfinished))
                 made = _train(spec, dataset, folder, emit, data_s, group, trace)
                 record = distributed.on_first(group, lambda: _written(folder, made))
                 emit(RunDone(record, str(folder), reused=False))

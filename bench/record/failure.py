@@ -20,7 +20,7 @@ from bench.record.files import write_whole
 from bench.spec.values import Frozen, first_problem
 
 SCHEMA_VERSION: Final = 1
-OVERCOME = ".old"
+ARCHIVED = ".old"
 _NAME = re.compile(r"failure-(\d+)\.json")
 
 
@@ -69,7 +69,7 @@ def read_failure(path: Path) -> Failure:
         raise ValueError(first_problem(error)) from None
 
 
-def overcome(folder: Path) -> None:
+def archive_failures(folder: Path) -> None:
     """Rename the failures of a cell that has succeeded."""
     for path in failures(folder):
-        path.replace(path.with_name(path.name + OVERCOME))
+        path.replace(path.with_name(path.name + ARCHIVED))

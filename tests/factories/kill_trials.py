@@ -54,7 +54,7 @@ def start(spec: RunSpec, dataset: Dataset, out: Path) -> int:
     if child:
         return child
     try:
-        train_run.train_run(spec, dataset, out, emit=lambda event: None, existing="resume")
+        train_run.train_run(spec, dataset, out, emit=lambda event: None, if_unfinished="resume")
         os._exit(0)
     finally:
         os._exit(1)

@@ -56,12 +56,12 @@ def test_resuming_with_another_recipe_says_that_it_begins_anew(tiny_model: str, 
     (unfinished,) = (here / "runs").iterdir()
     (unfinished / "run.json").unlink()
     other = senet_bench("train", tiny_model, *TRAIN, "--lr", "0.01", "--resume")
-    (note,) = [line for line in other.stderr.splitlines() if line.startswith("note: ")]
+    (note,) = [line for line in other.stderr.splitlines() if line.startswith("warning: ")]
     assert "lr=0.01" in note.split(" begins anew")[0]
     assert f"trained otherwise: runs/{unfinished.name}" in note
     same = senet_bench("train", tiny_model, *TRAIN, "--resume")
     assert same.exit_code == 0
-    assert "note: " not in same.stderr
+    assert "warning: " not in same.stderr
 
 
 def test_repeating_the_command_finds_the_run_finished(tiny_model: str, here: Path) -> None:

@@ -137,7 +137,7 @@ def _train_whole_and_in_pieces(group: Group, out: Path) -> None:
 
     with pytest.raises(Preempted, match=r"SIGUSR1: stopped in epoch 1, step [34] of 4 and saved"):
         train(group, out / "pieces", interrupt)
-    pieces = train(group, out / "pieces", lambda event: None, existing="resume")
+    pieces = train(group, out / "pieces", lambda event: None, if_unfinished="resume")
     again = train(group, out / "pieces", lambda event: None)
     assert pieces.weights == whole.weights
     assert pieces.predictions == whole.predictions

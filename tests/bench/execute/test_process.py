@@ -20,7 +20,7 @@ import tiny_cell
 import senet
 from bench import data
 from bench.errors import UserError
-from bench.events import CellFailed, EpochDone, Event, RunDone, StepDone
+from bench.events import EpochDone, Event, JobFailed, RunDone, StepDone
 from bench.execute import experiment as conduct
 from bench.execute import process as isolation
 from bench.execute.jobs import ProfileJob, TrainJob, decode, encode, job_text, read_job
@@ -89,7 +89,7 @@ def test_a_cell_that_fails_is_recorded_the_others_finish_and_a_repeat_mends_it(h
     assert found["crashing"].reason == "exit code 1: RuntimeError: something broke"
     assert found["killed"].reason.startswith("ended by SIGKILL")
     assert len(found) == 2
-    assert [event for event in events if isinstance(event, CellFailed)] == list(done.failed)
+    assert [event for event in events if isinstance(event, JobFailed)] == list(done.failed)
     failure = read_failure(Path(found["crashing"].record))
     assert failure.last_lines[-2:] == ("RuntimeError: something broke", "in two lines")
     assert failure.id == found["crashing"].name
@@ -214,7 +214,7 @@ JOBS = (
 def test_events_cross_from_process_to_process_unchanged() -> None:
     """The folder too, which need not be text."""
     done = RunDone(make.run_record(), str(JOBS[0].folder), reused=False)
-    for event in (StepDone(3, 17), CellFailed("é", "why\n", "x.json"), done):
+    for event in (StepDone(3, 17), JobFailed("é", "why\n", "x.json"), done):
         assert decode(encode(event), JOBS[0]) == event
         assert "\n" not in encode(event)
 

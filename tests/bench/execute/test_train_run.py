@@ -144,7 +144,7 @@ def test_a_preempted_run_goes_on_as_if_nothing_had_happened(
     chosen = spec(tiny_model, dataset)
     whole, _ = train(chosen, dataset, tmp_path / "whole")
     interrupted_at(step, chosen, dataset, tmp_path / "pieces")
-    record, events = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    record, events = train(chosen, dataset, tmp_path / "pieces", if_unfinished="resume")
     assert record.weights == whole.weights
     assert record.predictions == whole.predictions
     assert [e.loss for e in record.epochs] == [e.loss for e in whole.epochs]
@@ -160,8 +160,8 @@ def test_a_run_that_goes_on_elsewhere_says_so(
     interrupted_at(3, chosen, dataset, tmp_path)
     elsewhere = here.model_copy(update={"packages": here.packages | {"torch": "1.0"}})
     monkeypatch.setattr(train_run, "collect", lambda device: elsewhere)
-    interrupted_at(2, chosen, dataset, tmp_path, existing="resume")
-    record, _ = train(chosen, dataset, tmp_path, existing="resume")
+    interrupted_at(2, chosen, dataset, tmp_path, if_unfinished="resume")
+    record, _ = train(chosen, dataset, tmp_path, if_unfinished="resume")
     (warning,) = record.warnings
     assert warning == (
         f"continued under other conditions: torch 1.0, before {here.packages['torch']}"
@@ -180,7 +180,7 @@ def test_on_a_gpu_a_deterministic_run_goes_on_to_the_bit(
     )
     whole, _ = train(chosen, dataset, tmp_path / "whole")
     interrupted_at(step, chosen, dataset, tmp_path / "pieces")
-    record, _ = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    record, _ = train(chosen, dataset, tmp_path / "pieces", if_unfinished="resume")
     assert (record.weights, record.predictions) == (whole.weights, whole.predictions)
     assert record.environment.flags["deterministic"] == "True"
 
@@ -259,7 +259,7 @@ def test_what_a_model_draws_goes_on_too(
     torch.manual_seed(99)
     if not is_restored:
         monkeypatch.setattr(generators, "restore", lambda *_: None)
-    record, _ = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    record, _ = train(chosen, dataset, tmp_path / "pieces", if_unfinished="resume")
     assert (record.weights == whole.weights) == is_restored
 
 
@@ -270,7 +270,7 @@ def test_an_unfinished_run_is_neither_continued_nor_thrown_away_unasked(
     interrupted_at(6, chosen, dataset, tmp_path)
     with pytest.raises(UserError, match="holds an unfinished run; give --resume or --restart"):
         train(chosen, dataset, tmp_path)
-    _, events = train(chosen, dataset, tmp_path, existing="restart")
+    _, events = train(chosen, dataset, tmp_path, if_unfinished="restart")
     assert sum(isinstance(e, StepDone) for e in events) == 8
 
 
@@ -282,7 +282,7 @@ def test_what_killed_writers_left_is_removed_when_the_run_goes_on(
     folder = tmp_path / chosen.folder_name()
     for name in (".checkpoint-000001-00000000.ckpt.x1.tmp", ".weights.safetensors.x2.tmp"):
         (folder / name).write_bytes(b"half")
-    train(chosen, dataset, tmp_path, existing="resume")
+    train(chosen, dataset, tmp_path, if_unfinished="resume")
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
@@ -294,7 +294,7 @@ def test_a_run_is_not_continued_on_other_images(
     flipped = data.Split(dataset.train.images.flip(3).contiguous(), dataset.train.labels)
     other = data.make_dataset("shapes", "shapes", flipped, dataset.test, dataset.classes)
     with pytest.raises(UserError, match="was being trained on other images"):
-        train(chosen, other, tmp_path, existing="resume")
+        train(chosen, other, tmp_path, if_unfinished="resume")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_run_is_not_continued_as_another_and_the_difference_is_named(
     interrupted_at(2, chosen, dataset, tmp_path)
     (tmp_path / chosen.folder_name()).rename(tmp_path / other.folder_name())
     with pytest.raises(UserError, match=f"was being trained with .*{named}"):
-        train(other, dataset, tmp_path, existing="resume")
+        train(other, dataset, tmp_path, if_unfinished="resume")
 
 
 def test_a_run_is_not_continued_by_more_processes(
@@ -477,7 +477,7 @@ def test_auto_is_settled_once_and_recorded(
     chosen = spec(tiny_model, dataset, runtime="auto")
     interrupted_at(3, chosen, dataset, tmp_path)
     monkeypatch.setattr(choose_runtime, "choose", lambda *_: pytest.fail("it was chosen before"))
-    record, _ = train(chosen, dataset, tmp_path, existing="resume")
+    record, _ = train(chosen, dataset, tmp_path, if_unfinished="resume")
     assert (record.spec.runtime, record.runtime, record.trial) == ("auto", "eager", rates)
     whole, _ = train(spec(tiny_model, dataset), dataset, tmp_path)
     assert whole.weights == record.weights
@@ -576,7 +576,7 @@ def test_a_preempted_plain_run_goes_on_after_its_last_epoch(
     chosen = spec(tiny_model, dataset, engine="plain")
     whole, _ = train(chosen, dataset, tmp_path / "whole")
     interrupted_at(6, chosen, dataset, tmp_path / "pieces")
-    record, events = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    record, events = train(chosen, dataset, tmp_path / "pieces", if_unfinished="resume")
     assert record.weights == whole.weights
     assert sum(isinstance(e, StepDone) for e in events) == 4
 
@@ -687,6 +687,6 @@ def test_a_gpu_that_vanishes_is_said_in_one_line_and_the_run_goes_on_later(
 
     with pytest.raises(UserError, match=r"^cpu failed: CUDA error: .* failure; --resume goes on$"):
         train(chosen, dataset, tmp_path / "pieces", emit=fail)
-    record, events = train(chosen, dataset, tmp_path / "pieces", existing="resume")
+    record, events = train(chosen, dataset, tmp_path / "pieces", if_unfinished="resume")
     assert record.weights == whole.weights
     assert sum(isinstance(event, StepDone) for event in events) == 4

@@ -73,7 +73,7 @@ def test_an_old_checkpoint_is_continued(
 ) -> None:
     """One of eight steps is in epoch 2: three are left, and the weights are those of all eight."""
     shutil.copytree(OLD / "runs" / UNFINISHED, tmp_path / UNFINISHED)
-    record, events = train(spec(dataset, 2), dataset, tmp_path, existing="resume")
+    record, events = train(spec(dataset, 2), dataset, tmp_path, if_unfinished="resume")
     assert record.id == UNFINISHED
     assert sum(isinstance(event, StepDone) for event in events) == 3
     train(spec(dataset, 2), dataset, tmp_path / "whole")

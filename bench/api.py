@@ -1,20 +1,227 @@
 """senet-bench from Python: the same functions that the command line calls.
 
-from bench.api import load
+from bench.api import evaluate, load, profile, train
 
+train(["se_resnet18", "timm:resnet18"], "shapes", recipe="quick", epochs=3)
+profile(["se_resnet18", "timm:resnet18"], batch_sizes=(1, 64))
 table = load("runs", "profiles")  # a pandas DataFrame, one row per deployment
 table.sort_values("latency_ms")[["model", "stem", "top1", "latency_ms", "runtime"]]
+
+Models are named as on the command line, with prefixes and arguments in brackets. What the command
+line refuses in one line is a UserError here. Progress is shown in terminals and in notebooks.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["load"]
+    from bench.events import Event
+    from bench.execute.evaluate_weights import Rescored
+    from bench.record.profile import ProfileRecord
+    from bench.record.run import RunRecord
+
+__all__ = ["evaluate", "load", "profile", "train"]
+
+Attention = str | Mapping[str, Any] | None
+
+
+def train(
+    models: str | Sequence[str],
+    dataset: str = "cifar10",
+    *,
+    recipe: str = "standard",
+    stem: str | None = None,
+    attention: Attention = None,
+    weights: str | None = None,
+    out: str | Path = "runs",
+    progress: bool = True,
+    **options: Any,
+) -> list[RunRecord]:
+    """Train models one after the other, test each, and return their records.
+
+    ``options`` are the fields of `bench.spec.run.DataSpec` (data_dir, image_size, train_limit, …),
+    of `bench.spec.recipe.Recipe` (epochs, lr, batch_size, …) and of `bench.spec.run.RunSpec` (seed,
+    device, precision, runtime, val_split, …). A run that is finished in ``out`` is not trained
+    again, one that was cut short goes on. ``weights`` are a file, or ``pretrained``: those that a
+    foreign model's source has for it.
+
+    Raises UserError (or senet's ModelError) before anything is read or written, where it can.
+    """
+    from bench.compute import foreign, model
+    from bench.execute import checks
+    from bench.execute import train_run as run
+    from bench.machine.devices import resolve
+    from bench.record.files import check_writable
+    from bench.spec.recipe import get_recipe
+    from bench.spec.run import DataSpec, RunSpec
+    from bench.spec.values import validated
+
+    names = _listed(models)
+    of_data, of_recipe, of_run = _sorted_options(options)
+    asked: dict[str, Any] = {"stem": stem, "attention": _table(attention), "beside": names}
+    sketches = [model.sketch(name, **asked) for name in names]
+    data = validated(DataSpec, {"name": dataset, **of_data})
+    data = foreign.prepared(data, sketches[0], weights)
+    shared = {
+        "data": data,
+        "recipe": get_recipe(recipe).changed(**of_recipe),
+        **of_run,
+        "device": resolve(of_run.get("device", "auto")),
+        **model.weights_facts(weights),
+    }
+    for sketch in sketches:
+        checks.check_runnable(validated(RunSpec, shared | {"model": sketch}))
+    check_writable(Path(out))
+    with _shown(progress) as emit:
+        loaded, data_s = run.load_data(data, emit)
+        identified = [model.identify(name, loaded, **asked) for name in names]
+        specs = [validated(RunSpec, shared | {"model": one}) for one in identified]
+        for spec in specs:
+            checks.check_batch_size(spec, len(loaded.train))
+            checks.check_weights(spec)
+        return [
+            run.train_run(spec, loaded, Path(out), emit=emit, existing="resume", data_s=data_s)
+            for spec in specs
+        ]
+
+
+def profile(
+    models: str | Sequence[str],
+    *,
+    image_size: int = 32,
+    num_classes: int = 10,
+    stem: str | None = None,
+    attention: Attention = None,
+    weights: str | None = None,
+    out: str | Path = "profiles",
+    timing: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    **axes: Any,
+) -> list[ProfileRecord]:
+    """Measure what models cost in one sitting, in turns, and return a record for each row.
+
+    ``axes`` are the fields of `bench.spec.profile.ProfileSpec` (batch_sizes, runtimes, precisions,
+    modes, device, memory, breakdown, seed, …), ``timing`` those of `TimingSpec` (max_s,
+    rel_precision, …). ``weights`` is a file for one model, or ``pretrained``. Each record is
+    written into ``out`` as soon as it is measured.
+
+    Raises UserError (or senet's ModelError) for what cannot be measured at all.
+    """
+    from functools import partial
+
+    from bench.compute.model import build, identify
+    from bench.errors import UserError
+    from bench.execute.jobs import as_event
+    from bench.machine.devices import resolve
+    from bench.measure import profile as sitting
+    from bench.measure.cost import count
+    from bench.record.files import check_writable
+    from bench.record.read_write import write_record
+    from bench.spec.profile import ProfileSpec
+    from bench.spec.values import validated
+
+    names = _listed(models)
+    if weights is not None and len(names) > 1:
+        raise UserError("weights belong to one model; profile the others by themselves")
+    sizes: dict[str, Any] = {"image_size": image_size, "num_classes": num_classes}
+    asked: dict[str, Any] = {"stem": stem, "attention": _table(attention), "beside": names}
+    facts = axes | {
+        "models": tuple(identify(name, **sizes, **asked) for name in names),
+        "device": resolve(axes.get("device", "auto")),
+        "timing": dict(timing or {}),
+    }
+    spec = validated(ProfileSpec, facts)
+    sitting.check(spec)
+    check_writable(Path(out))
+    records = []
+    with _shown(progress) as emit:
+        made = partial(build, weights=weights)
+        tell = lambda found: emit(as_event(found))  # noqa: E731
+        for record in sitting.profile(spec, build=made, count=count, on_progress=tell):
+            write_record(Path(out) / f"{record.id}.json", record)
+            records.append(record)
+    return records
+
+
+def evaluate(
+    source: str | Path,
+    dataset: str | None = None,
+    *,
+    model: str | None = None,
+    stem: str | None = None,
+    attention: Attention = None,
+    recipe: str = "standard",
+    device: str = "auto",
+    precision: str | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+    **data_options: Any,
+) -> Rescored:
+    """Test saved weights on a test set: top-1, top-5 and loss, without augmentation.
+
+    ``source`` is a run's folder, which knows its model and data (data_dir and test_limit may be
+    given); a weights file, with ``model`` unless this project wrote it; or a foreign model with
+    weights of its own, such as ``timm:resnet50.a1_in1k``. ``data_options`` are fields of
+    `bench.spec.run.DataSpec`. With ``out`` a record is kept there, which reports read.
+
+    Raises UserError (or senet's ModelError) when the weights are not there or do not fit.
+    """
+    from bench.compute import foreign
+    from bench.compute.sources import PRETRAINED
+    from bench.errors import UserError
+    from bench.execute.evaluate_weights import rescore_file, rescore_run
+    from bench.machine.devices import resolve
+    from bench.spec.model_name import parse
+    from bench.spec.run import DataSpec
+    from bench.spec.values import validated
+
+    text, chosen = str(source), resolve(device)
+    if Path(source).is_dir():
+        given = {
+            "dataset": dataset,
+            "model": model,
+            "stem": stem,
+            "attention": attention,
+            "out": out,
+        }
+        known = {key for key, value in given.items() if value is not None}
+        known |= data_options.keys() - {"data_dir", "test_limit"}
+        if known:
+            raise UserError(
+                f"{source} is a run's folder: {', '.join(sorted(known))} does not apply"
+            )
+        data_dir = data_options.get("data_dir")
+        with _shown(progress) as emit:
+            return rescore_run(
+                Path(source),
+                device=chosen,
+                precision=precision,
+                data_dir=Path(data_dir) if data_dir else None,
+                test_limit=data_options.get("test_limit"),
+                emit=emit,
+            )
+    own = text if foreign.is_model(text) else model
+    if own and foreign.is_model(own):
+        data_options.setdefault("image_size", foreign.input_size(parse(own)) or 32)
+    with _shown(progress) as emit:
+        return rescore_file(
+            PRETRAINED if foreign.is_model(text) else text,
+            validated(DataSpec, {"name": dataset or "cifar10", **data_options}),
+            model=own,
+            stem=stem,
+            attention=_table(attention),
+            recipe=recipe,
+            device=chosen,
+            precision=precision or "fp32",
+            out=Path(out) if out else None,
+            emit=emit,
+        )
 
 
 def load(*folders: str | Path, price_per_hour: float | None = None) -> pd.DataFrame:
@@ -32,3 +239,46 @@ def load(*folders: str | Path, price_per_hour: float | None = None) -> pd.DataFr
     from bench.report.table.rows import frame
 
     return frame(study(read([Path(folder) for folder in folders]), price_per_hour))
+
+
+def _listed(models: str | Sequence[str]) -> list[str]:
+    """Return the names, each once; UserError where there is none."""
+    from bench.errors import UserError
+
+    names = list(dict.fromkeys([models] if isinstance(models, str) else models))
+    if not names:
+        raise UserError("name at least one model")
+    return names
+
+
+def _table(attention: Attention) -> dict[str, Any]:
+    """Return the options of an attention that is given as a text or as a mapping."""
+    from bench.spec.model_name import table
+
+    if isinstance(attention, str):
+        return table(attention, first="kind")
+    return dict(attention or {})
+
+
+def _sorted_options(options: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the options of the data, of the recipe and of the run; UserError for others."""
+    from bench.errors import unknown
+    from bench.spec.recipe import Recipe
+    from bench.spec.run import DataSpec, RunSpec
+
+    owned = {"name", "preprocessing", "model", "data", "recipe", "train", "world_size"}
+    owned |= {"weights", "weights_sha256"}
+    homes = [spec.model_fields.keys() - owned for spec in (DataSpec, Recipe, RunSpec)]
+    for option in options:
+        if not any(option in home for home in homes):
+            raise unknown("option", option, sorted(set().union(*homes)))
+    return tuple({k: v for k, v in options.items() if k in home} for home in homes)
+
+
+@contextlib.contextmanager
+def _shown(progress: bool) -> Iterator[Callable[[Event], None]]:
+    """Show progress on stderr, as the command line does, or nothing."""
+    from bench.cli.screen import screen, silence
+
+    with screen(stderr=True) if progress else silence() as emit:
+        yield emit

@@ -53,42 +53,23 @@ def train(
 
     Raises UserError (or senet's ModelError) before anything is read or written, where it can.
     """
-    from bench.compute import foreign, model
-    from bench.execute import checks
-    from bench.execute import train_run as run
-    from bench.machine.devices import resolve
-    from bench.record.files import check_writable
+    from bench.execute.train_models import train_models, train_request
     from bench.spec.recipe import get_recipe
-    from bench.spec.run import DataSpec, RunSpec
+    from bench.spec.run import DataSpec
     from bench.spec.values import validated
 
-    names = _listed(models)
     of_data, of_recipe, of_run = _sorted_options(options)
-    asked: dict[str, Any] = {"stem": stem, "attention": _table(attention), "beside": names}
-    sketches = [model.sketch(name, **asked) for name in names]
-    data = validated(DataSpec, {"name": dataset, **of_data})
-    data = foreign.prepared(data, sketches[0], weights)
-    shared = {
-        "data": data,
-        "recipe": get_recipe(recipe).changed(**of_recipe),
-        **of_run,
-        "device": resolve(of_run.get("device", "auto")),
-        **model.weights_facts(weights),
-    }
-    for sketch in sketches:
-        checks.check_runnable(validated(RunSpec, shared | {"model": sketch}))
-    check_writable(Path(out))
-    with _shown(progress) as emit:
-        loaded, data_s = run.load_data(data, emit)
-        identified = [model.identify(name, loaded, **asked) for name in names]
-        specs = [validated(RunSpec, shared | {"model": one}) for one in identified]
-        for spec in specs:
-            checks.check_batch_size(spec, len(loaded.train))
-            checks.check_weights(spec)
-        return [
-            run.train_run(spec, loaded, Path(out), emit=emit, existing="resume", data_s=data_s)
-            for spec in specs
-        ]
+    request = train_request(
+        _listed(models),
+        {**of_run, "recipe": get_recipe(recipe).changed(**of_recipe)},
+        device=of_run.get("device", "auto"),
+        architecture={"stem": stem, "attention": _table(attention)},
+        data=validated(DataSpec, {"name": dataset, **of_data}),
+        out=Path(out),
+        if_unfinished="resume",
+        weights=weights,
+    )
+    return train_models(request, _shown(progress))
 
 
 def profile(

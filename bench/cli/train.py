@@ -83,6 +83,7 @@ def train(
     """
     from bench.execute.run_folder import if_unfinished
     from bench.execute.train_models import train_models, train_request
+    from bench.signals import stoppable
     from bench.spec.recipe import get_recipe
 
     given = opt.given({"epochs": epochs, "lr": lr, "batch_size": batch_size})
@@ -109,7 +110,8 @@ def train(
         trace=trace,
     )
     is_first = request.group.is_first
-    records = train_models(request, screen() if is_first else silence())
+    with stoppable():
+        records = train_models(request, screen() if is_first else silence())
     if is_first:
         _tell(records, target, trace, out)
 

@@ -19,7 +19,6 @@ from bench.execute import train_run as run
 from bench.machine.devices import resolve
 from bench.record.files import check_writable
 from bench.record.run import RunRecord
-from bench.signals import stoppable
 from bench.spec.run import DataSpec, RunSpec
 from bench.spec.values import validated
 
@@ -82,11 +81,11 @@ def train_request(
 def train_models(request: TrainRequest, screen: AbstractContextManager[Emit]) -> list[RunRecord]:
     """Train, or find finished, every model; what happens is told to what ``screen`` yields.
 
-    Raises UserError before the first training for what could not end, `Preempted` when a signal
-    asked for an end.
+    Raises UserError before the first training for what could not end, `Preempted` where signals
+    are heeded (`bench.signals.stoppable`) and one asked for an end.
     """
     group, device = request.group, str(request.options["device"])
-    with stoppable(), screen as emit, distributed.joined(group, device):
+    with screen as emit, distributed.joined(group, device):
         dataset, data_s = distributed.local_first(group, lambda: run.load_data(request.data, emit))
         specs = [request.spec(name, dataset) for name in request.models]
         for spec in specs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from bench.machine import devices
+
 
 def from_cache() -> Callable[[], bool | None]:
     """Begin to watch; the returned function tells if all code compiled since came from a cache.
@@ -49,6 +51,15 @@ def prepare_compiler() -> None:
         setattr(config, total, 10_000)
     if hasattr(config, "fail_on_recompile_limit_hit"):
         config.fail_on_recompile_limit_hit = True
+
+
+def options(device: str) -> dict[str, bool]:
+    """Return the options of Inductor that a device needs for right results.
+
+    On mps it would choose channels_last for itself, in which BatchNorm's gradients are wrong there
+    before the corrections of 2026.
+    """
+    return {"layout_optimization": False} if devices.kind(device) == "mps" else {}
 
 
 def forget_compiled() -> None:

@@ -37,9 +37,17 @@ def onnxruntime(model: nn.Module, example: Tensor, device: str, precision: Preci
         )
     assert program is not None
     content = program.model_proto.SerializeToString()
+    if devices.kind(device) == "cpu":
+        session = ort.InferenceSession(content, options, providers=[provider])
+        return Session(_run_onnx(session, adapt(example), device), adapt)
+    stream = torch.cuda.Stream(device)
+    provider[1]["user_compute_stream"] = str(stream.cuda_stream)
     session = ort.InferenceSession(content, options, providers=[provider])
-    call = _run_onnx if devices.kind(device) == "cpu" else _run_onnx_bound
-    return Session(call(session, adapt(example), device), adapt)
+    if session.get_providers()[0] != provider[0]:  # it goes on on the CPU, without a word
+        raise Unsupported(f"onnxruntime could not load its CUDA libraries for {device}")
+    asynchronous = ort.RunOptions()
+    asynchronous.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return Session(_run_onnx_bound(session, adapt(example), device, stream, asynchronous), adapt)
 
 
 ONNX_PRECISIONS: dict[str, tuple[Precision, ...]] = {
@@ -64,8 +72,15 @@ def _run_onnx(session: Any, example: Tensor, device: str) -> Callable[[Tensor], 
     return call
 
 
-def _run_onnx_bound(session: Any, example: Tensor, device: str) -> Callable[[Tensor], Tensor]:
-    """Bind inputs and outputs to the device's memory, so that nothing is copied to the host."""
+def _run_onnx_bound(
+    session: Any, example: Tensor, device: str, stream: Any, options: Any
+) -> Callable[[Tensor], Tensor]:
+    """Bind inputs and outputs to the device's memory, so that nothing is copied to the host.
+
+    The session works on ``stream``, which waits for torch's and is waited for there, on the device
+    alone: else torch's events would mark the ends of nothing. ``options`` let a call return while
+    the device computes, as torch's do.
+    """
     import numpy as np
 
     given, output = session.get_inputs()[0], session.get_outputs()[0]
@@ -78,7 +93,10 @@ def _run_onnx_bound(session: Any, example: Tensor, device: str) -> Callable[[Ten
     def call(images: Tensor) -> Tensor:
         shape = tuple(images.shape)
         bound.bind_input(given.name, "cuda", index, dtype, shape, images.data_ptr())
-        session.run_with_iobinding(bound)
+        current = torch.cuda.current_stream(device)
+        stream.wait_stream(current)
+        session.run_with_iobinding(bound, options)
+        current.wait_stream(stream)
         return logits
 
     return call

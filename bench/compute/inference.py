@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from bench.compute.compiler import options as inductor_options
 from bench.compute.compiler import prepare_compiler
 from bench.compute.exported import onnxruntime, openvino
 from bench.compute.session import Runtime, Session, Unsupported, adapter, ready
@@ -81,7 +82,10 @@ def _compiled(
     freezing: bool,
 ) -> Session:
     prepare_compiler()
-    options: dict[str, str | int | bool | Callable[..., object]] = {"freezing": freezing}
+    options: dict[str, str | int | bool | Callable[..., object]] = {
+        "freezing": freezing,
+        **inductor_options(device),
+    }
     call = torch.compile(
         ready(model, device, precision, layout), dynamic=False, fullgraph=True, options=options
     )

@@ -9,14 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.machine.numerics import DTYPE
 from bench.spec.values import Precision
-
-DTYPE = {
-    "fp32": torch.float32,
-    "tf32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 
 
 class Unsupported(Exception):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.compute import distributed, ema
-from bench.compute.compiler import prepare_compiler
+from bench.compute.compiler import options, prepare_compiler
 from bench.compute.distributed import ALONE, Group
 from bench.compute.training_state import HITS, LONGEST, LOSS, SKIPPED, STREAK, Training, unchanged
 from bench.errors import UserError, unknown
@@ -135,7 +135,8 @@ def ready_step(training: Training, recipe: Recipe, setting: Setting, example: Ba
     with unchanged(training, setting.device):
         fast = eager
         if runtime.compiled:
-            fast = whole(parts(training, recipe, setting, compiled(model)), training, setting.mark)
+            forward = compiled(model, setting.device)
+            fast = whole(parts(training, recipe, setting, forward), training, setting.mark)
             _compile(fast, example, setting)
         if runtime.captured:
             fast = captured(fast, example, setting.device)
@@ -162,10 +163,10 @@ def _compile(step: Step, example: Batch, setting: Setting) -> None:
         ) from error
 
 
-def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def compiled(model: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
     """Return what Inductor makes of the model when it is first called, for one shape."""
     prepare_compiler()
-    return torch.compile(model, dynamic=False)
+    return torch.compile(model, dynamic=False, options=dict(options(device)))
 
 
 def parts(

@@ -6,7 +6,7 @@ from bench.compute import foreign, training_step
 from bench.compute.model import build
 from bench.data.holdout import num_held_out
 from bench.errors import UserError
-from bench.machine import numerics as devices
+from bench.machine import numerics
 from bench.spec.run import RunSpec
 from bench.train import plain_loop
 from bench.train.loop import FEWEST_IMAGES
@@ -16,7 +16,7 @@ def check_runnable(spec: RunSpec) -> None:
     """Raise UserError for what this machine or the run's engine cannot do."""
     if spec.train and not foreign.is_trainable(spec.model):
         raise UserError(f"{spec.model.name} was exported for inference, and cannot be trained")
-    devices.check_precision(spec.device, spec.precision)
+    numerics.check_precision(spec.device, spec.precision, train=spec.train)
     training_step.check_runtime(spec.runtime, spec.device, spec.world_size)
     if spec.recipe.batch_size % spec.world_size:
         raise UserError(

@@ -27,14 +27,14 @@ from bench.execute.run_folder import (
     _take_over,
     save_predictions,
 )
-from bench.machine import device_memory, numerics
+from bench.machine import numerics
 from bench.machine.environment import collect, utc_now
 from bench.measure.cost import traced_macs
 from bench.record.read_write import write_record
 from bench.record.run import RunRecord, RuntimeTrial, ValidationFacts
 from bench.spec.run import DataSpec, RunSpec
 from bench.train import checkpoint, engine, evaluate
-from bench.train.predict import _validator, keeps_freed, predict
+from bench.train.predict import _validator, predict
 from bench.train.saver import Saver
 from bench.train.tracing import tracing
 
@@ -107,9 +107,7 @@ def _train(
     saved = saver.load()
     model, build_s = _timed(lambda: build(spec.model, seed=spec.seed, weights=spec.weights))
     job, validation = _job(here, dataset, group, saver, emit)
-    kernels = numerics.fixed_shapes(here.device, deterministic=spec.deterministic)
-    memory = device_memory.keeping_freed(here.device, wanted=keeps_freed(spec))
-    with numerics.computing_in(here.device, here.precision), kernels, memory:
+    with engine.computing(here):
         environment = collect(here.device)  # with the flags that are in force here
         saver.note_machine(
             saved,
@@ -118,6 +116,7 @@ def _train(
             torch=environment.packages.get("torch"),
         )
         (job, found), trial_s = _timed(lambda: _choose_runtime(job, model, saved))
+        engine.check_gradients(job, model)
         training = engine.start(job, model)
         saver.restore(training, saved)
         problem = _fit(job, training, trace if group.is_first else None)

@@ -13,12 +13,38 @@ from torch import Tensor
 from bench.machine import heap
 from bench.machine.devices import kind
 
+OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, HIP and mps
+    "can't allocate memory",
+    "alloc_cpu",
+    "bad_alloc",
+    "bad alloc",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "miopenstatusallocfailed",
+    "unable to find an engine",  # cuDNN, when no algorithm's workspace fits
+    "invalid buffer size",  # Metal, for a tensor larger than a buffer may be
+)
+"""How libraries say it, in lower case."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that the device's memory did not suffice."""
-    text = str(error).lower()
-    known = ("out of memory", "can't allocate memory", "alloc_cpu", "bad_alloc", "bad alloc")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(k in text for k in known)
+    """Tell whether an error means that the device's memory did not suffice.
+
+    Its causes are asked too: what ends the capture of a CUDA graph, for one, says of a lack of
+    memory only that the capture failed.
+    """
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        text = str(cause).lower()
+        if isinstance(cause, (torch.OutOfMemoryError, MemoryError)) or any(
+            words in text for words in OUT_OF_MEMORY
+        ):
+            return True
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return False
 
 
 def is_lost(error: BaseException) -> bool:

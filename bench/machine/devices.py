@@ -16,7 +16,9 @@ DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 def resolve(name: str) -> str:
     """Return the device that ``name`` stands for; UserError when this machine has none such."""
     if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+        if torch.cuda.is_available():
+            return _resolve_cuda("cuda:0", 0)
+        return "mps" if _has_mps() else "cpu"
     if name == "cpu":
         return name
     if name == "mps":
@@ -37,7 +39,27 @@ def _resolve_cuda(name: str, index: int) -> str:
         raise UserError(f"device {name} is not there ({why}); this machine has: {here}")
     if index >= torch.cuda.device_count():
         raise UserError(f"device {name} is not there; this machine has: {', '.join(available())}")
+    if problem := _too_old(f"cuda:{index}"):
+        raise UserError(problem)
     return f"cuda:{index}"
+
+
+def _too_old(device: str) -> str | None:
+    """Return why torch has no kernels for a GPU that is older than all it was built for, or None.
+
+    Else the first kernel would end with "no kernel image is available for execution".
+    """
+    names = torch.cuda.get_arch_list() if torch.version.cuda else []  # ["sm_75", "sm_90a", ...]
+    built = [int(found[1]) for name in names if (found := re.search(r"_(\d+)[af]?$", name))]
+    major, minor = torch.cuda.get_device_capability(device) if built else (0, 0)
+    if not built or 10 * major + minor >= min(built):
+        return None
+    oldest = f"{min(built) // 10}.{min(built) % 10}"
+    return (
+        f"{torch.cuda.get_device_name(device)} ({device}, compute capability {major}.{minor}) is"
+        f" older than what torch {torch.__version__} is built for ({oldest} and later); choose"
+        " --device cpu, or install an older torch"
+    )
 
 
 def available() -> tuple[str, ...]:

@@ -6,8 +6,10 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+import torch.utils.deterministic
 
 from bench.errors import UserError
 from bench.machine import heap
@@ -15,7 +17,16 @@ from bench.machine.cores import threads_for
 from bench.machine.devices import kind
 from bench.spec.values import PRECISIONS, Precision
 
-AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPE: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+"""What tensors of a precision are stored in."""
+AUTOCAST: tuple[Precision, ...] = ("bf16", "fp16")
+TF32_ON_ROCM = ("gfx940", "gfx941", "gfx942")  # AMD's CDNA 3 alone multiplies in it
+FIRST_MPS_SCALER = (2, 8)  # torch's GradScaler could not see overflows on mps before
 
 
 def precision_problem(device: str, precision: str) -> str | None:
@@ -24,20 +35,45 @@ def precision_problem(device: str, precision: str) -> str | None:
         return f"unknown precision {precision!r}; choose from: {', '.join(PRECISIONS)}"
     if precision == "tf32" and not _has_tf32(device):
         return f"tf32 needs a CUDA GPU of compute capability 8.0 or later, not {device}"
-    if precision == "bf16" and kind(device) == "cuda" and not torch.cuda.is_bf16_supported():
+    if precision == "bf16" and kind(device) == "cuda" and not _has_bf16(device):
         return f"{device} has no bf16 arithmetic; choose fp32 or fp16"
     return None
 
 
 def _has_tf32(device: str) -> bool:
-    return kind(device) == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+    if kind(device) != "cuda":
+        return False
+    gpu = torch.cuda.get_device_properties(device)
+    if torch.version.hip:  # where the capability counts something else
+        return str(gpu.gcnArchName).partition(":")[0] in TF32_ON_ROCM
+    return int(gpu.major) >= 8
 
 
-def check_precision(device: str, precision: str) -> None:
-    """Raise UserError when ``device`` cannot compute in ``precision``."""
+def _has_bf16(device: str) -> bool:
+    """Tell whether this GPU, which need not be the current one, multiplies in bf16 itself.
+
+    ``torch.cuda.is_bf16_supported`` asks the current GPU and counts emulation, which is slower
+    than fp32.
+    """
+    return bool(torch.version.hip) or torch.cuda.get_device_properties(device).major >= 8
+
+
+def check_precision(device: str, precision: str, *, train: bool = False) -> None:
+    """Raise UserError when ``device`` cannot compute, or train, in ``precision``."""
     problem = precision_problem(device, precision)
+    if problem is None and train:
+        problem = training_problem(device, precision)
     if problem:
         raise UserError(problem)
+
+
+def training_problem(device: str, precision: str) -> str | None:
+    """Return why a device that computes in a precision cannot train in it, or None."""
+    version = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
+    if precision == "fp16" and kind(device) == "mps" and version < FIRST_MPS_SCALER:
+        first = ".".join(map(str, FIRST_MPS_SCALER))
+        return f"training in fp16 on mps needs torch {first}, not {torch.__version__}; choose fp32"
+    return None
 
 
 @contextlib.contextmanager
@@ -57,23 +93,45 @@ def computing_in(device: str, precision: Precision) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def as_torch_comes() -> Iterator[None]:
+    """Set what `computing_in` and `fixed_shapes` change to torch's defaults inside the block.
+
+    That is what a plain script trains with: TF32 in cuDNN's convolutions, none in matrix products,
+    and cuDNN's first guess at an algorithm.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    former = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = False, True, False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = former
+
+
+@contextlib.contextmanager
 def fixed_shapes(device: str, *, deterministic: bool = False) -> Iterator[None]:
     """Let cuDNN try its algorithms once for each shape, which pays where shapes repeat.
 
     With ``deterministic`` it does not: only algorithms are used then that give the same bits every
     time, and torch raises RuntimeError for an operator that has none (see `no_deterministic`).
+    Memory that is not initialised is left so: nothing here reads it before it is written, and
+    filling every new tensor takes as long as a pass over it.
     """
     cudnn, former_mode = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
     former = cudnn.benchmark, cudnn.deterministic
+    filling: Any = torch.utils.deterministic  # a module whose attribute its types do not know
+    former_fill = filling.fill_uninitialized_memory
     cudnn.benchmark = kind(device) == "cuda" and not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS' documented condition
         cudnn.deterministic = True
         torch.use_deterministic_algorithms(True)
+        filling.fill_uninitialized_memory = False
     try:
         yield
     finally:
         cudnn.benchmark, cudnn.deterministic = former
+        filling.fill_uninitialized_memory = former_fill
         torch.use_deterministic_algorithms(former_mode)
 
 
@@ -85,9 +143,9 @@ def no_deterministic(error: BaseException) -> str | None:
 
 def autocast(device: str, precision: Precision) -> contextlib.AbstractContextManager[object]:
     """Return torch's autocast for bf16 and fp16, and nothing for fp32 and tf32."""
-    if precision not in AUTOCAST_DTYPE:
+    if precision not in AUTOCAST:
         return contextlib.nullcontext()
-    return torch.autocast(kind(device), dtype=AUTOCAST_DTYPE[precision])
+    return torch.autocast(kind(device), dtype=DTYPE[precision])
 
 
 def named_range(device: str) -> Callable[[str], contextlib.AbstractContextManager[object]]:

@@ -12,16 +12,11 @@ from time import perf_counter
 import torch
 
 from bench.machine import devices, numerics
+from bench.machine.numerics import DTYPE
 from bench.measure.clock import Clock, Work, time_block
 from bench.record.profile import MachineFacts
 from bench.spec.values import Precision
 
-DTYPE = {
-    "fp32": torch.float32,
-    "tf32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 # Large enough for the best kernels to be at their best, small enough for a second in all.
 MATMUL_SIZES = {"cpu": (1024, 1536), "cuda": (4096, 8192), "mps": (2048, 4096)}
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30, "mps": 1 << 28}

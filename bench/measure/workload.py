@@ -119,7 +119,7 @@ def infer(network: nn.Module, setting: Setting, *, check: bool = True) -> Worklo
 
 def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Workload:
     """Make training steps ready: forward, backward and the reference recipe's optimiser."""
-    chosen = _trainable(setting.runtime, setting.device)
+    chosen = _trainable(setting)
     batches = _labelled(setting)
     begin = perf_counter()
     model = training_step.place(copy.deepcopy(network).train(), setting.device, setting.runtime)
@@ -131,9 +131,8 @@ def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Wor
         captured=chosen.captured,
     )
     how = training_step.Setting(setting.device, setting.precision, setting.runtime)
-    parts = training_step.parts(
-        state, RECIPE, how, training_step.compiled(model) if chosen.compiled else model
-    )
+    forward = training_step.compiled(model, setting.device) if chosen.compiled else model
+    parts = training_step.parts(state, RECIPE, how, forward)
     build_s = perf_counter() - begin
     inputs = [_placed(batch, setting) for batch in batches]
     clock, cached = clock_of(setting.device), compiler.from_cache()
@@ -159,7 +158,10 @@ def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Wor
     )
 
 
-def _trainable(name: str, device: str) -> training_step.Runtime:
+def _trainable(setting: Setting) -> training_step.Runtime:
+    name, device = setting.runtime, setting.device
+    if problem := numerics.training_problem(device, setting.precision):
+        raise Unsupported(problem)
     if name not in training_step.RUNTIMES:
         able = ", ".join(training_step.RUNTIMES)
         raise Unsupported(f"{name} does not train; runtimes that do: {able}")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bench.compute import training_state, training_step
+from bench.compute import parity, training_state, training_step
 from bench.compute.training_state import Training
 from bench.compute.training_step import RUNTIMES, Batch, Setting
 from bench.errors import UserError
@@ -158,6 +158,34 @@ def example(work: Work, runtime: str) -> Batch:
     if work.recipe.mixup_alpha:
         labels = nn.functional.one_hot(labels, work.num_classes).to(torch.float32)
     return images.to(work.device), labels.to(work.device)
+
+
+def gradient_problem(work: Work, runtime: str) -> str | None:
+    """Return how the gradients of a first step differ from eager fp32's on the CPU, or None.
+
+    What draws random numbers, such as dropout, is left out: no two devices draw the same.
+    """
+    few = replace(work, batch_size=min(work.batch_size, parity.NUM_IMAGES))
+    expected = _gradient(replace(few, device="cpu", precision="fp32"), "eager")
+    return parity.problem(
+        parity.compare_gradients(_gradient(few, runtime), expected, work.precision)
+    )
+
+
+def _gradient(work: Work, runtime: str) -> Tensor:
+    model = training_step.place(copy.deepcopy(work.model), work.device, runtime).eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    setting = Setting(work.device, work.precision, runtime)
+    training = start(model, work.recipe, setting)
+    is_compiled = RUNTIMES[runtime].compiled
+    forward = training_step.compiled(model, work.device) if is_compiled else model
+    loss, _ = training_step.parts(training, work.recipe, setting, forward).forward(
+        *example(work, runtime)
+    )
+    loss.backward()
+    return parity.gradient(model)
 
 
 def fitting_batch_size(training: Training, work: Work, setting: Setting) -> int | None:

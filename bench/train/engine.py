@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,12 +17,13 @@ from bench.compute.training_state import Training
 from bench.compute.training_step import Batch, Setting, memory_format, place
 from bench.errors import UserError
 from bench.events import EpochDone, Event, Preparing, StepDone
-from bench.machine import device_memory, generators, numerics
+from bench.machine import device_memory, devices, generators, numerics
 from bench.record.run import EpochFacts, RuntimeTrial
 from bench.signals import Preempted, stop_requests
 from bench.spec.run import RunSpec
 from bench.train import choose_runtime as trial
 from bench.train import loop, plain_loop
+from bench.train.predict import keeps_freed
 from bench.train.saver import Saver
 from bench.train.tracing import NO_TRACE, Trace
 
@@ -100,6 +102,33 @@ def start(job: Job, model: nn.Module) -> Training:
     if job.spec.engine == "plain":
         return plain_loop.start(placed, job.spec.recipe, job.spec.device)
     return trial.start(placed, job.spec.recipe, job.setting)
+
+
+def check_gradients(job: Job, model: nn.Module) -> None:
+    """Raise UserError where mps computes other gradients than the CPU, before it trains by them.
+
+    Some versions of torch have such faults, in BatchNorm's for one: the loss falls all the same.
+    """
+    if devices.kind(job.spec.device) != "mps":
+        return
+    problem = trial.gradient_problem(job.work(model), job.spec.runtime)
+    if problem:
+        raise UserError(
+            f"{job.spec.model.name} would be trained wrongly on {job.spec.device} by this torch:"
+            f" {problem}; choose --device cpu, or another version of torch"
+        )
+
+
+@contextlib.contextmanager
+def computing(spec: RunSpec) -> Iterator[None]:
+    """Set torch and memory as a run trains inside the block: the plain loop as people have it."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(numerics.computing_in(spec.device, spec.precision))
+        stack.enter_context(numerics.fixed_shapes(spec.device, deterministic=spec.deterministic))
+        if spec.engine == "plain":
+            stack.enter_context(numerics.as_torch_comes())
+        stack.enter_context(device_memory.keeping_freed(spec.device, wanted=keeps_freed(spec)))
+        yield
 
 
 def fit(job: Job, training: Training) -> str | None:

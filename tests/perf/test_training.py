@@ -108,8 +108,9 @@ def plain_steps_s(work: Work) -> list[float]:
     training = plain_loop.start(work.build().to(work.device), work.recipe, work.device)
     intervals = Intervals(work.device)
     given = {"seed": 0, "device": work.device}
-    taken = plain_loop.train(training, work.images, work.recipe, CIFAR, **given)
-    return intervals.between(taken, len(work.images))
+    with numerics.as_torch_comes():
+        taken = plain_loop.train(training, work.images, work.recipe, CIFAR, **given)
+        return intervals.between(taken, len(work.images))
 
 
 def fast_steps_s(work: Work, runtime: str) -> list[float]:

@@ -38,6 +38,7 @@ def test_cuda_that_is_not_there_says_so(name: str, monkeypatch: pytest.MonkeyPat
 def test_a_gpu_beyond_the_last_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", list)
     assert devices.resolve("cuda:1") == "cuda:1"
     with pytest.raises(UserError, match="cuda:2 is not there; this machine has: cuda:0, cuda:1"):
         devices.resolve("cuda:2")

@@ -155,3 +155,38 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     training = choose_runtime.start(given.model, RECIPE, Setting())
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         choose_runtime.fitting_batch_size(training, given, Setting())
+
+
+class WrongInChannelsLast(torch.autograd.Function):
+    """As mps in some versions of torch: right forwards, wrong gradients in one layout."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        ctx.is_wrong = not images.is_contiguous()
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return -grads[0] if ctx.is_wrong else grads[0]
+
+
+class Faulty(nn.Module):
+    """A model whose first layer learns the wrong way in channels_last; with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.rest = nn.Conv2d(3, 3, 1), build_tiny(stem="cifar", num_classes=10)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.drop(self.rest(WrongInChannelsLast.apply(self.stem(images))))
+        return logits
+
+
+def test_wrong_gradients_are_found_before_a_training_and_dropout_is_none() -> None:
+    given = work(model=Faulty())
+    before = copy.deepcopy(given.model.state_dict())
+    assert choose_runtime.gradient_problem(given, "eager") is None
+    assert "gradients are off by" in str(choose_runtime.gradient_problem(given, "channels_last"))
+    assert all(torch.equal(v, before[n]) for n, v in given.model.state_dict().items())
+    assert all(p.grad is None for p in given.model.parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import nn
 from bench.compute.distributed import ALONE
 from bench.compute.training_state import Training
 from bench.data import Normalization, Split
+from bench.errors import UserError
 from bench.events import EpochDone, Event, StepDone
 from bench.signals import Preempted
 from bench.spec.recipe import Recipe
 from bench.spec.run import DataSpec, ModelSpec, RunSpec
-from bench.train import checkpoint, engine, saver
+from bench.train import checkpoint, choose_runtime, engine, saver
 from bench.train.tracing import Trace, no_mark
 from tests.conftest import build_tiny
 
@@ -53,6 +55,43 @@ def job(folder: Path, name: str = "fast", **changes: Any) -> engine.Job:
 def start(work: engine.Job) -> Training:
     torch.manual_seed(0)
     return engine.start(work, build_tiny(stem="cifar", num_classes=10))
+
+
+@pytest.mark.parametrize(("device", "is_refused"), [("mps", True), ("cpu", False)])
+def test_mps_does_not_train_by_wrong_gradients(
+    device: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere nothing is computed twice."""
+    given = job(tmp_path)
+    given = replace(given, spec=given.spec.model_copy(update={"device": device}))
+    asked: list[str] = []
+
+    def problem(work: choose_runtime.Work, runtime: str) -> str:
+        asked.append(work.device)
+        return "gradients are off by 2"
+
+    monkeypatch.setattr(choose_runtime, "gradient_problem", problem)
+    model = build_tiny(stem="cifar", num_classes=10)
+    if is_refused:
+        with pytest.raises(UserError, match="trained wrongly on mps .*gradients are off by 2; cho"):
+            engine.check_gradients(given, model)
+    else:
+        engine.check_gradients(given, model)
+    assert asked == ([device] if is_refused else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("plain", (False, True, False)), ("fast", (True,) * 3)]
+)
+def test_the_plain_loop_trains_with_torch_as_it_comes(
+    name: str, flags: tuple[bool, ...], tmp_path: Path
+) -> None:
+    """Whatever precision and kernels the fast engine sets for a GPU."""
+    spec = job(tmp_path, name).spec.model_copy(update={"device": "cuda:0", "precision": "tf32"})
+    with engine.computing(spec):
+        cudnn = torch.backends.cudnn
+        found = torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    assert found == flags
 
 
 @pytest.fixture

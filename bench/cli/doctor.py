@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import options as opt
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.record.environment import Environment
@@ -25,7 +26,11 @@ def doctor(as_json: opt.AsJson = False) -> None:
     from bench.machine import devices, numerics
     from bench.machine.environment import collect
 
-    best = devices.resolve("auto")
+    unusable = []
+    try:
+        best = devices.resolve("auto")
+    except UserError as problem:  # a GPU that torch has no kernels for
+        best, unusable = "cpu", [str(problem)]
     numerics.prepare(best)
     environment = collect(best)
     devices_here = {
@@ -36,7 +41,7 @@ def doctor(as_json: opt.AsJson = False) -> None:
         for name in devices.available()
     }
     missing = [*_missing(), *_no_compiler(best)]
-    problems = _noise(environment)
+    problems = [*unusable, *_noise(environment)]
     if as_json:
         opt.print_json(
             {

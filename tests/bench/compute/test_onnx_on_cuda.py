@@ -91,9 +91,8 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Onnx]:
     log: list[str] = []
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("onnx", log))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("torch", log))
-    monkeypatch.setattr(
-        Onnx, "log", property(lambda self: log, lambda self, _: None), raising=False
-    )
+    shared = property(lambda _: log, lambda _, __: None)
+    monkeypatch.setattr(Onnx, "log", shared, raising=False)
     return made
 
 

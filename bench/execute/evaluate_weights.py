@@ -239,7 +239,7 @@ def _keep(
         id=spec.folder_name(),
         status="finished",
         created_at=utc_now(),
-        spec=spec,
+        spec=spec.located(),
         dataset=data.facts(dataset),
         environment=collect_computing(spec.device, spec.precision, keep_freed=keep_freed),
         params=num_params(build(spec.model)),
@@ -251,5 +251,6 @@ def _keep(
         build_s=build_s,
         eval_s=eval_s,
         checkpoint_s=0.0,
+        warnings=dataset.notes,
     )
     write_record(folder / run_folder.RECORD, record)

@@ -16,7 +16,7 @@ from bench.compute.distributed import Group
 from bench.compute.model import build, num_params
 from bench.compute.training_state import Training
 from bench.data.holdout import hold_out
-from bench.events import Emit, Preparing, RunDone, RunStarted
+from bench.events import Emit, Preparing, RunDone, RunStarted, Warned
 from bench.execute import lock
 from bench.execute.checks import check_batch_size, check_runnable
 from bench.execute.run_folder import (
@@ -42,9 +42,11 @@ T = TypeVar("T")
 
 
 def load_data(spec: DataSpec, emit: Emit) -> tuple[data.Dataset, float]:
-    """Return the data set and the seconds that it took to get."""
+    """Return the data set and the seconds that it took to get; what it has against it is told."""
     begin = perf_counter()
     dataset = data.load(spec, lambda what, done, total: emit(Preparing(what, done, total)))
+    for note in dataset.notes:
+        emit(Warned(note))
     return dataset, perf_counter() - begin
 
 
@@ -130,7 +132,7 @@ def _train(
         status="diverged" if problem else "finished",
         reason=problem,
         created_at=utc_now(),
-        spec=spec,
+        spec=spec.located(),
         dataset=data.facts(dataset),
         environment=environment,
         params=num_params(model),
@@ -143,7 +145,7 @@ def _train(
         build_s=build_s,
         eval_s=eval_s,
         checkpoint_s=saver.spent_s,
-        warnings=tuple(saver.problems),
+        warnings=(*dataset.notes, *saver.problems),
         runtime=job.spec.runtime,
         trial=found,
         trial_s=trial_s if found else 0.0,

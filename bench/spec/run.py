@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Annotated, Any
 
 from pydantic import (
@@ -91,6 +92,13 @@ class RunSpec(Frozen):
         if not self.deterministic:
             del facts["deterministic"]
         return _digest(facts)
+
+    def located(self) -> RunSpec:
+        """Return the same run with an absolute ``data_dir``: a record is read in other folders."""
+        if self.data.data_dir is None:
+            return self
+        place = os.path.abspath(os.path.expanduser(self.data.data_dir))
+        return self.model_copy(update={"data": self.data.model_copy(update={"data_dir": place})})
 
     def folder_name(self) -> str:
         """Return a readable, unique folder name for this run."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from bench.cli.app import app
@@ -62,6 +64,34 @@ def test_resuming_with_another_recipe_says_that_it_begins_anew(tiny_model: str, 
     same = senet_bench("train", tiny_model, *TRAIN, "--resume")
     assert same.exit_code == 0
     assert "warning: " not in same.stderr
+
+
+def test_what_is_against_a_data_set_is_told_and_recorded(tiny_model: str, here: Path) -> None:
+    """A test image that was trained on, by train and evaluate; the record says where it lies."""
+    noise = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        for split, number in (("train", 8), ("test", 2)):
+            folder = here / "my data" / split / name
+            folder.mkdir(parents=True)
+            for i in range(number):
+                pixels = noise.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    seen = here / "my data" / "train" / "cat" / "0.png"
+    (here / "my data" / "test" / "cat" / "0.png").write_bytes(seen.read_bytes())
+    place = ("--dataset", "folder", "--data-dir", "my data", "--image-size", "8")
+    options = (*place, "--epochs", "1", "--batch-size", "8", "--device", "cpu", "--out", "my runs")
+    trained = senet_bench("train", tiny_model, *options)
+    assert trained.exit_code == 0, trained.output
+    against = "1 of 4 test images are in the training split too"
+    assert f"warning: {against}" in trained.stderr
+    assert "Next: senet-bench report 'my runs'" in trained.stdout
+    (folder,) = (here / "my runs").iterdir()
+    record = load_run(folder)
+    assert any(against in warning for warning in record.warnings)
+    assert record.spec.data.data_dir == str(here / "my data")
+    evaluated = senet_bench("evaluate", str(folder), "--json")
+    assert f"warning: {against}" in evaluated.stderr
+    assert json.loads(evaluated.stdout)["same_images"]
 
 
 def test_repeating_the_command_finds_the_run_finished(tiny_model: str, here: Path) -> None:

@@ -18,6 +18,7 @@ from bench import __version__
 from bench.cli.compare import compare
 from bench.cli.doctor import doctor
 from bench.cli.evaluate import evaluate
+from bench.cli.export import export
 from bench.cli.listing import datasets, models, recipes
 from bench.cli.profile import profile
 from bench.cli.report import report
@@ -133,7 +134,7 @@ app = typer.Typer(
 )
 # In the panels of --help, in the order in which they are needed.
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Measure": (run, train, evaluate, profile),
+    "Measure": (run, train, evaluate, profile, export),
     "Look": (report, show, compare),
     "Find out": (models, datasets, recipes, columns, doctor),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 def evaluate(
     source: Annotated[
         str,
-        typer.Argument(help="A run's folder, a weights file, or a model with weights of its own."),
+        typer.Argument(
+            help="A run's folder, a weights file, a model with weights of its own, or an .onnx,"
+            " .xml or .pt2."
+        ),
     ],
     model: Annotated[str | None, typer.Option(help="Which model the file is for.")] = None,
     stem: Annotated[
@@ -69,7 +73,8 @@ def evaluate(
     project, torchvision, timm or the reference repository) or torchvision:IMAGENET1K_V2 needs
     --model unless this project wrote it; --out brings it into reports. A model of timm, of
     torchvision, of the hub or in a file has weights of its own, and images are resized, cropped
-    and normalised as these want them.
+    and normalised as these want them. An .onnx, .xml (OpenVINO) or .pt2 (torch.export) is run as
+    it is; what 'export' wrote knows its data.
 
     [bold]Examples[/bold]
 
@@ -80,9 +85,9 @@ def evaluate(
       senet-bench evaluate timm:resnet50.a1_in1k --dataset folder --data-dir imagenet
     """
     from bench.cli.screen import screen
+    from bench.compute.artifact import is_artifact
     from bench.compute.foreign import is_model
     from bench.compute.sources import PRETRAINED
-    from bench.errors import UserError
     from bench.execute.evaluate_weights import rescore_file, rescore_run
     from bench.machine.devices import resolve
 
@@ -101,9 +106,7 @@ def evaluate(
             "--se-divisor": se_divisor,
             "--out": out,
         }
-        for option, value in known.items():
-            if value is not None:
-                raise UserError(f"{source} is a run's folder: {option} does not apply")
+        _refuse(known, f"{source} is a run's folder")
         with screen(stderr=True) as emit:
             result = rescore_run(
                 Path(source),
@@ -113,6 +116,12 @@ def evaluate(
                 test_limit=test_limit,
                 emit=emit,
             )
+    elif is_artifact(source):
+        own: dict[str, object] = {"--model": model, "--stem": stem, "--precision": precision}
+        own |= {"--attention": attention, "--reduction": reduction, "--se-bias": se_bias}
+        _refuse(own | {"--se-divisor": se_divisor, "--out": out}, f"{source} is run as it is")
+        chosen = (data_label, labels, image_size, test_limit)
+        result = _of_artifact(source, dataset, recipe, data_dir, chosen)
     else:
         data = opt.data_spec(
             dataset or "cifar10",
@@ -141,6 +150,40 @@ def evaluate(
         opt.print_json(result.as_json())
     else:
         _print(result)
+
+
+def _of_artifact(
+    source: str,
+    dataset: str | None,
+    recipe: str | None,
+    data_dir: Path | None,
+    chosen: tuple[str | None, str | None, int | None, int | None],
+) -> Rescored:
+    """Test an artefact on the data set that is named, or else on that of its record."""
+    from bench.cli.screen import screen
+    from bench.execute.artifacts import evaluate_artifact
+
+    data_label, labels, image_size, test_limit = chosen
+    data = None
+    if dataset is not None:
+        data = opt.data_spec(
+            dataset, data_dir, data_label, labels or "fine", image_size or 32, None, test_limit
+        )
+    else:
+        names = ("--data-label", "--labels", "--image-size", "--test-limit")
+        of_data = dict(zip(names, chosen, strict=True))
+        _refuse(of_data, f"without --dataset {source} is tested on its record's")
+    with screen(stderr=True) as emit:
+        return evaluate_artifact(Path(source), data, recipe, data_dir, emit)
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Raise UserError for an option that is given and does not apply."""
+    from bench.errors import UserError
+
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(f"{why}: {option} does not apply")
 
 
 def _image_size(*names: str | None) -> int:

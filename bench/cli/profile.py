@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,14 @@ from bench.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from bench.execute.sitting import SittingJob
+    from bench.execute.test_spec import TestSpec
     from bench.measure.peak_memory import MemoryServer
     from bench.measure.prepare import Progress
     from bench.record.profile import ProfileRecord
 from bench.cli.profile_output import Wanted, _show
 from bench.cli.profile_subjects import Subjects, _from_names, _from_run
+
+SCENARIOS = ("end_to_end", "server")
 
 
 def profile(
@@ -38,13 +42,19 @@ def profile(
     ] = None,
     stem: opt.StemName = None,
     dataset: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Whose classes and image size: cifar10, cifar100, folder, shapes.",
+            help="cifar10, cifar100, folder or shapes: whose classes and size the models are for,"
+            " and what --weights are tested on.",
             rich_help_panel=opt.DATA,
         ),
-    ] = "shapes",
+    ] = None,
     data_dir: opt.DataDir = None,
+    data_label: opt.DataLabel = None,
+    test_limit: opt.TestLimit = None,
+    recipe: Annotated[
+        str, typer.Option(help="Whose normalisation the --weights expect.")
+    ] = "standard",
     labels: opt.Labels = "fine",
     num_classes: Annotated[
         int | None,
@@ -70,7 +80,7 @@ def profile(
     ] = "1,64",
     device: opt.DeviceName = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32, tf32, bf16, fp16, separated by commas.")
+        str, typer.Option(help="fp32, tf32, bf16, fp16, int8, separated by commas.")
     ] = "fp32",
     runtime: Annotated[
         str,
@@ -102,6 +112,51 @@ def profile(
             rich_help_panel=opt.MACHINE,
         ),
     ] = None,
+    accuracy: Annotated[
+        bool | None,
+        typer.Option(
+            "--accuracy/--no-accuracy",
+            help="Put the whole test set through each session that is timed (default: where there"
+            " are trained weights and their data set).",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = None,
+    calibration_images: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Training images that int8 is calibrated on.",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = 256,
+    calibration_seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Seed that draws the images for int8.", rich_help_panel=opt.MACHINE
+        ),
+    ] = 0,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask also: end_to_end (JPEG to class), server (single images at random moments);"
+            " with a comma both.",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Requests a second of the server (half of what it can serve).",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = None,
+    bound_ms: Annotated[
+        float,
+        typer.Option(
+            help="Milliseconds that 99 % of the server's answers may take.",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = 100.0,
     memory: Annotated[
         bool,
         typer.Option(help="Measure peak memory, in fresh processes.", rich_help_panel=opt.MACHINE),
@@ -163,15 +218,23 @@ def profile(
 
       senet-bench profile se_resnet50 resnet50 --repeat 5 --price-per-hour 1.20
 
+      senet-bench profile --run runs/resnet18-cifar-… --runtime eager,openvino --precision fp32,int8
+
       senet-bench profile --run runs/resnet18-cifar-shapes-quick-e3-s0-1a2b3c4d
     """
     with _early_server(memory and repeat == 1) as server:
         own = opt.attention(attention, reduction, se_bias, se_divisor)
         built = {"stem": stem, "attention": own}
-        shape = (dataset, data_dir, labels, num_classes, image_size)
-        subjects = (
-            _from_run(run, models, weights) if run else _from_names(models, weights, built, shape)
-        )
+        shape = (dataset or "shapes", data_dir, labels, num_classes, image_size)
+        if run:
+            place = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
+            changes = opt.given(place) | {"required": accuracy is True}
+            subjects = _from_run(run, models, weights, changes)
+        else:
+            data = (dataset, data_dir, data_label, labels, image_size or 32, None, test_limit)
+            test = _test_spec(data, recipe, required=accuracy is True)
+            subjects = _from_names(models, weights, built, shape, test)
+        _check_accuracy(accuracy, subjects)
         axes = {
             "device": device,
             "precisions": _names(precision),
@@ -180,11 +243,54 @@ def profile(
             "modes": _names(mode),
         }
         timing = {"rel_precision": interval, "max_s": max_s, "single_stream_s": max_s}
-        how = {"seed": seed, "memory": memory, "breakdown": breakdown, "keep_freed": keep_freed}
+        how = {
+            "accuracy": accuracy is not False,
+            "calibration_images": calibration_images,
+            "calibration_seed": calibration_seed,
+        }
+        how |= _asked(scenario, rate, bound_ms)
+        how |= {"seed": seed, "memory": memory, "breakdown": breakdown, "keep_freed": keep_freed}
         job = _job(subjects, axes | how, timing, out)
         records, interrupted = _measure(job, repeat, server)
     _show(records, job, Wanted(as_json, price_per_hour, reconcile, charts))
     _leave(records, interrupted, out)
+
+
+def _test_spec(data: tuple[Any, ...], recipe: str, *, required: bool) -> TestSpec | None:
+    """Return on what weights are tested; None where no data set is named."""
+    from bench.execute.test_spec import TestSpec
+    from bench.spec.recipe import get_recipe
+
+    if data[0] is None:
+        return None
+    return TestSpec(data=opt.data_spec(*data), recipe=get_recipe(recipe), required=required)
+
+
+def _asked(scenario: str | None, rate: float | None, bound_ms: float) -> dict[str, Any]:
+    """Return what else is asked; UserError for a rate or a bound that nothing can have."""
+    from bench.errors import UserError, unknown
+
+    asked = _names(scenario) if scenario else ()
+    for name in asked:
+        if name not in SCENARIOS:
+            raise unknown("scenario", name, SCENARIOS)
+    if rate is not None and not 0 < rate < math.inf:
+        raise UserError(f"--rate takes requests a second above 0, not {rate:g}")
+    if not 0 < bound_ms < math.inf:
+        raise UserError(f"--bound-ms takes milliseconds above 0, not {bound_ms:g}")
+    if rate is not None and "server" not in asked:
+        raise UserError("--rate is for --scenario server")
+    return {"scenarios": asked, "server_rate": rate, "server_bound_s": bound_ms / 1e3}
+
+
+def _check_accuracy(accuracy: bool | None, subjects: Subjects) -> None:
+    """Raise UserError where accuracy is asked for and there is nothing to measure it with."""
+    from bench.errors import UserError
+
+    if accuracy and subjects.weights is None:
+        raise UserError("--accuracy needs trained weights: give --run, or --weights and --dataset")
+    if accuracy and subjects.test is None:
+        raise UserError("--accuracy needs a data set to test the weights on: give --dataset")
 
 
 def _leave(records: list[ProfileRecord], interrupted: bool, out: Path) -> None:
@@ -192,6 +298,12 @@ def _leave(records: list[ProfileRecord], interrupted: bool, out: Path) -> None:
     if interrupted:
         typer.echo(f"interrupted; {len(records)} finished rows are kept in {out}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
+    refused = [r for r in records if r.scenario == "server" and r.status == "unsupported"]
+    if refused and any(record.status == "ok" for record in records):
+        first = refused[0]
+        name = f"{first.model.name} {first.runtime} {first.precision}"
+        typer.echo(f"error: {name}: {first.reason}; the other rows are kept in {out}", err=True)
+        raise typer.Exit(EXIT_USAGE)
     if not any(record.status == "ok" for record in records):
         typer.echo("error: none of the rows could be measured", err=True)
         raise typer.Exit(EXIT_USAGE)
@@ -229,7 +341,13 @@ def _job(
     spec = validated(ProfileSpec, options | own)
     check(spec)
     check_writable(out)
-    return SittingJob(spec=spec, out=str(out), weights=subjects.weights, run_id=subjects.run_id)
+    return SittingJob(
+        spec=spec,
+        out=str(out),
+        weights=subjects.weights,
+        run_id=subjects.run_id,
+        test=subjects.test,
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -98,6 +98,7 @@ def _print(rows: list[CostRow]) -> None:
     from rich.console import Console
 
     from bench.report.page import profile_tables as tables
+    from bench.report.page.deployments import accuracy_tables, scenario_tables
     from bench.report.page.terminal import render
 
     console = Console(highlight=False)
@@ -106,7 +107,12 @@ def _print(rows: list[CostRow]) -> None:
     for note in tables.footnotes(rows):
         console.print(note, style="dim", markup=False)
     console.print()
-    for table in (*tables.detail_tables(rows), *tables.tax_tables(rows)):
+    for table in (
+        *accuracy_tables(rows),
+        *scenario_tables(rows),
+        *tables.detail_tables(rows),
+        *tables.tax_tables(rows),
+    ):
         console.print(render(table))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.execute.test_spec import TestSpec
     from bench.spec.run import ModelSpec
 
 
@@ -15,11 +16,12 @@ CLASSES = {"shapes": 10, "cifar10": 10, "cifar100": 100}
 
 @dataclass(frozen=True)
 class Subjects:
-    """The models to profile, where their weights come from, and the run that trained them."""
+    """The models to profile, where their weights come from, and on what these are tested."""
 
     models: tuple[ModelSpec, ...]
     weights: str | None = None
     run_id: str | None = None
+    test: TestSpec | None = None
 
 
 def _shape(
@@ -56,6 +58,7 @@ def _from_names(
     weights: str | None,
     built: dict[str, Any],
     shape: tuple[str, Path | None, str, int | None, int | None],
+    test: TestSpec | None,
 ) -> Subjects:
     from bench.compute.model import identify, known_names
     from bench.errors import UserError
@@ -67,16 +70,29 @@ def _from_names(
         raise UserError("--weights belongs to one model; profile the others by themselves")
     built = built | _shape(*shape)
     identified = (identify(name, beside=models, **built) for name in dict.fromkeys(models))
-    return Subjects(tuple(identified), weights)
+    return Subjects(tuple(identified), weights, test=test)
 
 
-def _from_run(run: Path, models: list[str] | None, weights: str | None) -> Subjects:
+def _from_run(
+    run: Path, models: list[str] | None, weights: str | None, changes: dict[str, Any]
+) -> Subjects:
+    """Return a run's model and weights, tested on its own data save for what ``changes``."""
     from bench.errors import UserError
     from bench.execute.run_folder import WEIGHTS, load_run
+    from bench.execute.test_spec import TestSpec
+    from bench.spec.run import DataSpec
+    from bench.spec.values import validated
 
     if models or weights:
         raise UserError("--run brings its model and weights; give no model and no --weights")
     record = load_run(run)
     if not (run / WEIGHTS).is_file():
         raise UserError(f"{run} has no weights ({WEIGHTS}); was the run {record.status}?")
-    return Subjects((record.spec.model,), str(run / WEIGHTS), record.id)
+    required = changes.pop("required")
+    test = TestSpec(
+        data=validated(DataSpec, record.spec.data.model_dump() | changes),
+        recipe=record.spec.recipe,
+        classes=record.dataset.classes,
+        required=required,
+    )
+    return Subjects((record.spec.model,), str(run / WEIGHTS), record.id, test)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 
 from bench.compute.session import Session, Unsupported, adapter, ready
 from bench.machine import devices
+from bench.record.deployment import QuantizationFacts
+from bench.record.files import write_whole
 from bench.spec.values import Precision
 
 
@@ -23,23 +27,51 @@ def onnxruntime(model: nn.Module, example: Tensor, device: str, precision: Preci
         raise Unsupported(f"onnxruntime runs on {able}; not on {device} in {precision}")
     import onnxruntime as ort
 
-    provider = _onnx_provider(device, precision)
-    if provider[0] not in ort.get_available_providers():
+    if _onnx_provider(device, precision)[0] not in ort.get_available_providers():
         raise Unsupported("this onnxruntime has no CUDA: pip install onnxruntime-gpu")
+    with quiet():
+        content = to_onnx(ready(model, device, precision), adapter(device, precision)(example))
+    return onnx_session(content.SerializeToString(), example, device, precision)
+
+
+EXAMPLES = 2  # of one image alone the exporter would conclude that the batch is always one
+
+
+def to_onnx(model: nn.Module, example: Tensor, *, any_batch: bool = False) -> Any:
+    """Return the model as ONNX, for batches like ``example`` (B, 3, H, W) or of any size."""
+    shapes = ({0: torch.export.Dim("batch", min=1)},) if any_batch else None
+    program = torch.onnx.export(
+        model, (example,), dynamo=True, verbose=False, dynamic_shapes=shapes
+    )
+    assert program is not None
+    return program.model_proto
+
+
+def onnx_session(
+    content: bytes,
+    example: Tensor,
+    device: str,
+    precision: Precision,
+    *,
+    quantized: Callable[[], QuantizationFacts] | None = None,
+) -> Session:
+    """Run a serialised ONNX model on batches like ``example``, on the threads that torch has."""
+    import onnxruntime as ort
+
     adapt = adapter(device, precision)
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as torch is set here
-    with _quiet():
-        program = torch.onnx.export(
-            ready(model, device, precision), (adapt(example),), dynamo=True, verbose=False
-        )
-    assert program is not None
-    content = program.model_proto.SerializeToString()
+    provider = _onnx_provider(device, precision)
+    made: dict[str, Any] = {
+        "weight_bytes": len(content),
+        "quantized": quantized,
+        "save": lambda path: write_whole(path, content),
+    }
     if devices.kind(device) == "cpu":
         session = ort.InferenceSession(content, options, providers=[provider])
-        return Session(_run_onnx(session, adapt(example), device), adapt)
+        return Session(_run_onnx(session, adapt(example), device), adapt, **made)
     stream = torch.cuda.Stream(device)
     provider[1]["user_compute_stream"] = str(stream.cuda_stream)
     session = ort.InferenceSession(content, options, providers=[provider])
@@ -47,7 +79,8 @@ def onnxruntime(model: nn.Module, example: Tensor, device: str, precision: Preci
         raise Unsupported(f"onnxruntime could not load its CUDA libraries for {device}")
     asynchronous = ort.RunOptions()
     asynchronous.add_run_config_entry("disable_synchronize_execution_providers", "1")
-    return Session(_run_onnx_bound(session, adapt(example), device, stream, asynchronous), adapt)
+    call = _run_onnx_bound(session, adapt(example), device, stream, asynchronous)
+    return Session(call, adapt, **made)
 
 
 ONNX_PRECISIONS: dict[str, tuple[Precision, ...]] = {
@@ -108,32 +141,75 @@ def openvino(model: nn.Module, example: Tensor, device: str, precision: Precisio
         raise Unsupported(f"openvino runs here on the CPU only, not on {device}")
     import openvino as ov
 
-    hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
-    core = ov.Core()
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}[precision] not in able:
         raise Unsupported(f"openvino has no {precision} kernels for this processor")
-    with _quiet():
-        exported = torch.export.export(ready(model, "cpu", "fp32"), (example.cpu(),))
-        converted = ov.convert_model(exported)
+    with quiet():
+        converted = to_openvino(ready(model, "cpu", "fp32"), example.cpu())
+    return openvino_session(converted, compile_openvino(converted, precision))
+
+
+def to_openvino(model: nn.Module, example: Tensor, *, any_batch: bool = False) -> Any:
+    """Return the model as OpenVINO's, for batches like ``example`` (B, 3, H, W) or of any size."""
+    import openvino as ov
+
+    shapes = ({0: torch.export.Dim("batch", min=1)},) if any_batch else None
+    converted = ov.convert_model(torch.export.export(model, (example,), dynamic_shapes=shapes))
+    if not any_batch:  # or it would be compiled for any shape, whatever was exported
+        converted.reshape(list(example.shape))
+    return converted
+
+
+def compile_openvino(model: Any, precision: Precision) -> Any:
+    """Compile a model of OpenVINO for the CPU; what is not int8 in it computes in ``precision``."""
+    import openvino as ov
+
     settings = {
-        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
     }
-    request = core.compile_model(converted, "CPU", settings).create_infer_request()
+    return ov.Core().compile_model(model, "CPU", settings)
+
+
+def openvino_session(
+    model: Any,
+    compiled: Any,
+    *,
+    quantized: Callable[[], QuantizationFacts] | None = None,
+) -> Session:
+    """Run a compiled model of OpenVINO; weights take what the model's constants hold."""
+    request = compiled.create_infer_request()
 
     def call(images: Tensor) -> Tensor:
         found = request.infer([images.numpy()], share_inputs=True, share_outputs=True)
         return torch.from_numpy(found[0])
 
-    return Session(call, adapter("cpu", "fp32"))
+    constants = (op for op in model.get_ops() if op.get_type_name() == "Constant")
+    return Session(
+        call,
+        adapter("cpu", "fp32"),
+        weight_bytes=sum(constant.get_byte_size() for constant in constants),
+        quantized=quantized,
+        save=lambda path: _save_openvino(model, path),
+    )
+
+
+def _save_openvino(model: Any, path: Path) -> None:
+    """Write the model as it is run, in .xml and .bin, weights not shortened to fp16."""
+    import openvino as ov
+
+    ov.save_model(model, path, compress_to_fp16=False)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what exporters print and warn of off the screen; stdout may be somebody's JSON."""
-    silence = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(silence):
-        warnings.simplefilter("ignore")
-        yield
+    silence, former = io.StringIO(), logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(silence):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(former)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from bench.machine.numerics import DTYPE
+from bench.record.deployment import QuantizationFacts
 from bench.spec.values import Precision
 
 
@@ -22,11 +24,16 @@ class Session:
     """A model ready to run: ``call`` takes what ``adapt`` made of inputs (B, 3, H, W).
 
     ``adapt`` moves inputs to the device, into the precision and the memory format, and is not
-    timed; ``call`` returns logits (B, num_classes).
+    timed; ``call`` returns logits (B, num_classes), which the next call may overwrite.
+    ``weight_bytes`` is what the weights take on disk. ``quantized`` tells, after the first call,
+    how much of it computes in int8; ``save`` writes the artefact that is run.
     """
 
     call: Callable[[Tensor], Tensor]
     adapt: Callable[[Tensor], Tensor]
+    weight_bytes: int | None = None
+    quantized: Callable[[], QuantizationFacts] | None = None
+    save: Callable[[Path], None] | None = None
 
 
 Runtime = Callable[[nn.Module, Tensor, str, Precision], Session]
@@ -57,3 +64,8 @@ def adapter(
         )
 
     return adapt
+
+
+def stored_bytes(network: nn.Module) -> int:
+    """Return what a network's parameters and statistics take, each in its own type."""
+    return sum(value.numel() * value.element_size() for value in network.state_dict().values())

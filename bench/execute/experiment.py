@@ -20,6 +20,7 @@ from bench.events import Event, JobFailed, RunDone
 from bench.execute import checks, run_folder, train_run
 from bench.execute.jobs import ProfileJob, TrainJob, profiles_in
 from bench.execute.process import carry_out
+from bench.execute.test_spec import TestSpec
 from bench.machine.devices import resolve
 from bench.machine.environment import utc_now
 from bench.measure.rows import is_complete
@@ -98,7 +99,7 @@ def check(experiment: Experiment, device: str) -> None:
     for model in models(experiment, None):
         checks.check_runnable(run_spec(experiment, device, model, experiment.seeds[0]))
     if experiment.profile is not None:
-        check_runtimes(experiment.profile.runtimes)
+        check_runtimes(experiment.profile.runtimes, experiment.profile.precisions)
 
 
 def models(experiment: Experiment, dataset: Dataset | None) -> list[ModelSpec]:
@@ -151,10 +152,18 @@ def _profile_job(
     """Return the job that profiles the models of all runs in one sitting."""
     if experiment.profile is None:
         return None
-    run_ids = {spec.model: spec.folder_name() for spec in specs}
+    run_ids: dict[ModelSpec, str] = {}
+    for run in specs:  # of several seeds the first that left weights
+        finished = (folder.parent / run.folder_name() / run_folder.WEIGHTS).is_file()
+        former = run_ids.get(run.model)
+        if former is None or (
+            finished and not (folder.parent / former / run_folder.WEIGHTS).is_file()
+        ):
+            run_ids[run.model] = run.folder_name()
     subjects = {"models": tuple(run_ids), "device": device}
     spec = validated(ProfileSpec, experiment.profile.model_dump() | subjects)
-    return ProfileJob(spec, tuple(run_ids.items()), folder)
+    test = TestSpec(data=experiment.data, recipe=experiment.recipe)
+    return ProfileJob(spec, tuple(run_ids.items()), folder, test)
 
 
 def _profiled(

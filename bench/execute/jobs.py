@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter
 
 from bench.errors import EXIT_USAGE, UserError
 from bench.events import Event, Profiling, RunDone, StepDone
+from bench.execute.test_spec import TestSpec
 from bench.record.profile import ProfileRecord
 from bench.record.read_write import read_record, write_record
 from bench.signals import EXIT_PREEMPTED, Preempted, Stopped, stoppable
@@ -55,11 +56,16 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class ProfileJob:
-    """A sitting whose records go below ``out``; ``run_ids`` names the runs of its models."""
+    """A sitting whose records go below ``out``, beside the folders of the runs of its models.
+
+    ``run_ids`` names those runs: what is profiled are their weights, tested on ``test``; a model
+    whose run left none is profiled untrained.
+    """
 
     spec: ProfileSpec
     run_ids: tuple[tuple[ModelSpec, str], ...]
     out: Path = Path()
+    test: TestSpec | None = None
     task: Literal["profile"] = "profile"
 
     @property
@@ -123,20 +129,37 @@ def _train(job: TrainJob, emit: Callable[[Event], None]) -> None:
 
 
 def _profile(job: ProfileJob, emit: Callable[[Event], None]) -> None:
-    from bench.compute import model
+    from bench.compute.model import build
     from bench.execute import lock
+    from bench.execute.test_sets import load_test_set
     from bench.measure.cost import count
     from bench.measure.profile import profile
 
+    weights = dict(_weights(job))
+    test_set = None
+    if job.test is not None and weights:
+        test_set = load_test_set(job.test, weights, lambda event: None)
     with lock.held(job.folder):
         for record in profile(
             job.spec,
-            build=model.build,
+            build=lambda model: build(model, weights=weights.get(model)),
             count=count,
             run_ids=dict(job.run_ids),
             on_progress=lambda progress: emit(as_event(progress)),
+            test_set=test_set,
+            trained=weights,
         ):
             write_record(job.folder / f"{record.id}.json", record)
+
+
+def _weights(job: ProfileJob) -> Iterator[tuple[ModelSpec, str]]:
+    """Yield the models whose runs left weights, and where these lie."""
+    from bench.execute.run_folder import WEIGHTS
+
+    for model, run_id in job.run_ids:
+        path = job.out.parent / run_id / WEIGHTS
+        if path.is_file():
+            yield model, str(path)
 
 
 def as_event(progress: Progress) -> Event:

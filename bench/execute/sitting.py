@@ -19,6 +19,10 @@ from torch import nn
 
 from bench.compute.model import build
 from bench.errors import UserError
+from bench.events import Event, Preparing
+from bench.execute.test_sets import load_test_set
+from bench.execute.test_spec import TestSpec
+from bench.measure.accuracy import TestSet
 from bench.measure.cost import count
 from bench.measure.peak_memory import MemoryServer
 from bench.measure.prepare import Progress
@@ -35,12 +39,16 @@ Warn = Callable[[str], None]
 
 
 class SittingJob(Frozen):
-    """A profile to measure, where its models' weights come from, and where its records go."""
+    """A profile to measure, where its models' weights come from, and where its records go.
+
+    With ``test`` the sessions of weights are tested on that data set, and int8 is calibrated there.
+    """
 
     spec: ProfileSpec
     out: str
     weights: str | None = None
     run_id: str | None = None
+    test: TestSpec | None = None
 
 
 def measure(
@@ -58,6 +66,8 @@ def _measure(
         return build(model, weights=job.weights)
 
     run_ids = dict.fromkeys(job.spec.models, job.run_id) if job.run_id else {}
+    trained = job.spec.models if job.weights else ()
+    test_set = _test_set(job, tell, warn)
     for record in profile(
         job.spec,
         build=built,
@@ -66,10 +76,33 @@ def _measure(
         on_progress=tell,
         on_warning=warn,
         server=server,
+        test_set=test_set,
+        trained=trained,
     ):
         path = Path(job.out) / f"{file_name(record)}.json"
         write_record(path, record)
         yield record, path
+
+
+def _test_set(job: SittingJob, tell: Tell, warn: Warn) -> TestSet | None:
+    """Return the test set of a sitting; None, and one line that says why, where there is none."""
+    if job.test is None or job.weights is None:
+        if job.spec.accuracy and "infer" in job.spec.modes:
+            why = "no data set is named (--dataset)" if job.weights else "no trained weights"
+            warn(f"accuracy is not measured: {why}")
+        return None
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Preparing):
+            tell(Progress(f"reading the data: {event.what}", "", 0.0, 0, 1))
+
+    try:
+        return load_test_set(job.test, job.spec.models, emit)
+    except UserError as error:
+        if job.test.required or "int8" in job.spec.precisions:
+            raise
+        warn(f"accuracy is not measured: {error}")
+        return None
 
 
 def file_name(record: ProfileRecord) -> str:

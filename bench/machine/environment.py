@@ -30,6 +30,8 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
+    "nncf",
+    "torchao",
 )
 PREFIXES = (
     *("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "MKL_", "KMP_", "CUDA_", "CUBLAS_"),

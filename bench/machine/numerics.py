@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,7 @@ DTYPE: dict[Precision, torch.dtype] = {
     "tf32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
+    "int8": torch.float32,  # of inputs and logits; what lies between is the quantiser's
 }
 """What tensors of a precision are stored in."""
 AUTOCAST: tuple[Precision, ...] = ("bf16", "fp16")
@@ -33,6 +35,8 @@ def precision_problem(device: str, precision: str) -> str | None:
     """Return why ``device`` cannot compute in ``precision``, or None when it can."""
     if precision not in PRECISIONS:
         return f"unknown precision {precision!r}; choose from: {', '.join(PRECISIONS)}"
+    if precision == "int8" and kind(device) != "cpu":
+        return f"int8 is computed on the CPU here: there is no way to it on {device} yet"
     if precision == "tf32" and not _has_tf32(device):
         return f"tf32 needs a CUDA GPU of compute capability 8.0 or later, not {device}"
     if precision == "bf16" and kind(device) == "cuda" and not _has_bf16(device):
@@ -229,3 +233,14 @@ def _cuda_flags(device: str) -> dict[str, str]:
 def precisions(device: str) -> list[Precision]:
     """Return the precisions that the device computes in."""
     return [name for name in PRECISIONS if precision_problem(device, name) is None]
+
+
+def has_vnni() -> bool:
+    """Tell whether this processor adds products of 8 bits into 32 without passing through 16.
+
+    x86 without VNNI does pass through 16 bits, which two products of 8 bits overflow.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    known = getattr(torch.cpu, "_is_vnni_supported", None)
+    return bool(known()) if known else False

@@ -8,13 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from torch import Tensor
+
 from bench.compute import parity, session
+from bench.compute.int8.calibration import Calibration
 from bench.machine import device_memory, numerics
-from bench.measure import workload
+from bench.measure import accuracy, workload
+from bench.measure.accuracy import TestSet
 from bench.measure.peak_memory import MemoryJob, MemoryServer, ran_out
 from bench.measure.rows import Group, Row, groups, rows
 from bench.measure.settle import Candidate
 from bench.measure.workload import Workload
+from bench.record.deployment import DeploymentAccuracy
 from bench.record.environment import Environment
 from bench.record.profile import MachineFacts, MemoryFacts
 from bench.spec.profile import ProfileSpec
@@ -40,11 +45,16 @@ class Prepared:
     status: Literal["ok", "unsupported", "wrong", "out_of_memory"] = "ok"
     reason: str | None = None
     memory: MemoryFacts | None = None
+    accuracy: DeploymentAccuracy | None = None
 
 
 @dataclass(frozen=True)
 class Sitting:
-    """What all records of one process share."""
+    """What all records of one process share.
+
+    ``calibrations`` has the images that make int8, by model, and ``references`` eager fp32's logits
+    of the test set, filled as they are asked for.
+    """
 
     spec: ProfileSpec
     environment: Environment
@@ -52,6 +62,9 @@ class Sitting:
     machine: MachineFacts
     server: MemoryServer | None
     tell: Callable[[str, object, float, int], None]
+    test_set: TestSet | None = None
+    calibrations: Mapping[ModelSpec, Calibration] = field(default_factory=dict)
+    references: dict[ModelSpec, Tensor] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
     @property
@@ -69,6 +82,8 @@ def fitting_batch_size(sitting: Sitting, group: Group) -> int:
 
 def _fits(sitting: Sitting, group: Group) -> bool:
     """Tell whether all models run eagerly; a runtime that needs more becomes a row that says so."""
+    if group.precision == "int8":  # which eager has not
+        group = replace(group, precision="fp32")
     for model in sitting.spec.models:
         job = _job(sitting.spec, group, Row(model, "eager"))
         with (
@@ -93,6 +108,7 @@ def expected_jobs(spec: ProfileSpec) -> list[MemoryJob]:
         for group in groups(spec)
         for row in rows(spec)
         if able[group.precision]
+        and group.precision != "int8"
         and group.wanted != "auto"
         and not row.runtime.startswith("compile")
     ]
@@ -109,8 +125,8 @@ def _job(spec: ProfileSpec, group: Group, row: Row) -> MemoryJob:
     )
 
 
-def prepare_row(sitting: Sitting, group: Group, row: Row) -> Prepared:
-    """Make a row ready to be timed: session, first call, parity; or find out why it is not.
+def prepare_row(sitting: Sitting, group: Group, row: Row, number: int = 0) -> Prepared:
+    """Make a row ready to be timed: session, first call, parity, test set; or tell why it is not.
 
     Memory is asked for first, in a process that may fail without harm; but after this process'
     first call where that compiles, since compiled code is kept on disk for the next to ask.
@@ -125,10 +141,38 @@ def prepare_row(sitting: Sitting, group: Group, row: Row) -> Prepared:
     outcome = _try(sitting, group, row)
     if compiles and outcome.load:
         memory = _memory(sitting, group, row)
-    return replace(outcome, memory=memory if isinstance(memory, MemoryFacts) else None)
+    outcome = replace(outcome, memory=memory if isinstance(memory, MemoryFacts) else None)
+    return _tested(sitting, group, row, outcome, number)
+
+
+def _tested(sitting: Sitting, group: Group, row: Row, outcome: Prepared, number: int) -> Prepared:
+    """Put the whole test set through a row's session; a wrong accuracy makes the row wrong."""
+    load, test_set = outcome.load, sitting.test_set
+    trained = sitting.candidates[row.model].trained
+    if test_set is None or not trained or load is None or load.session is None:
+        return outcome
+    if row.model not in sitting.references:
+        sitting.tell("testing eager fp32:", row.model.name, 0.0, number)
+        network = sitting.candidates[row.model].network
+        sitting.references[row.model] = accuracy.reference(network, test_set, sitting.device)
+    classified = accuracy.classify(
+        load.session,
+        test_set,
+        group.batch_size,
+        sitting.device,
+        lambda share: sitting.tell("testing", row, share, number),
+    )
+    if not accuracy.is_finite(classified):
+        return replace(outcome, status="wrong", reason="logits of the test set are not finite")
+    found = accuracy.accuracy(classified, sitting.references[row.model], test_set)
+    problem = outcome.reason or accuracy.accuracy_problem(found, group.precision)
+    return replace(outcome, status="wrong" if problem else "ok", reason=problem, accuracy=found)
 
 
 def _memory(sitting: Sitting, group: Group, row: Row) -> MemoryFacts | str | None:
+    """Ask what a row's work needs; not for int8, whose quantiser needs more than the work."""
+    if group.precision == "int8":
+        return None
     return sitting.server.ask(_job(sitting.spec, group, row)) if sitting.server else None
 
 
@@ -146,6 +190,7 @@ def _try(sitting: Sitting, group: Group, row: Row) -> Prepared:
         image_size=row.model.image_size,
         num_classes=row.model.num_classes,
         seed=sitting.spec.seed,
+        calibration=sitting.calibrations.get(row.model) if group.precision == "int8" else None,
     )
     make = workload.training if group.mode == "train" else workload.infer
     try:
@@ -160,6 +205,11 @@ def _try(sitting: Sitting, group: Group, row: Row) -> Prepared:
     finally:
         numerics.flush_denormals()  # which some runtimes' sessions turn off
     problem = parity.problem(load.parity) if load.parity else None
+    if load.quantization and load.quantization.int8_operators == 0:
+        problem = (
+            f"none of {load.quantization.operators} convolutions and linear layers computes in"
+            " int8: the quantiser did nothing"
+        )
     return Prepared(load, "wrong" if problem else "ok", problem)
 
 

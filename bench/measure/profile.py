@@ -12,20 +12,23 @@ device cannot run, runs wrong or has no memory for is a record with its reason.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from bench.compute import compiler, inference
+from bench.compute.int8.calibration import Calibration, from_noise, from_training
 from bench.errors import UserError
 from bench.machine import device_memory, devices, noise, numerics
 from bench.machine.clock import occupier
 from bench.machine.environment import collect, utc_now
 from bench.measure import roofline, timing, workload
+from bench.measure.accuracy import TestSet
 from bench.measure.examine import _completed, _extras
 from bench.measure.peak_memory import MemoryServer
 from bench.measure.prepare import (
@@ -36,7 +39,8 @@ from bench.measure.prepare import (
     fitting_batch_size,
     prepare_row,
 )
-from bench.measure.rows import Group, Row, groups, rows, scenarios
+from bench.measure.rows import Group, Row, asked_scenarios, groups, rows, scenarios
+from bench.measure.scenarios.ask import ask
 from bench.measure.settle import Build, Count, build_timed, candidate
 from bench.measure.workload import Workload
 from bench.record.profile import NoiseFacts, ProfileRecord, TimingFacts
@@ -54,6 +58,8 @@ def profile(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_warning: Callable[[str], None] = lambda warning: None,
     server: MemoryServer | None = None,
+    test_set: TestSet | None = None,
+    trained: Collection[ModelSpec] = (),
 ) -> Iterator[ProfileRecord]:
     """Yield one record for each model, precision, runtime, mode, batch size and scenario.
 
@@ -61,9 +67,11 @@ def profile(
     as their group is timed; ending the iteration early loses nothing of what came before.
     ``on_warning`` is told before anything is timed what makes the machine noisy. A ``server``
     that was started earlier saves the seconds in which it gets ready. On a CPU freed memory is kept
-    until the iterator ends or is closed (`bench.machine.heap`).
+    until the iterator ends or is closed (`bench.machine.heap`). With a ``test_set`` the sessions of
+    the ``trained`` models classify all of it, and int8 is calibrated on its training split.
     """
     check(spec)
+    calibrations = calibrated(spec, test_set, trained)
     num_groups = len(groups(spec))
 
     def tell(stage: str, row: object, fraction: float, number: int = 0) -> None:
@@ -84,7 +92,8 @@ def profile(
         for model, (network, load_s) in networks.items():
             tell("counting", model.name, 0.0)
             run_id = (run_ids or {}).get(model)
-            candidates[model] = candidate(model, network, load_s, count, run_id)
+            known = model in trained
+            candidates[model] = candidate(model, network, load_s, count, run_id, trained=known)
         if server:
             tell("measuring memory", "", 0.0)
             server.wait()
@@ -95,16 +104,41 @@ def profile(
         tell("measuring", "the machine", 0.0)
         machine = roofline.measure(spec.device, spec.precisions, workload.clock_of(spec.device))
         environment = collect(spec.device)
-        sitting = Sitting(spec, environment, candidates, machine, server, tell)
+        tested = test_set if spec.accuracy else None
+        sitting = Sitting(
+            spec, environment, candidates, machine, server, tell, tested, calibrations
+        )
         for number, group in enumerate(groups(spec)):
             yield from profile_group(sitting, group, number)
             compiler.forget_compiled()
             device_memory.release_memory(spec.device)
 
 
+def calibrated(
+    spec: ProfileSpec, test_set: TestSet | None, trained: Collection[ModelSpec]
+) -> dict[ModelSpec, Calibration]:
+    """Return the images that make int8 of each model; UserError where there are too few.
+
+    An untrained model is calibrated on noise: only its cost is asked for. Trained weights are not:
+    what int8 made of them would say nothing of them.
+    """
+    if "int8" not in spec.precisions:
+        return {}
+    number, seed = spec.calibration_images, spec.calibration_seed
+    if any(model in trained for model in spec.models) and test_set is None:
+        raise UserError("int8 is calibrated on training images: give --dataset (and --data-dir)")
+    drawn = None
+    if test_set is not None:
+        drawn = from_training(test_set.dataset, test_set.normalization, number, seed)
+    return {
+        model: drawn if drawn and model in trained else from_noise(model.image_size, number, seed)
+        for model in spec.models
+    }
+
+
 def check(spec: ProfileSpec) -> None:
     """Raise UserError for what no row could be measured with."""
-    inference.check(spec.runtimes)
+    inference.check(spec.runtimes, spec.precisions)
     fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK", "0")
     if devices.kind(spec.device) == "mps" and fallback not in ("", "0"):
         raise UserError(
@@ -122,7 +156,7 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
         prepared = {}
         for row in rows(sitting.spec):
             sitting.tell("preparing", row, 0.0, number)
-            prepared[row] = prepare_row(sitting, group, row)
+            prepared[row] = prepare_row(sitting, group, row, number)
         flags = numerics.flags(sitting.device)  # as they are from now on: memory may have run out
         sitting = _with_flags(sitting, flags)
         loads = {}
@@ -130,7 +164,7 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
             if outcome.status == "ok" and outcome.load:
                 loads[row] = outcome.load
             else:
-                for scenario in scenarios(group):
+                for scenario in (*scenarios(group), *asked_scenarios(sitting.spec, group)):
                     yield _record(sitting, group, scenario, row, outcome)
         for scenario in scenarios(group) if loads else []:
             timed, seen = _measure(sitting, loads, scenario, number)
@@ -151,6 +185,10 @@ def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[Profi
                     warnings=noise.warnings(seen),
                     **extras,
                 )
+        for scenario, row in itertools.product(asked_scenarios(sitting.spec, group), loads):
+            sitting.tell(scenario.replace("_", " "), row, 1.0, number)
+            outcome, found = ask(sitting, group, scenario, row, prepared[row])
+            yield _record(sitting, group, scenario, row, outcome, **found)
 
 
 def _with_flags(sitting: Sitting, flags: dict[str, str]) -> Sitting:
@@ -204,6 +242,9 @@ def _record(
         build_s=load.build_s if load else None,
         parity=load.parity if load else None,
         memory=outcome.memory,
+        accuracy=outcome.accuracy,
+        quantization=load.quantization if load else None,
+        weight_bytes=load.session.weight_bytes if load and load.session else None,
         machine=sitting.machine,
         **{"timing": None, **found},
     )

@@ -54,7 +54,7 @@ def is_complete(spec: ProfileSpec, records: Iterable[ProfileRecord]) -> bool:
     return all(
         (group.mode, group.precision, group.wanted or group.batch_size, row, scenario) in found
         for group, row in wanted
-        for scenario in scenarios(group)
+        for scenario in (*scenarios(group), *asked_scenarios(spec, group))
     )
 
 
@@ -73,6 +73,15 @@ def scenarios(group: Group) -> list[Scenario]:
     """Return what is asked of a group: throughput, and for single images latency as well."""
     single = group.batch_size == 1 and group.mode == "infer"
     return ["offline", "single_stream"] if single else ["offline"]
+
+
+def asked_scenarios(spec: ProfileSpec, group: Group) -> list[Scenario]:
+    """Return what else is asked of a group: to serve single images, and files to classes."""
+    able: dict[Scenario, bool] = {
+        "end_to_end": group.mode == "infer",
+        "server": group.mode == "infer" and group.batch_size == 1,
+    }
+    return [scenario for scenario in spec.scenarios if able[scenario]]
 
 
 def _is_largest(group: Group, spec: ProfileSpec) -> bool:

@@ -21,13 +21,17 @@ DAMPING = 0.1
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to profile: built, counted, and how long building (or loading) it took."""
+    """A model to profile: built, counted, and how long building (or loading) it took.
+
+    ``trained`` tells whether it has weights whose accuracy means something.
+    """
 
     spec: ModelSpec
     network: nn.Module
     cost: CostFacts
     load_s: float
     run_id: str | None = None
+    trained: bool = False
 
 
 def build_timed(model: ModelSpec, build: Build) -> tuple[nn.Module, float]:
@@ -38,13 +42,19 @@ def build_timed(model: ModelSpec, build: Build) -> tuple[nn.Module, float]:
 
 
 def candidate(
-    model: ModelSpec, network: nn.Module, load_s: float, count: Count, run_id: str | None
+    model: ModelSpec,
+    network: nn.Module,
+    load_s: float,
+    count: Count,
+    run_id: str | None,
+    *,
+    trained: bool = False,
 ) -> Candidate:
     """Count a model's cost, and make it one that can be timed."""
     cost = count(network, model.image_size)
     if is_untrained(network):
         settle_untrained(network, model.image_size)
-    return Candidate(model, network, cost, load_s, run_id)
+    return Candidate(model, network, cost, load_s, run_id, trained)
 
 
 def is_untrained(network: nn.Module) -> bool:

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute import compiler, inference, parity, training_step
-from bench.compute.session import Unsupported
+from bench.compute.int8.calibration import Calibration
+from bench.compute.session import Session, Unsupported
 from bench.compute.training_state import start
 from bench.machine import numerics
 from bench.machine.clock import event_clock, synchronizer
 from bench.measure.clock import Clock, Work
+from bench.record.deployment import QuantizationFacts
 from bench.record.profile import ParityFacts, SplitFacts
 from bench.spec.recipe import RECIPES
 from bench.spec.values import Mode, Precision
@@ -39,7 +41,8 @@ class Workload:
     """What is timed, and what making it ready took and showed.
 
     ``split`` times a few training steps in parts; ``compile_cached`` tells whether what the first
-    call compiles was found on disk (see `runtime.from_cache`).
+    call compiles was found on disk (see `compiler.from_cache`). ``session`` is what inference
+    calls, and ``quantization`` how much of it computes in int8.
     """
 
     work: Work
@@ -48,11 +51,13 @@ class Workload:
     parity: ParityFacts | None
     split: Callable[[], SplitFacts] | None = None
     compile_cached: bool | None = None
+    session: Session | None = None
+    quantization: QuantizationFacts | None = None
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how a row runs."""
+    """Where and how a row runs; ``calibration`` is what int8 is made with."""
 
     device: str
     precision: Precision
@@ -61,6 +66,7 @@ class Setting:
     image_size: int
     num_classes: int
     seed: int
+    calibration: Calibration | None = None
 
 
 @contextlib.contextmanager
@@ -97,28 +103,53 @@ def buffers(setting: Setting) -> list[Tensor]:
 def infer(network: nn.Module, setting: Setting, *, check: bool = True) -> Workload:
     """Make inference ready; the runtime may raise what it likes."""
     images = buffers(setting)
-    expected = parity.reference_logits(network, images[0], setting.device) if check else None
     begin = perf_counter()
-    make = inference.RUNTIMES[setting.runtime]
-    session = make(network, images[0], setting.device, setting.precision)
+    session = inference.make(
+        setting.runtime,
+        network,
+        images[0],
+        setting.device,
+        setting.precision,
+        setting.calibration,
+    )
     build_s = perf_counter() - begin
     inputs = [session.adapt(image) for image in images]
     clock, cached = clock_of(setting.device), compiler.from_cache()
     begin = clock.read()
-    logits = session.call(inputs[0])
+    session.call(inputs[0])
     first_call_s = clock.read() - begin
+    compile_cached = cached()
     following = itertools.cycle(inputs).__next__
     return Workload(
         lambda: session.call(following()),
         build_s,
         first_call_s,
-        None if expected is None else parity.compare_logits(logits, expected, setting.precision),
-        compile_cached=cached(),
+        _logit_parity(network, session, images[0], setting) if check else None,
+        compile_cached=compile_cached,
+        session=session,
+        quantization=session.quantized() if session.quantized else None,
     )
+
+
+def _logit_parity(
+    network: nn.Module, session: Session, images: Tensor, setting: Setting
+) -> ParityFacts:
+    """Compare a session's logits with eager fp32's.
+
+    int8 is compared on images like those that its ranges were made for: noise lies outside them.
+    """
+    if setting.calibration is not None:
+        own = setting.calibration.images
+        images = own[torch.arange(setting.batch_size) % len(own)]
+    expected = parity.reference_logits(network, images, setting.device)
+    logits = session.call(session.adapt(images))
+    return parity.compare_logits(logits, expected, setting.precision)
 
 
 def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Workload:
     """Make training steps ready: forward, backward and the reference recipe's optimiser."""
+    if setting.precision == "int8":
+        raise Unsupported("int8 does not train: it is made of a trained network")
     chosen = _trainable(setting)
     batches = _labelled(setting)
     begin = perf_counter()

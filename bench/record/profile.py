@@ -7,6 +7,12 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from bench.record.cost import CostFacts
+from bench.record.deployment import (
+    DeploymentAccuracy,
+    EndToEndFacts,
+    QuantizationFacts,
+    ServerFacts,
+)
 from bench.record.environment import Environment
 from bench.record.run import SCHEMA_VERSION
 from bench.spec.profile import TimingSpec
@@ -154,16 +160,18 @@ class NoiseFacts(Frozen):
 class ProfileRecord(Frozen):
     """The cost of one model on one device, precision, runtime, mode and batch size.
 
-    A combination that the device cannot run has ``status`` ``unsupported`` (or ``wrong`` where
-    its logits or gradients differ from eager fp32) with a ``reason``, and no timing. Rows of one
-    ``sitting`` and ``group`` took turns; sittings of one ``series`` repeat each other in fresh
-    processes. ``load_s`` is what building the model and loading its weights took, ``build_s`` what
-    the runtime took before its first call. ``wanted_batch_size`` is what was asked for where a
-    batch size was found by trying.
+    A combination that the device cannot run has ``status`` ``unsupported`` (or ``wrong`` where its
+    logits, gradients or accuracy differ from eager fp32's) with a ``reason``, and no timing. Rows
+    of one ``sitting`` and ``group`` took turns; sittings of one ``series`` repeat each other in
+    fresh processes. ``load_s`` is what building the model and loading its weights took, ``build_s``
+    what the runtime took before its first call. ``wanted_batch_size`` is what was asked for where a
+    batch size was found by trying. ``accuracy`` is that of the very session that is timed; where it
+    is None, no accuracy of another stands in for it. ``weight_bytes`` is what the weights take on
+    disk.
     """
 
     kind: Literal["profile"] = "profile"
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     id: str
     sitting: str
     status: Literal["ok", "unsupported", "wrong", "out_of_memory"]
@@ -193,6 +201,11 @@ class ProfileRecord(Frozen):
     energy: EnergyFacts | None = None
     machine: MachineFacts | None = None
     noise: NoiseFacts | None = None
+    accuracy: DeploymentAccuracy | None = None
+    quantization: QuantizationFacts | None = None
+    weight_bytes: int | None = None
+    end_to_end: EndToEndFacts | None = None
+    server: ServerFacts | None = None
 
 
 FLAGS: dict[str, str] = {

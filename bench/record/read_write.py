@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.record.files import write_whole
 from bench.record.profile import ProfileRecord
-from bench.record.run import SCHEMA_VERSION, RunRecord
+from bench.record.run import READABLE, RunRecord
 from bench.spec.values import first_problem
 
 Record = Annotated[RunRecord | ProfileRecord, Field(discriminator="kind")]
@@ -38,9 +38,10 @@ def from_json(text: str) -> RunRecord | ProfileRecord:
         raise ValueError(f"not strict JSON: {error}") from None
     if not isinstance(data, dict) or data.get("kind") not in ("run", "profile"):
         raise ValueError("not a record of senet-bench (no kind of run or profile)")
-    if data.get("schema_version") != SCHEMA_VERSION:
-        version = data.get("schema_version")
-        raise ValueError(f"schema version {version!r}; this program reads {SCHEMA_VERSION}")
+    version = data.get("schema_version")
+    if version not in READABLE:
+        able = " and ".join(map(str, READABLE))
+        raise ValueError(f"schema version {version!r}; this program reads {able}")
     try:
         return _RECORD.validate_python(data)
     except ValidationError as error:

@@ -10,7 +10,8 @@ from bench.record.environment import Environment
 from bench.spec.run import RunSpec
 from bench.spec.values import Frozen
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+READABLE: Final = (1, 2)
 
 
 class DatasetFacts(Frozen):
@@ -101,7 +102,7 @@ class RunRecord(Frozen):
     """
 
     kind: Literal["run"] = "run"
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     id: str
     status: Literal["finished", "diverged"]
     reason: str | None = None

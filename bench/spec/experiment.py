@@ -23,8 +23,10 @@ from bench.spec.values import (
     Frozen,
     Mode,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     Precision,
+    Seed,
     Stem,
     validated,
 )
@@ -86,6 +88,12 @@ class ProfileEntry(Frozen):
     memory: bool = True
     breakdown: bool = True
     keep_freed: bool = True
+    accuracy: bool = True
+    calibration_images: PositiveInt = 256
+    calibration_seed: Seed = 0
+    scenarios: tuple[Literal["end_to_end", "server"], ...] = ()
+    server_rate: PositiveFloat | None = None
+    server_bound_s: PositiveFloat = 0.1
 
 
 class Experiment(Frozen):

@@ -48,7 +48,11 @@ class ProfileSpec(Frozen):
     The batch size ``auto`` is the largest that fits, halved from a start until it does. ``memory``
     and ``breakdown`` say whether to measure peak memory in fresh processes and where the time of
     an eager call goes. ``keep_freed`` is for the CPU, see `bench.machine.heap`. ``series`` is
-    shared by sittings that repeat each other.
+    shared by sittings that repeat each other. With ``accuracy`` every session of a trained model
+    classifies the whole test set. int8 is made with ``calibration_images`` of the training split,
+    drawn by ``calibration_seed``, which repeats share: they are to time the same artefact.
+    ``scenarios`` are asked for beside throughput and latency: requests arrive at ``server_rate`` a
+    second (None: half of what can be served), and are to be answered in ``server_bound_s``.
     """
 
     models: tuple[ModelSpec, ...]
@@ -62,6 +66,12 @@ class ProfileSpec(Frozen):
     memory: bool = True
     breakdown: bool = True
     keep_freed: bool = True
+    accuracy: bool = True
+    calibration_images: PositiveInt = 256
+    calibration_seed: Seed = 0
+    scenarios: tuple[Literal["end_to_end", "server"], ...] = ()
+    server_rate: PositiveFloat | None = None
+    server_bound_s: PositiveFloat = 0.1
     series: str | None = None
 
     @model_validator(mode="after")
@@ -74,10 +84,17 @@ class ProfileSpec(Frozen):
     def digest(self) -> str:
         """Return 8 hex digits that change when anything that is measured does.
 
-        ``keep_freed`` came later: on a CPU it is another measurement, elsewhere the same.
+        ``keep_freed`` came later: on a CPU it is another measurement, elsewhere the same. So did
+        accuracy and calibration: what was profiled before is found and not timed again for them.
         """
         facts = self.model_dump(mode="json")
         facts["models"] = [model.identity() for model in self.models]
         if self.device != "cpu":
             del facts["keep_freed"]
+        if self.accuracy:
+            del facts["accuracy"]
+        if not self.scenarios:
+            del facts["scenarios"], facts["server_rate"], facts["server_bound_s"]
+        if "int8" not in self.precisions:
+            del facts["calibration_images"], facts["calibration_seed"]
         return _digest(facts)

@@ -9,13 +9,22 @@ from typing import Annotated, Any
 
 from pydantic import (
     Field,
+    field_validator,
     model_validator,
 )
 
 from bench.spec.model import ModelSpec as ModelSpec
 from bench.spec.preprocessing import Preprocessing
 from bench.spec.recipe import Recipe
-from bench.spec.values import Engine, Frozen, Labels, PositiveInt, Precision, Seed
+from bench.spec.values import (
+    TRAINING_PRECISIONS,
+    Engine,
+    Frozen,
+    Labels,
+    PositiveInt,
+    Precision,
+    Seed,
+)
 
 
 class DataSpec(Frozen):
@@ -65,6 +74,17 @@ class RunSpec(Frozen):
     target_top1: Annotated[float, Field(gt=0, le=1)] | None = None
     world_size: PositiveInt = 1
     deterministic: bool = False
+
+    @field_validator("precision")
+    @classmethod
+    def _is_trained_in(cls, precision: Precision) -> Precision:
+        if precision not in TRAINING_PRECISIONS:
+            able = ", ".join(TRAINING_PRECISIONS)
+            raise ValueError(
+                f"{precision} is made of a trained network (see profile and export); training and"
+                f" testing weights take {able}"
+            )
+        return precision
 
     @model_validator(mode="after")
     def _has_images_to_reach_the_target_on(self) -> RunSpec:

@@ -15,12 +15,13 @@ from pydantic import (
 from bench.errors import FieldError
 
 Stem = Literal["cifar", "imagenet"]
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 Labels = Literal["fine", "coarse"]
 Mode = Literal["infer", "train"]
 Engine = Literal["fast", "plain"]
-Scenario = Literal["offline", "single_stream"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16")
+Scenario = Literal["offline", "single_stream", "end_to_end", "server"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16", "int8")
+TRAINING_PRECISIONS = PRECISIONS[:-1]  # int8 is made of a trained network
 STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from bench.compute.ranking import rank
 from bench.errors import UserError
 from bench.machine import numerics as devices
 from bench.record.files import write_whole
@@ -57,7 +58,15 @@ def predict(
         parts = [_rank(*batch, model, device, precision) for batch in batches]
     finally:
         model.train(was_training)
-    labels, top5, confidence, nll = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    return _checked(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
+
+
+def of_logits(logits: Tensor, labels: Tensor) -> Predictions:
+    """Return the predictions that logits (N, num_classes) are; NotFinite as in `predict`."""
+    return _checked(*rank(logits, labels))
+
+
+def _checked(labels: Tensor, top5: Tensor, confidence: Tensor, nll: Tensor) -> Predictions:
     if not bool(torch.isfinite(nll).all() and torch.isfinite(confidence).all()):
         raise NotFinite("the logits are not finite")
     own, ranked = (column.to(torch.int16).numpy() for column in (labels, top5))
@@ -70,10 +79,7 @@ def _rank(
     """Return labels, likeliest classes, confidence and nll of one batch, still on the device."""
     with devices.autocast(device, precision):
         logits = model(images)
-    log_p = torch.log_softmax(logits.float(), dim=1)
-    best = log_p.topk(min(5, log_p.shape[1]), dim=1)
-    nll = -log_p.gather(1, labels[:, None])[:, 0]
-    return labels, best.indices, best.values[:, 0].exp(), nll
+    return rank(logits, labels)
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:

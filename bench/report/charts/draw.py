@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from bench.report import escape
 from bench.report.charts import confusion, curves, forest, scatter, time_to
 from bench.report.charts.palette import colours
-from bench.report.derive.axes import cost_axes
+from bench.report.derive.axes import accuracy_axes
+from bench.report.derive.deployments import deployment_fronts
 from bench.report.derive.findings import Findings
 from bench.report.read.trained import Cell
 
@@ -115,6 +116,7 @@ def _plans(found: Findings) -> Iterator[Plan]:
         cells = [c for c in study.cells if (c.dataset, c.digest) == (label, digest)]
         suffix = f"-{escape.file_name(f'{label} {digest[:6]}')}" if len(study.datasets) > 1 else ""
         yield from _of_data_set(found, cells, suffix)
+    yield from _deployments(found)
     yield from _forests(found)
 
 
@@ -122,7 +124,7 @@ def _of_data_set(found: Findings, cells: Sequence[Cell], suffix: str) -> Iterato
     palette = colours(model.name for model in found.study.models)
     label = cells[0].dataset
     scored = [cell for cell in cells if cell.top1]
-    for axis in cost_axes(found.study, scored):
+    for axis in accuracy_axes(found.study, scored):
         title = f"{label}: accuracy against {axis.title}"
         draw = scatter.scatter(title, axis, scored, found.labels, palette)
         yield Plan(title, f"accuracy-{axis.name}{suffix}", draw, explorable=True)
@@ -142,6 +144,19 @@ def _of_data_set(found: Findings, cells: Sequence[Cell], suffix: str) -> Iterato
         best = max(told, key=lambda cell: (cell.top1.value if cell.top1 else 0.0, cell.key))
         title = f"{label}: what {found.labels[best.key]} says of each class"
         yield Plan(title, f"confusion{suffix}", confusion.confusion(title, best))
+
+
+def _deployments(found: Findings) -> Iterator[Plan]:
+    """Yield the charts whose points are deployments, each with its own accuracy and cost."""
+    palette = colours(model.name for model in found.study.models)
+    for front in deployment_fronts(found.study.costs):
+        shown = [point.deployment for point in front.points]
+        names = {one.key: one.label for one in shown}
+        title = f"{front.dataset}: accuracy of deployments against {front.axis.title}"
+        where = front.points[0].deployment
+        place = f"{front.dataset} {where.accuracy.digest[:6]} {where.row.environment.host}"
+        name = escape.file_name(f"{front.axis.name} {place}")
+        yield Plan(title, name, scatter.scatter(title, front.axis, shown, names, palette))
 
 
 def _forests(found: Findings) -> Iterator[Plan]:

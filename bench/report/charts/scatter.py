@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,9 +16,10 @@ from bench.report import escape
 from bench.report.charts.label_places import Label, place, settle
 from bench.report.charts.palette import marker
 from bench.report.derive.axes import Axis
-from bench.report.derive.pareto import burden_of
+from bench.report.derive.pareto import burden_at
 from bench.report.read.models import has_se
-from bench.report.read.trained import Cell
+from bench.report.read.trained import Measured
+from bench.spec.run import ModelSpec
 from bench.stats.pareto import on_front
 from bench.stats.times import log_error
 
@@ -29,10 +31,23 @@ MAX_REACH = 1.5
 MAX_LABELS = 24
 
 
+class Shown(Protocol):
+    """A trained cell or a deployment: something with an accuracy, and a cost by its key."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def model(self) -> ModelSpec: ...
+
+    @property
+    def top1_of_images(self) -> Measured | None: ...
+
+
 def scatter(
     title: str,
     axis: Axis,
-    cells: Sequence[Cell],
+    cells: Sequence[Shown],
     names: dict[str, str],
     palette: dict[str, str],
 ) -> Callable[[Figure], None]:
@@ -41,7 +56,7 @@ def scatter(
     tints = [palette[cell.model.name] for cell in shown]
     x, x_ends = _costs(shown, axis)
     y, y_ends = _top1(shown)
-    front = on_front(y, np.array([burden_of(axis, cell) for cell in shown]))
+    front = on_front(y, np.array([burden_at(axis, cell.key) for cell in shown]))
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -82,7 +97,7 @@ def scatter(
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
-def _costs(cells: Sequence[Cell], axis: Axis) -> tuple[Floats, tuple[Floats, Floats]]:
+def _costs(cells: Sequence[Shown], axis: Axis) -> tuple[Floats, tuple[Floats, Floats]]:
     """Return the costs and the ends of their intervals; open ends lie on the value."""
     values = [axis.values[cell.key] for cell in cells]
     known = [log_error(value) is not None for value in values]
@@ -99,7 +114,7 @@ def _in_sight(values: Floats, ends: tuple[Floats, Floats]) -> tuple[Floats, Floa
     return np.clip(ends[0], low, high), np.clip(ends[1], low, high)
 
 
-def _top1(cells: Sequence[Cell]) -> tuple[Floats, tuple[Floats, Floats]]:
+def _top1(cells: Sequence[Shown]) -> tuple[Floats, tuple[Floats, Floats]]:
     """Return top-1 and the ends of its intervals in per cent, within 0 and 100."""
     found = [c.top1_of_images for c in cells if c.top1_of_images is not None]
     low = [t.value if t.low is None else max(0.0, t.low) for t in found]
@@ -108,7 +123,7 @@ def _top1(cells: Sequence[Cell]) -> tuple[Floats, tuple[Floats, Floats]]:
     return 100 * value, (100 * np.array(low), 100 * np.array(high))
 
 
-def _marks(axes: Axes, cells: Sequence[Cell], x: Floats, y: Floats, tints: Sequence[str]) -> None:
+def _marks(axes: Axes, cells: Sequence[Shown], x: Floats, y: Floats, tints: Sequence[str]) -> None:
     """Draw the points, one call for each shape and fill."""
     kinds: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
     for i, cell in enumerate(cells):

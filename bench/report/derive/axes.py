@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.report import escape
 from bench.report.derive.conditions import largest_alike
 from bench.report.derive.headline import Headline, Machine, headlines, machine_of
+from bench.report.read.deployed import is_of_row
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
@@ -46,6 +47,24 @@ def cost_axes(study: Study, cells: Sequence[Cell]) -> list[Axis]:
     keys = {cell.key for cell in cells}
     lines = [line for line in headlines(study) if line.cell and line.cell.key in keys]
     return [*_speeds(lines, study.price_per_hour), *_counts(study, cells), *_training(cells)]
+
+
+def accuracy_axes(study: Study, cells: Sequence[Cell]) -> list[Axis]:
+    """Return the axes that may stand beside the cells' accuracies.
+
+    Times of rows whose artefact is not the one that was tested are left out.
+    """
+    kept = (_of_what_was_tested(axis, cells) for axis in cost_axes(study, cells))
+    return [axis for axis in kept if axis.values]
+
+
+def _of_what_was_tested(axis: Axis, cells: Sequence[Cell]) -> Axis:
+    others = {
+        cell.key
+        for cell in cells
+        if cell.key in axis.rows and not is_of_row(cell, axis.rows[cell.key])
+    }
+    return replace(axis, values={k: v for k, v in axis.values.items() if k not in others})
 
 
 def _speeds(lines: Sequence[Headline], price_per_hour: float | None) -> Iterator[Axis]:

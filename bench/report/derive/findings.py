@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from bench.report.derive.attribution import Attribution, attributions
-from bench.report.derive.axes import cost_axes
+from bench.report.derive.axes import accuracy_axes
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.headline import headlines, machine_of
 from bench.report.derive.labels import cell_labels, model_labels
@@ -94,7 +94,7 @@ def _fronts(study: Study, luck: SeedLuck) -> list[tuple[str, Front]]:
     found = []
     for cells in (group for group in _comparable(study) if len(group) > 1):
         draws = accuracy_draws(cells, luck.of(cells))
-        for axis in cost_axes(study, cells):
+        for axis in accuracy_axes(study, cells):
             one = front(cells, axis, draws)
             found += [(cells[0].dataset, one)] if one else []
     return found

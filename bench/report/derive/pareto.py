@@ -99,8 +99,13 @@ def _probability(accuracies: Floats, burdens: Floats) -> Floats:
 
 
 def burden_of(axis: Axis, cell: Cell) -> float:
-    """Return the logarithm of a cost, turned so that less is better."""
-    log = math.log(axis.values[cell.key].estimate)
+    """Return the logarithm of a cell's cost, turned so that less is better."""
+    return burden_at(axis, cell.key)
+
+
+def burden_at(axis: Axis, key: str) -> float:
+    """Return the logarithm of the cost under a key, turned so that less is better."""
+    log = math.log(axis.values[key].estimate)
     return log if axis.less_is_better else -log
 
 

@@ -159,6 +159,8 @@ def _measured(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
     """Yield throughputs, latencies and times of a training step as ratios."""
     for row, base in pairs:
         ratio = time_ratio(row, base)
+        if row.first.scenario not in ("offline", "single_stream"):
+            continue
         if ratio is None or row.timing is None or base.timing is None:
             continue
         record, found = row.first, ratio.interval

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench.report.derive.findings import Findings
 from bench.report.page import details, sections
 from bench.report.page.blocks import Block, Bullets, Heading, Image, Paragraph
+from bench.report.page.deployments import deployment_tables, scenario_blocks
 from bench.report.page.formats import count
 from bench.report.page.main_table import MAIN_DEFINITIONS, main_table
 from bench.report.page.verdict import verdict
@@ -28,6 +29,8 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
         *sections.attribution(found),
         *sections.fronts(found),
         *details.time_to_accuracy(found),
+        *deployment_tables(study),
+        *scenario_blocks(study.costs),
         *sections.speeds(found),
         *details.costs(study),
         *details.times(found),

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.report import escape
 from bench.report.charts.palette import colours
-from bench.report.derive.axes import Axis, cost_axes, latency_ms, throughput
+from bench.report.derive.axes import Axis, accuracy_axes, latency_ms, throughput
 from bench.report.derive.findings import Findings
 from bench.report.derive.headline import machine_of
 from bench.report.page.blocks import place
@@ -30,7 +30,7 @@ Data = dict[str, Any]
 def explorable(found: Findings) -> Data:
     """Return the chart's points and axes as plain data; accuracies in per cent."""
     cells = [cell for cell in found.study.cells if cell.top1]
-    axes = cost_axes(found.study, cells)
+    axes = accuracy_axes(found.study, cells)
     known = [("top1", "top-1 on the test set (%)", False)]
     known += [("top5", "top-5 on the test set (%)", False)] if any(c.top5 for c in cells) else []
     known += [(axis.name, axis.label, axis.less_is_better) for axis in axes]

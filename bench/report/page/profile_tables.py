@@ -132,7 +132,10 @@ def _names(line: Row, facets: Sequence[str]) -> list[str]:
 def _batch(line: Row) -> str:
     """Return the batch size, marked where it was found out and where latency is measured."""
     auto = "*" if line["wanted_batch_size"] else ""
-    return f"{line['batch_size']}{auto}{' single' if line['scenario'] == 'single_stream' else ''}"
+    return f"{line['batch_size']}{auto}{_ASKED.get(str(line['scenario']), '')}"
+
+
+_ASKED = {"single_stream": " single", "end_to_end": " files", "server": " server"}
 
 
 def _used(value: Value, factor: float = 1) -> str:
@@ -278,6 +281,8 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
         notes.append("ratios of times are trimmed means over rounds, not quotients of two columns")
     if any(row.first.wanted_batch_size for row in rows):
         notes.append("*  the largest batch that fits all the models, halved from a start")
+    if any(row.first.scenario == "end_to_end" for row in rows):
+        notes.append("files: from JPEG in memory to classes, all of it waited for")
     if any(row.first.scenario == "single_stream" for row in rows):
         notes.append(
             "single: one image at a time, each waited for, p50/p90/p99; p99 from 1,000 calls on"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+from bench.errors import UserError
+from bench.record.deployment import DeploymentAccuracy
 from bench.record.profile import ProfileRecord
 from bench.record.run import Accuracy, RunRecord
+from bench.stats.hits import unpack
 
 # No clock resolves less and no block lasts longer than a month.
 SHORTEST_S, LONGEST_S = 1e-12, 2.7e6
@@ -69,12 +72,32 @@ def _in_accuracy(test: Accuracy) -> str | None:
     return None
 
 
+def _in_deployment(found: DeploymentAccuracy) -> str | None:
+    """Return what is impossible in a deployment's accuracy; its hits have to be those it counts."""
+    top5 = found.top1_correct if found.top5_correct is None else found.top5_correct
+    if not found.top1_correct <= top5 <= found.num_images or found.changed > found.num_images:
+        return f"{found.top1_correct}, {top5} and {found.changed} of {found.num_images} test images"
+    try:
+        hits = unpack(found.hits, found.num_images)
+        unpack(found.reference_hits, found.num_images)
+    except UserError as error:
+        return str(error)
+    if int(hits.sum()) != found.top1_correct:
+        return f"{int(hits.sum())} hits are marked, {found.top1_correct} counted"
+    if not 0 <= found.seconds <= LONGEST_S or not found.logit_error >= 0:
+        return f"an accuracy in {found.seconds} s, logits off by {found.logit_error}"
+    return None
+
+
 def _in_profile(record: ProfileRecord) -> str | None:
     cost, timing = record.cost, record.timing
     if cost.params <= 0 or cost.macs <= 0 or cost.flops != 2 * cost.macs:
         return f"params {cost.params}, macs {cost.macs}, flops {cost.flops}"
+    if record.accuracy is not None and (problem := _in_deployment(record.accuracy)):
+        return problem
     if timing is None:
-        return "status ok without a timing" if record.status == "ok" else None
+        untimed = record.status == "ok" and record.server is None
+        return "status ok without a timing" if untimed else None
     if record.batch_size == 0:
         return "timed at batch size 0"
     lengths = {len(timing.block_s), len(timing.block_iters)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench.record.deployment import DeploymentAccuracy
 from bench.record.environment import Environment
 from bench.record.profile import ProfileRecord
 from bench.report.read.load import LoadedProfile
@@ -36,6 +37,11 @@ class CostRow:
     @property
     def environment(self) -> Environment:
         return self.first.environment
+
+    @property
+    def accuracy(self) -> DeploymentAccuracy | None:
+        """Return what its own session gets right; None where that was not measured."""
+        return next((p.record.accuracy for p in self.profiles if p.record.accuracy), None)
 
     @property
     def peak_memory_bytes(self) -> int | None:

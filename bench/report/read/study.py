@@ -109,6 +109,8 @@ def _cost_key(profile: LoadedProfile) -> str:
         "commit": [env.commit, env.dirty],
         "flags": env.flags,
         "env": env.env,
+        # with an accuracy of its own, a row is of one run's weights
+        "run": [record.run_id, record.accuracy.digest] if record.accuracy else None,
     }
     return json.dumps(facts, sort_keys=True)
 

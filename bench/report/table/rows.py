@@ -14,6 +14,7 @@ from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.report.table.column import Column, Value
+from bench.report.table.deployed_columns import DEPLOYED_COLUMNS
 from bench.report.table.profiled_columns import COUNTED_COLUMNS, PROFILED_COLUMNS, RECORD_COLUMNS
 from bench.report.table.trained_columns import MODEL_COLUMNS, TRAINED_COLUMNS
 from bench.spec.run import ModelSpec
@@ -26,6 +27,7 @@ COLUMNS: tuple[Column, ...] = (
     *COUNTED_COLUMNS,
     *TRAINED_COLUMNS,
     *PROFILED_COLUMNS,
+    *DEPLOYED_COLUMNS,
     *RECORD_COLUMNS,
 )
 DEFINITIONS: dict[str, str] = {column.name: column.definition for column in COLUMNS}
@@ -54,7 +56,7 @@ def profile_row(row: CostRow) -> Row:
     return {
         column.name: column.value(row.model, None, row)
         for column in COLUMNS
-        if column.of_model or column.of_profile
+        if column.of_model or column.of_profile or column.of_deployment
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.report.derive.published import Beside, beside
+from bench.report.read.deployed import Deployment
 from bench.report.read.models import (
     arguments_text,
     attention_text,
@@ -14,8 +15,10 @@ from bench.report.read.models import (
     preprocessing_text,
     rounding,
 )
+from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell, Measured
 from bench.report.table.column import Column, Value
+from bench.report.table.deployed_columns import ACCURACY_OF, deployed
 
 # Seconds of a run beside its epochs, as its record names them.
 SECONDS: dict[str, str] = {
@@ -54,20 +57,39 @@ def _seconds(name: str) -> Callable[[Cell], Value]:
 
 
 def _accuracy(
-    name: str, definition: str, measured: Callable[[Cell], Measured | None]
+    name: str,
+    definition: str,
+    measured: Callable[[Cell], Measured | None],
+    of_row: Callable[[Deployment], Measured | None],
 ) -> list[Column]:
-    """Return the columns of an accuracy and of the ends of its interval."""
+    """Return the columns of an accuracy and of the ends of its interval.
+
+    ``of_row`` takes the accuracy of what a row timed, where that is not what the run tested.
+    """
 
     def part(of: Callable[[Measured], Value]) -> Callable[[Cell], Value]:
         return lambda cell: of(found) if (found := measured(cell)) is not None else None
 
+    def own(of: Callable[[Measured], Value]) -> Callable[[Cell | None, CostRow], Value]:
+        def value(one: Deployment) -> Value:
+            return of(found) if (found := of_row(one)) is not None else None
+
+        return lambda cell, row: deployed(value)(row)
+
+    parts: dict[str, tuple[str, Callable[[Measured], Value]]] = {
+        name: (definition, lambda m: m.value),
+        f"{name}_low": ("lower end of its 95 % interval", lambda m: m.low),
+        f"{name}_high": ("upper end of its 95 % interval", lambda m: m.high),
+    }
     return [
-        Column(name, definition, of_training=part(lambda m: m.value)),
-        Column(f"{name}_low", "lower end of its 95 % interval", of_training=part(lambda m: m.low)),
-        Column(
-            f"{name}_high", "upper end of its 95 % interval", of_training=part(lambda m: m.high)
-        ),
+        Column(key, said, of_training=part(of), of_deployment=own(of))
+        for key, (said, of) in parts.items()
     ]
+
+
+def _nothing(cell: Cell | None, row: CostRow) -> Value:
+    """Return None: it is known of what was tested alone."""
+    return None
 
 
 MODEL_COLUMNS: tuple[Column, ...] = (
@@ -168,34 +190,51 @@ TRAINED_COLUMNS: tuple[Column, ...] = (
         "top1",
         "fraction of test images whose first prediction is right, last epoch",
         lambda c: c.top1,
+        lambda d: d.top1,
     ),
+    ACCURACY_OF,
     Column(
         "top1_interval",
         "how the interval was found: Wilson for one seed, Student's t over seeds",
         of_training=lambda c: c.top1.method if c.top1 else None,
+        of_deployment=lambda cell, row: deployed(lambda d: d.top1.method)(row),
     ),
     *_accuracy(
         "top5",
         "fraction of test images with the label among the five best predictions",
         lambda c: c.top5,
+        lambda d: d.top5,
     ),
-    Column("ece", "expected calibration error over 15 bins, mean over seeds", of_training=_ece),
+    Column(
+        "ece",
+        "expected calibration error over 15 bins, mean over seeds",
+        of_training=_ece,
+        of_deployment=_nothing,
+    ),
     Column(
         "published_top1",
         "a published top-1 of this model on this data set or a copy of it",
         of_training=_published(lambda b: b.published.top1),
+        of_deployment=_nothing,
     ),
     Column(
         "published_source",
         "who published it",
         of_training=_published(lambda b: b.published.source),
+        of_deployment=_nothing,
     ),
     Column(
         "published_comparable",
         "yes, or why it may not stand beside top1",
         of_training=_published(lambda b: "; ".join(b.why_not) or "yes"),
+        of_deployment=_nothing,
     ),
-    Column("test_loss", "mean cross-entropy on the test images", of_training=_test_loss),
+    Column(
+        "test_loss",
+        "mean cross-entropy on the test images",
+        of_training=_test_loss,
+        of_deployment=_nothing,
+    ),
     Column(
         "epoch_wall_s",
         "seconds of one training epoch, training alone: median over epochs and seeds",

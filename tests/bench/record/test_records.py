@@ -56,7 +56,7 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
         ('{"kind": "run", "top1": NaN}', "NaN is not a number that JSON allows"),
         ("[]", "no kind of run or profile"),
         ('{"kind": "other"}', "no kind of run or profile"),
-        ('{"kind": "run", "schema_version": 99}', "schema version 99; this program reads 1"),
+        ('{"kind": "run", "schema_version": 99}', "schema version 99; this program reads 1 and 2"),
         ('{"kind": "run", "schema_version": 1}', "id: is missing"),
         ("[" * 100_000, "not strict JSON"),
     ],

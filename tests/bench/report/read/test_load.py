@@ -37,7 +37,7 @@ def test_damaged_and_foreign_files_are_named_and_the_rest_is_kept(tmp_path):
         "foreign.json": '{"hello": "world"}',
         "list.json": "[1, 2]",
         "nan.json": text.replace('"data_s": 1.0', '"data_s": NaN'),
-        "newer.json": text.replace('"schema_version": 1', '"schema_version": 2'),
+        "newer.json": text.replace('"schema_version": 2', '"schema_version": 3'),
         "wrong.json": text.replace('"params": 23520842', '"params": "many"'),
         "deep.json": "[" * 100_000,
     }

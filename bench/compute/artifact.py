@@ -1,0 +1,205 @@
+"""Artefacts: deployments as files, ``.onnx``, ``.xml`` (OpenVINO) and ``.pt2`` (torch.export).
+
+A file is written from the session that is timed, and read into one; it takes one size of batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.compute import exported
+from bench.compute.compiler import prepare_compiler
+from bench.compute.session import Session, adapter, stored_bytes
+from bench.errors import UserError
+from bench.record.files import write_whole
+
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "compile"}
+"""What runs each kind of artefact."""
+ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+PICKLE = b"\x80"  # how every pickle since protocol 2 begins
+ZIP = b"PK\x03\x04"  # how what torch.save writes begins
+
+
+def is_artifact(source: str) -> bool:
+    """Tell whether a file's name is that of an artefact, by its ending."""
+    return Path(source).suffix in ENDINGS.values()
+
+
+def read(path: Path, image_size: int) -> tuple[Session, int]:
+    """Return a session of the artefact in a file, and the batch size that it takes.
+
+    UserError where there is no such file, where it cannot be read, or where it does not take
+    images (B, 3, ``image_size``, ``image_size``) and give logits (B, classes), B being a number.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not there")
+    return READERS[path.suffix](path, image_size)
+
+
+def _checked(path: Path, shape: list[int | None], num_inputs: int, image_size: int) -> Tensor:
+    """Return an example of what the artefact takes; UserError where that is no batch of images."""
+    if num_inputs != 1:
+        raise UserError(f"{path} takes {num_inputs} inputs; one, images (B, 3, H, W), is expected")
+    shown = ", ".join("?" if size is None else str(size) for size in shape)
+    if len(shape) != 4 or shape[1] not in (3, None):
+        raise UserError(f"{path} takes ({shown}); images (B, 3, H, W) are expected")
+    if None in shape:
+        raise UserError(
+            f"{path} takes ({shown}): its shape is dynamic; export it with numbers in place of ?"
+        )
+    if shape[2:] != [image_size, image_size]:
+        raise UserError(f"{path} takes ({shown}); the images are {image_size}×{image_size}")
+    return torch.zeros([size or 0 for size in shape])
+
+
+def _read_onnx(path: Path, image_size: int) -> tuple[Session, int]:
+    _need("onnx", "onnxruntime", extra="onnx")
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's own kinds of errors
+        raise UserError(f"{path} is not an ONNX model: {_first_line(error)}") from None
+    for name in sorted(_external_files(model)):
+        place = (path.parent / name).resolve()
+        if not place.is_relative_to(path.parent.resolve()) or not place.is_file():
+            raise UserError(f"{path} keeps weights in {name}, which is not beside it")
+    own = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in own]
+    dims = inputs[0].type.tensor_type.shape.dim if inputs else []
+    shape = [dim.dim_value or None for dim in dims]
+    example = _checked(path, shape, len(inputs), image_size)
+    onnx.load_external_data_for_model(model, str(path.parent))
+    for tensor in model.graph.initializer:
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+    try:
+        session = exported.onnx_session(model.SerializeToString(), example, "cpu", "fp32")
+    except Exception as error:
+        raise UserError(f"ONNX Runtime cannot run {path}: {_first_line(error)}") from None
+    return session, len(example)
+
+
+def _external_files(model: Any) -> set[str]:
+    """Return the files that a model's tensors lie in, in place of the model's own."""
+    tensors = (t for t in model.graph.initializer if t.data_location == t.EXTERNAL)
+    return {entry.value for t in tensors for entry in t.external_data if entry.key == "location"}
+
+
+def _read_openvino(path: Path, image_size: int) -> tuple[Session, int]:
+    _need("openvino", extra="openvino")
+    import openvino as ov
+
+    if not path.with_suffix(".bin").is_file():
+        raise UserError(f"{path} keeps its weights in {path.stem}.bin, which is not beside it")
+    try:
+        model = ov.Core().read_model(path)
+    except Exception as error:
+        raise UserError(f"{path} is not a model of OpenVINO: {_first_line(error)}") from None
+    inputs = model.inputs
+    known = inputs[0].get_partial_shape() if inputs else []
+    shape = [None if dim.is_dynamic else dim.get_length() for dim in known]
+    example = _checked(path, shape, len(inputs), image_size)
+    compiled = exported.compile_openvino(model, "fp32")
+    return exported.openvino_session(model, compiled), len(example)
+
+
+def _read_pt2(path: Path, image_size: int) -> tuple[Session, int]:
+    refuse_pickles(path)
+    import torch._inductor.config as config
+
+    _know_quantized_operators()
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise UserError(f"{path} is not a program of torch.export: {_first_line(error)}") from None
+    inputs = [
+        node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
+    ]
+    known = inputs[0].meta["val"].shape if inputs else []
+    shape = [size if isinstance(size, int) else None for size in known]
+    example = _checked(path, shape, len(inputs), image_size)
+    network = program.module()
+    prepare_compiler()
+    compiled = torch.compile(network, dynamic=False, fullgraph=True)
+
+    def call(images: Tensor) -> Tensor:
+        with torch.no_grad(), config.patch(freezing=True):
+            logits: Tensor = compiled(images)
+        return logits
+
+    weight_bytes = stored_bytes(network)
+    return Session(call, adapter("cpu", "fp32"), weight_bytes=weight_bytes), len(example)
+
+
+def _know_quantized_operators() -> None:
+    """Import what registers the operators of int8 programs, where it is installed."""
+    with contextlib.suppress(ImportError), exported.quiet():
+        import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
+
+
+def refuse_pickles(path: Path) -> None:
+    """Raise UserError for a .pt2 archive that torch would unpickle, and so execute, when loading.
+
+    What `save_program` writes holds none: weights are raw bytes, and there are no sample inputs.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if why := _why_unpickled(archive, member):
+                    raise UserError(
+                        f"{path} holds {why}, {member.filename}: loading it would execute whatever"
+                        " was pickled; write it with senet-bench export"
+                    )
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path} is not a .pt2 archive: {error}") from None
+
+
+def _why_unpickled(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str | None:
+    """Return what in a member makes torch unpickle it, None for raw bytes and JSON."""
+    name = member.filename
+    if name.endswith("_config.json"):
+        listed = json.loads(archive.read(member)).get("config", {}).values()
+        pickled = any(entry.get("use_pickle") for entry in listed)
+        return "weights that are marked as pickled" if pickled else None
+    if "/data/weights/" in name and "_config" not in name:
+        return None  # raw bytes, as its configuration says: any of them may begin like a pickle
+    with archive.open(member) as file:
+        begins = file.read(len(ZIP))
+    if begins.startswith(PICKLE) or begins == ZIP:
+        return "a pickled member"
+    return None
+
+
+def save_program(network: nn.Module, example: Tensor, path: Path) -> None:
+    """Write a network as a .pt2 archive for batches like ``example``, without pickled members."""
+    with torch.no_grad():
+        program = torch.export.export(network, (example,))
+    program._example_inputs = None  # what torch would pickle
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    write_whole(path, buffer.getbuffer())
+    refuse_pickles(path)
+
+
+def _need(*modules: str, extra: str) -> None:
+    from bench.compute.inference import _check_extra
+
+    _check_extra("reading this file", extra, modules)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+Reader = Callable[[Path, int], tuple[Session, int]]
+READERS: dict[str, Reader] = {".onnx": _read_onnx, ".xml": _read_openvino, ".pt2": _read_pt2}

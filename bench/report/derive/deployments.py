@@ -1,0 +1,182 @@
+"""Which deployments to take, and whether SE's gate is what a precision costs.
+
+Asked with the accuracy of exactly what was timed, never with another's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.report.derive.axes import Axis, latency_ms, throughput
+from bench.report.derive.headline import machine_of
+from bench.report.derive.pareto import burden_at, round_budgets
+from bench.report.derive.se_tax import twins
+from bench.report.read.deployed import Deployment, deployments
+from bench.report.read.models import model_order
+from bench.report.read.profiled import CostRow
+from bench.spec.run import ModelSpec
+from bench.stats.accuracy import Difference, contrast
+from bench.stats.pareto import on_front
+from bench.stats.times import log_error
+
+NUM_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Point:
+    """A deployment on the plane of accuracy and one cost, with its chance of being on the front."""
+
+    deployment: Deployment
+    on_front: bool
+    probability: float
+
+
+@dataclass(frozen=True)
+class DeploymentChoice:
+    """The deployment to take up to a budget, and how probably it is the best within it."""
+
+    budget: float
+    deployment: Deployment
+    probability: float
+
+
+@dataclass(frozen=True)
+class DeploymentFront:
+    """The deployments of one data set on one axis, the cheapest first."""
+
+    dataset: str
+    axis: Axis
+    points: tuple[Point, ...]
+    choices: tuple[DeploymentChoice, ...]
+
+
+def deployment_fronts(rows: Iterable[CostRow]) -> list[DeploymentFront]:
+    """Return the fronts of the timed deployments, for each data set, machine and kind of cost."""
+    groups: defaultdict[tuple[object, ...], list[Deployment]] = defaultdict(list)
+    for one in deployments(rows):
+        record = one.row.first
+        if one.row.timing is not None and record.mode == "infer":
+            place = (machine_of(one.row), record.scenario, record.batch_size)
+            groups[(one.accuracy.digest, *place)].append(one)
+    found = (_front(group) for group in groups.values() if len(group) > 1)
+    return sorted(found, key=lambda front: (front.dataset, front.axis.name))
+
+
+def _front(group: Sequence[Deployment]) -> DeploymentFront:
+    axis = _axis(group)
+    ordered = sorted(group, key=lambda one: (burden_at(axis, one.key), one.key))
+    top1 = np.array([one.top1.value for one in ordered])
+    burden = np.array([burden_at(axis, one.key) for one in ordered])
+    accuracies, burdens = _accuracy_draws(ordered), _burden_draws(axis, ordered)
+    chance = on_front(accuracies, burdens).mean(axis=0)
+    member = on_front(top1, burden)
+    points = tuple(
+        Point(one, bool(is_on), float(p))
+        for one, is_on, p in zip(ordered, member, chance, strict=True)
+    )
+    choices = tuple(_choices(axis, ordered, burden, accuracies))
+    return DeploymentFront(ordered[0].accuracy.dataset, axis, points, choices)
+
+
+def _axis(group: Sequence[Deployment]) -> Axis:
+    record = group[0].row.first
+    device, batch = record.environment.device_name, record.batch_size
+    rows = {one.key: one.row for one in group}
+    if record.scenario == "single_stream":
+        values = {key: latency_ms(row) for key, row in rows.items()}
+        return Axis("deployed-latency", f"latency, {device}, one image", "ms", True, values, rows)
+    rates = {key: throughput(row) for key, row in rows.items()}
+    title = f"throughput, {device}, batch {batch}"
+    return Axis(f"deployed-throughput-b{batch}", title, "img/s", False, rates, rows)
+
+
+def _accuracy_draws(group: Sequence[Deployment]) -> NDArray[np.float64]:
+    """Return draws of accuracy (NUM_DRAWS, M): images are drawn once for all deployments."""
+    hits = np.stack([one.hits for one in group], axis=1).astype(np.float64)
+    draw, num_images = np.random.default_rng(0), len(hits)
+    even = np.full(num_images, 1 / num_images)
+    counts = (draw.multinomial(num_images, even) for _ in range(NUM_DRAWS))
+    return np.stack([count @ hits / num_images for count in counts])
+
+
+def _burden_draws(axis: Axis, group: Sequence[Deployment]) -> NDArray[np.float64]:
+    errors = np.array([log_error(axis.values[one.key]) or 0.0 for one in group])
+    means = np.array([burden_at(axis, one.key) for one in group])
+    noise = np.random.default_rng(1).standard_normal((NUM_DRAWS, len(group)))
+    return np.asarray(means + errors * noise)
+
+
+def _choices(
+    axis: Axis,
+    group: Sequence[Deployment],
+    burden: NDArray[np.float64],
+    accuracies: NDArray[np.float64],
+) -> Iterable[DeploymentChoice]:
+    """Yield what to take at each round budget, once for each change of the answer."""
+    top1 = np.array([one.top1.value for one in group])
+    last = None
+    for budget in _budgets(axis):
+        limit = math.log(budget) if axis.less_is_better else -math.log(budget)
+        within = np.flatnonzero(burden <= limit + 1e-12)
+        if len(within) == 0:
+            continue
+        best = int(within[np.argmax(top1[within])])
+        if group[best].key != last:
+            last = group[best].key
+            wins = within[accuracies[:, within].argmax(axis=1)]
+            yield DeploymentChoice(budget, group[best], float((wins == best).mean()))
+
+
+def _budgets(axis: Axis) -> list[float]:
+    """Return round budgets, the tightest first."""
+    budgets = round_budgets([value.estimate for value in axis.values.values()])
+    return budgets if axis.less_is_better else budgets[::-1]
+
+
+@dataclass(frozen=True)
+class GateLoss:
+    """What a precision in a runtime costs an SE model beyond its plain twin."""
+
+    model: ModelSpec
+    precision: str
+    runtime: str
+    batch_size: int
+    se: Deployment
+    plain: Deployment
+    extra: Difference
+
+
+def gate_losses(rows: Iterable[CostRow]) -> list[GateLoss]:
+    """Return, wherever both were tested, whether SE's gate is what int8 (or another) costs.
+
+    The difference of two differences to eager fp32, all four on the same images.
+    """
+    found = deployments(rows)
+    places = {_place(one): one for one in found}
+    losses = []
+    for model, twin in twins([one.row for one in found]):
+        for one in sorted(found, key=lambda d: (model_order(d.model), d.label)):
+            other = places.get((twin, *_place(one)[1:]))
+            if one.model != model or other is None or one.row.first.precision == "fp32":
+                continue
+            arms = [one.hits, one.reference_hits, other.hits, other.reference_hits]
+            extra = contrast([arm[None] for arm in arms], [1.0, -1.0, -1.0, 1.0])
+            record = one.row.first
+            losses.append(
+                GateLoss(
+                    model, record.precision, record.runtime, record.batch_size, one, other, extra
+                )
+            )
+    return losses
+
+
+def _place(one: Deployment) -> tuple[object, ...]:
+    record = one.row.first
+    where = (one.accuracy.digest, machine_of(one.row), record.mode, record.scenario)
+    return (one.model, *where, record.precision, record.runtime, record.batch_size)

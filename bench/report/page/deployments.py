@@ -52,8 +52,7 @@ def deployment_tables(study: Study) -> list[Block]:
     adjusted = adjusted_p(found)
     groups: defaultdict[tuple[str, str], list[Deployment]] = defaultdict(list)
     for one in found:
-        stem = f"{one.model.name}, {one.model.stem} stem"
-        groups[f"{stem}, {one.model.image_size} px", one.accuracy.dataset].append(one)
+        groups[f"{one.model.title}, {one.model.image_size} px", one.accuracy.dataset].append(one)
     singles = _latencies(study.costs)
     parts: list[Block] = []
     for (model, dataset), ones in groups.items():

@@ -88,7 +88,7 @@ def test_json_is_alone_on_stdout(tiny_model: str) -> None:
     (row,) = found["rows"]
     assert row["flops"] == 2 * row["macs"] > 0
     assert row["throughput"] > 0
-    assert row["latency_ms_p99"] is None
+    assert row["latency_p99_ms"] is None
     assert row["records"] == [record.model_dump(mode="json") for record in records()]
 
 
@@ -190,7 +190,7 @@ def test_help_fills_the_screen() -> None:
     assert "so that their ratios hold although the machine drifts. Each row" in result.stdout
     narrow = CliRunner().invoke(app, ["profile", "--help"], env={"COLUMNS": "80"})
     examples = [line for line in narrow.stdout.splitlines() if "   senet-bench profile " in line]
-    assert len(examples) == 4
+    assert len(examples) == 5
     assert examples[-1].rstrip().endswith("-1a2b3c4d")  # no example is broken in two
 
 

@@ -48,7 +48,7 @@ def test_damaged_and_foreign_files_are_named_and_the_rest_is_kept(tmp_path):
     assert len(loaded.runs) == 1
     found = reasons(loaded)
     assert set(found) == {*bad, "binary.json"}
-    assert "schema version 2" in found["newer.json"]
+    assert "schema version 3" in found["newer.json"]
     assert "NaN" in found["nan.json"]
     assert "params" in found["wrong.json"]
     assert all("\n" not in reason for reason in found.values())

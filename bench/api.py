@@ -94,40 +94,18 @@ def profile(
 
     Raises UserError (or senet's ModelError) for what cannot be measured at all.
     """
-    from functools import partial
+    from bench.execute import sittings, subjects
 
-    from bench.compute.model import build, identify
-    from bench.errors import UserError
-    from bench.execute.jobs import as_event
-    from bench.machine.devices import resolve
-    from bench.measure import profile as sitting
-    from bench.measure.cost import count
-    from bench.record.files import check_writable
-    from bench.record.read_write import write_record
-    from bench.spec.profile import ProfileSpec
-    from bench.spec.values import validated
-
-    names = _listed(models)
-    if weights is not None and len(names) > 1:
-        raise UserError("weights belong to one model; profile the others by themselves")
-    sizes: dict[str, Any] = {"image_size": image_size, "num_classes": num_classes}
-    asked: dict[str, Any] = {"stem": stem, "attention": _table(attention), "beside": names}
-    facts = axes | {
-        "models": tuple(identify(name, **sizes, **asked) for name in names),
-        "device": resolve(axes.get("device", "auto")),
-        "timing": dict(timing or {}),
-    }
-    spec = validated(ProfileSpec, facts)
-    sitting.check(spec)
-    check_writable(Path(out))
-    records = []
+    built = {"stem": stem, "attention": _table(attention)}
+    shape = subjects.Shape("shapes", None, "fine", num_classes, image_size)
+    wanted = subjects.by_name(_listed(models), weights, built, shape, None)
+    options = {"device": "auto", **axes}
+    job = subjects.checked_profile_job(wanted, options, dict(timing or {}), Path(out))
     with _shown(progress) as emit:
-        made = partial(build, weights=weights)
-        tell = lambda found: emit(as_event(found))  # noqa: E731
-        for record in sitting.profile(spec, build=made, count=count, on_progress=tell):
-            write_record(Path(out) / f"{record.id}.json", record)
-            records.append(record)
-    return records
+        done = sittings.profile_now(job, 1, emit)
+    if done.interrupted:
+        raise KeyboardInterrupt
+    return done.records
 
 
 def evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.record.profile import ProfileRecord
 from bench.record.run import EpochFacts, RunRecord
 from bench.spec.run import RunSpec
 
@@ -63,11 +64,28 @@ class RunDone:
 
 @dataclass(frozen=True)
 class Profiling:
-    """A profile is at ``stage`` of ``row``; ``fraction`` of all its groups is done."""
+    """A profile is at ``stage`` of ``row``, with ``fraction`` of the rows that take turns done.
+
+    They are number ``group`` of ``num_groups``.
+    """
 
     stage: str
     row: str
     fraction: float
+    group: int = 0
+    num_groups: int = 1
+
+    @property
+    def done(self) -> float:
+        """Return the share of the whole profile."""
+        return min(1.0, (self.group + self.fraction) / max(1, self.num_groups))
+
+
+@dataclass(frozen=True)
+class RowDone:
+    """A row of a profile has its record, which is a file by now."""
+
+    record: ProfileRecord
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,7 @@ Event = (
     | Evaluating
     | RunDone
     | Profiling
+    | RowDone
     | Warned
     | JobFailed
 )

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli import options as opt
-from bench.cli.profile_screen import screen
+from bench.cli.profile_output import Wanted, _show
+from bench.cli.screen import screen
 from bench.errors import EXIT_USAGE
 from bench.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
-    from bench.execute.sitting import SittingJob
+    from bench.events import Emit, Event
+    from bench.execute.sittings import Profiled
     from bench.execute.test_spec import TestSpec
-    from bench.measure.peak_memory import MemoryServer
-    from bench.measure.prepare import Progress
-    from bench.record.profile import ProfileRecord
-from bench.cli.profile_output import Wanted, _show
-from bench.cli.profile_subjects import Subjects, _from_names, _from_run
 
 SCENARIOS = ("end_to_end", "server")
 
@@ -222,38 +217,42 @@ def profile(
 
       senet-bench profile --run runs/resnet18-cifar-shapes-quick-e3-s0-1a2b3c4d
     """
-    with _early_server(memory and repeat == 1) as server:
-        own = opt.attention(attention, reduction, se_bias, se_divisor)
-        built = {"stem": stem, "attention": own}
-        shape = (dataset or "shapes", data_dir, labels, num_classes, image_size)
+    from bench.execute import sittings, subjects
+
+    with sittings.early_server(wanted=memory and repeat == 1) as server:
         if run:
             place = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
             changes = opt.given(place) | {"required": accuracy is True}
-            subjects = _from_run(run, models, weights, changes)
+            wanted = subjects.of_run(run, models, weights, changes)
         else:
+            built = opt.architecture(stem, attention, reduction, se_bias, se_divisor)
+            shape = subjects.Shape(dataset or "shapes", data_dir, labels, num_classes, image_size)
             data = (dataset, data_dir, data_label, labels, image_size or 32, None, test_limit)
             test = _test_spec(data, recipe, required=accuracy is True)
-            subjects = _from_names(models, weights, built, shape, test)
-        _check_accuracy(accuracy, subjects)
-        axes = {
+            wanted = subjects.by_name(models, weights, built, shape, test)
+        if accuracy:
+            subjects.check_accuracy(wanted)
+        options = {
             "device": device,
             "precisions": _names(precision),
             "runtimes": _names(runtime),
             "batch_sizes": _batch_sizes(batch_size),
             "modes": _names(mode),
-        }
-        timing = {"rel_precision": interval, "max_s": max_s, "single_stream_s": max_s}
-        how = {
             "accuracy": accuracy is not False,
             "calibration_images": calibration_images,
             "calibration_seed": calibration_seed,
+            **_asked(scenario, rate, bound_ms),
+            "seed": seed,
+            "memory": memory,
+            "breakdown": breakdown,
+            "keep_freed": keep_freed,
         }
-        how |= _asked(scenario, rate, bound_ms)
-        how |= {"seed": seed, "memory": memory, "breakdown": breakdown, "keep_freed": keep_freed}
-        job = _job(subjects, axes | how, timing, out)
-        records, interrupted = _measure(job, repeat, server)
-    _show(records, job, Wanted(as_json, price_per_hour, reconcile, charts))
-    _leave(records, interrupted, out)
+        timing = {"rel_precision": interval, "max_s": max_s, "single_stream_s": max_s}
+        job = subjects.checked_profile_job(wanted, options, opt.given(timing), out)
+        with screen(stderr=True) as emit:
+            done = sittings.profile_now(job, repeat, _meanwhile(emit), server)
+    _show(done.records, job, Wanted(as_json, price_per_hour, reconcile, charts))
+    _leave(done, out)
 
 
 def _test_spec(data: tuple[Any, ...], recipe: str, *, required: bool) -> TestSpec | None:
@@ -283,71 +282,36 @@ def _asked(scenario: str | None, rate: float | None, bound_ms: float) -> dict[st
     return {"scenarios": asked, "server_rate": rate, "server_bound_s": bound_ms / 1e3}
 
 
-def _check_accuracy(accuracy: bool | None, subjects: Subjects) -> None:
-    """Raise UserError where accuracy is asked for and there is nothing to measure it with."""
-    from bench.errors import UserError
+def _meanwhile(emit: Emit) -> Emit:
+    """Return ``emit``, which imports what draws while another process measures memory."""
+    from bench.events import Profiling
 
-    if accuracy and subjects.weights is None:
-        raise UserError("--accuracy needs trained weights: give --run, or --weights and --dataset")
-    if accuracy and subjects.test is None:
-        raise UserError("--accuracy needs a data set to test the weights on: give --dataset")
+    def tell(event: Event) -> None:
+        emit(event)
+        if isinstance(event, Profiling) and event.stage == "measuring memory":
+            importlib.import_module("bench.report.charts.profile")
+
+    return tell
 
 
-def _leave(records: list[ProfileRecord], interrupted: bool, out: Path) -> None:
+def _leave(done: Profiled, out: Path) -> None:
     """Leave with the exit code that tells what became of the rows."""
-    if interrupted:
-        typer.echo(f"interrupted; {len(records)} finished rows are kept in {out}", err=True)
+    kept = f"{len(done.records)} finished rows are kept in {out}"
+    if done.interrupted:
+        typer.echo(f"interrupted; {kept}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    refused = [r for r in records if r.scenario == "server" and r.status == "unsupported"]
-    if refused and any(record.status == "ok" for record in records):
+    if done.failure is not None:
+        typer.echo(f"failed: {done.failure}; {kept}", err=True)
+        raise typer.Exit(opt.EXIT_FAILED)
+    refused = [r for r in done.records if r.scenario == "server" and r.status == "unsupported"]
+    if refused and any(record.status == "ok" for record in done.records):
         first = refused[0]
         name = f"{first.model.name} {first.runtime} {first.precision}"
         typer.echo(f"error: {name}: {first.reason}; the other rows are kept in {out}", err=True)
         raise typer.Exit(EXIT_USAGE)
-    if not any(record.status == "ok" for record in records):
+    if not any(record.status == "ok" for record in done.records):
         typer.echo("error: none of the rows could be measured", err=True)
         raise typer.Exit(EXIT_USAGE)
-
-
-@contextlib.contextmanager
-def _early_server(wanted: bool) -> Iterator[MemoryServer | None]:
-    """Start what measures memory while this process has imported torch and computed nothing."""
-    if not wanted:
-        yield None
-        return
-    from bench.measure import workload  # noqa: F401  # what the server needs
-    from bench.measure.peak_memory import MemoryServer
-
-    with MemoryServer(fork=True) as server:
-        yield server
-
-
-def _job(
-    subjects: Subjects, options: dict[str, Any], timing: dict[str, Any], out: Path
-) -> SittingJob:
-    """Return what to measure; UserError for what cannot be, before anything is written."""
-    from bench.execute.sitting import SittingJob
-    from bench.machine.devices import resolve
-    from bench.measure.profile import check
-    from bench.record.files import check_writable
-    from bench.spec.profile import ProfileSpec, TimingSpec
-    from bench.spec.values import validated
-
-    own = {
-        "models": subjects.models,
-        "timing": validated(TimingSpec, opt.given(timing)),
-        "device": resolve(options["device"]),
-    }
-    spec = validated(ProfileSpec, options | own)
-    check(spec)
-    check_writable(out)
-    return SittingJob(
-        spec=spec,
-        out=str(out),
-        weights=subjects.weights,
-        run_id=subjects.run_id,
-        test=subjects.test,
-    )
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -367,27 +331,3 @@ def _batch_sizes(text: str) -> tuple[int | str, ...]:
             )
         sizes.append(part if part == "auto" else int(part))
     return tuple(dict.fromkeys(sizes))
-
-
-def _measure(
-    job: SittingJob, times: int, server: MemoryServer | None
-) -> tuple[list[ProfileRecord], bool]:
-    """Return the records, and whether Ctrl-C cut them short."""
-    from bench.execute.sitting import measure, repeat
-
-    records: list[ProfileRecord] = []
-    try:
-        with screen() as (show, warn):
-
-            def tell(progress: Progress) -> None:
-                show(progress)
-                if progress.stage == "measuring memory":  # in another process: import meanwhile
-                    importlib.import_module("bench.report.charts.profile")
-
-            found = (
-                repeat(job, times, tell, warn) if times > 1 else measure(job, tell, warn, server)
-            )
-            records.extend(found)
-    except KeyboardInterrupt:
-        return records, True
-    return records, False

@@ -11,7 +11,7 @@ import typer
 from bench.cli import options as opt
 
 if TYPE_CHECKING:
-    from bench.execute.sitting import SittingJob
+    from bench.execute.jobs import ProfileJob
     from bench.record.profile import ProfileRecord
     from bench.report.read.profiled import CostRow
 
@@ -26,11 +26,11 @@ class Wanted:
     charts: bool
 
 
-def _show(records: list[ProfileRecord], job: SittingJob, wanted: Wanted) -> None:
+def _show(records: list[ProfileRecord], job: ProfileJob, wanted: Wanted) -> None:
     from bench.report.derive.profile_rows import cost_rows, seconds_spent
 
     rows = cost_rows(records, wanted.price_per_hour)
-    files = _draw(rows, Path(job.out)) if wanted.charts and records else []
+    files = _draw(rows, job.out) if wanted.charts and records else []
     spent = seconds_spent(records, opt.seconds_since_start())
     if wanted.as_json:
         found = _as_json(rows, job, wanted.reconcile)
@@ -66,7 +66,7 @@ def _draw(rows: list[CostRow], out: Path) -> list[Path]:
     return paths
 
 
-def _as_json(rows: list[CostRow], job: SittingJob, reconcile: bool) -> dict[str, Any]:
+def _as_json(rows: list[CostRow], job: ProfileJob, reconcile: bool) -> dict[str, Any]:
     from bench.report.derive.profile_rows import strict
     from bench.report.derive.se_tax import taxes, twins
     from bench.report.page.profile_tables import base_rows, speed
@@ -116,7 +116,7 @@ def _print(rows: list[CostRow]) -> None:
         console.print(render(table))
 
 
-def _reconciled(job: SittingJob) -> dict[str, Any]:
+def _reconciled(job: ProfileJob) -> dict[str, Any]:
     """Return every counter's total for each model, taken apart."""
     from bench.compute.model import build
     from bench.measure.reconcile import reconcile
@@ -124,7 +124,7 @@ def _reconciled(job: SittingJob) -> dict[str, Any]:
     return {model.title: reconcile(build(model), model.image_size) for model in job.spec.models}
 
 
-def _print_reconciliation(job: SittingJob) -> None:
+def _print_reconciliation(job: ProfileJob) -> None:
     from rich.console import Console
 
     from bench.report.page.profile_tables import reconciliation_table

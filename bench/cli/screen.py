@@ -92,10 +92,11 @@ def _plain(write: Callable[[str], None]) -> Callable[[Event], None]:
 
     def emit(event: Event) -> None:
         match event:
-            case ev.Profiling(_, row, _):
-                if row not in said:
-                    said.add(row)
-                    write(f"profiling {row}")
+            case ev.Profiling():
+                line = f"[{event.group + 1}/{event.num_groups}] {event.stage} {event.row}".rstrip()
+                if line not in said:
+                    said.add(line)
+                    write(line)
             case ev.RunStarted():
                 paces[:] = [_Pace(event)]
                 write(_headline(event))
@@ -162,8 +163,8 @@ def _other(event: Event) -> str | None:
         case ev.RunDone(record, folder, reused):
             warnings = "".join(f"\n  warning: {warning}" for warning in record.warnings)
             return f"  {_result(record)}{' (found finished)' if reused else ''}  {folder}{warnings}"
-        case ev.Warned(warning):
-            return f"warning: {warning}"
+        case ev.Warned():
+            return f"warning: {event.warning}"
         case ev.JobFailed():
             return f"  {event.name}: failed: {event.reason}  {event.record}"
         case _:
@@ -236,10 +237,10 @@ def _live_emit(progress: Progress, console: Console) -> Callable[[Event], None]:
             case ev.EpochDone(facts):
                 paces[0].last = facts
                 console.print(_epoch_line(facts, paces[0]))
-            case ev.Profiling(stage, row, fraction):
+            case ev.Profiling():
                 # Nothing is drawn beside a block that is being timed: only when there is news.
                 progress.live.auto_refresh = False
-                bar("profile", round(1000 * fraction), 1000, f"{row}: {stage}")
+                bar("profile", round(1000 * event.done), 1000, f"{event.row}: {event.stage}")
                 progress.refresh()
             case ev.Evaluating(done, total):
                 bar("test", done, total, f"{done:,} of {total:,}")

@@ -1,12 +1,12 @@
 """Carry out a whole experiment: train every run, profile every model, render the report.
 
-Each run, and the sitting that profiles the models, is a cell: it is done in a process of its own,
+Each run, and the sitting that profiles the models, is a job: it is done in a process of its own,
 and what goes wrong in one is recorded beside it and keeps no other from being done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -16,10 +16,11 @@ from bench.compute.inference import check as check_runtimes
 from bench.compute.model import identify, sketch
 from bench.data import Dataset
 from bench.errors import UserError
-from bench.events import Event, JobFailed, RunDone
+from bench.events import Emit, JobFailed, RunDone
 from bench.execute import checks, run_folder, train_run
 from bench.execute.jobs import ProfileJob, TrainJob, profiles_in
 from bench.execute.process import carry_out
+from bench.execute.subjects import Subjects, profile_job
 from bench.execute.test_spec import TestSpec
 from bench.machine.devices import resolve
 from bench.machine.environment import utc_now
@@ -31,7 +32,6 @@ from bench.record.run import RunRecord
 from bench.report.derive.seeds import NOTHING_STATED, Stated
 from bench.report.write import Rendered, render
 from bench.spec.experiment import Experiment
-from bench.spec.profile import ProfileSpec
 from bench.spec.run import ModelSpec, RunSpec
 from bench.spec.values import validated
 
@@ -55,7 +55,7 @@ def conduct(
     runs: Path,
     out: Path,
     *,
-    emit: Callable[[Event], None],
+    emit: Emit,
     if_unfinished: run_folder.IfUnfinished = "refuse",
     timeout_s: float | None = None,
     stated: Stated = NOTHING_STATED,
@@ -64,7 +64,7 @@ def conduct(
 
     Runs and profiles lie in ``runs``; what is there already is not done again, and what failed
     before is continued. Everything that can be refused is refused (UserError) before the first
-    run starts. A cell that fails, or takes longer than ``timeout_s`` seconds, is recorded as a
+    run starts. A job that fails, or takes longer than ``timeout_s`` seconds, is recorded as a
     `Failure`, and the others are done. Raises `Preempted` when a signal asked for an end.
     """
     device = resolve(experiment.device)
@@ -81,7 +81,7 @@ def conduct(
         checks.check_batch_size(job.spec, len(dataset.train))
         run_folder.check_unfinished(job.folder, job.if_unfinished)
     failed = [_trained(job, dataset, emit, timeout_s) for job in jobs]
-    sitting = _profile_job(experiment, device, specs, runs / PROFILES)
+    sitting = _profile_job(experiment, device, specs, runs)
     if sitting is not None:
         failed.append(_profiled(sitting, emit, timeout_s))
     records = [
@@ -89,9 +89,7 @@ def conduct(
     ]
     profiles = profiles_in(sitting.folder) if sitting else []
     rendered = render([runs], out, stated=stated) if records or profiles else None
-    return Conducted(
-        tuple(records), tuple(profiles), rendered, tuple(cell for cell in failed if cell)
-    )
+    return Conducted(tuple(records), tuple(profiles), rendered, tuple(job for job in failed if job))
 
 
 def check(experiment: Experiment, device: str) -> None:
@@ -131,7 +129,7 @@ def _train_job(spec: RunSpec, runs: Path, if_unfinished: run_folder.IfUnfinished
 
 
 def _trained(
-    job: TrainJob, dataset: Dataset, emit: Callable[[Event], None], timeout_s: float | None
+    job: TrainJob, dataset: Dataset, emit: Emit, timeout_s: float | None
 ) -> JobFailed | None:
     """Train a run, or find it finished; return why it has no record."""
     if not (job.folder / run_folder.RECORD).exists():
@@ -147,28 +145,25 @@ def _trained(
 
 
 def _profile_job(
-    experiment: Experiment, device: str, specs: Iterable[RunSpec], folder: Path
+    experiment: Experiment, device: str, specs: Iterable[RunSpec], runs: Path
 ) -> ProfileJob | None:
-    """Return the job that profiles the models of all runs in one sitting."""
+    """Return the job that profiles the models of all runs in one sitting, with their weights."""
     if experiment.profile is None:
         return None
     run_ids: dict[ModelSpec, str] = {}
+    weights: dict[ModelSpec, str] = {}
     for run in specs:  # of several seeds the first that left weights
-        finished = (folder.parent / run.folder_name() / run_folder.WEIGHTS).is_file()
-        former = run_ids.get(run.model)
-        if former is None or (
-            finished and not (folder.parent / former / run_folder.WEIGHTS).is_file()
-        ):
-            run_ids[run.model] = run.folder_name()
-    subjects = {"models": tuple(run_ids), "device": device}
-    spec = validated(ProfileSpec, experiment.profile.model_dump() | subjects)
+        path = runs / run.folder_name() / run_folder.WEIGHTS
+        run_ids.setdefault(run.model, run.folder_name())
+        if run.model not in weights and path.is_file():
+            run_ids[run.model], weights[run.model] = run.folder_name(), str(path)
     test = TestSpec(data=experiment.data, recipe=experiment.recipe)
-    return ProfileJob(spec, tuple(run_ids.items()), folder, test)
+    subjects = Subjects(tuple(run_ids), weights, run_ids, test)
+    job = profile_job(subjects, experiment.profile.model_dump() | {"device": device})
+    return replace(job, alone=True, out=runs / PROFILES / job.spec.digest())
 
 
-def _profiled(
-    job: ProfileJob, emit: Callable[[Event], None], timeout_s: float | None
-) -> JobFailed | None:
+def _profiled(job: ProfileJob, emit: Emit, timeout_s: float | None) -> JobFailed | None:
     """Do a sitting unless it was finished before; return why it is not.
 
     One that was cut short is repeated as a whole, because rows of different sittings have not
@@ -179,10 +174,8 @@ def _profiled(
     return _done(job, emit, timeout_s)
 
 
-def _done(
-    job: TrainJob | ProfileJob, emit: Callable[[Event], None], timeout_s: float | None
-) -> JobFailed | None:
-    """Do a cell's job; when it fails, record that, tell it, and return it."""
+def _done(job: TrainJob | ProfileJob, emit: Emit, timeout_s: float | None) -> JobFailed | None:
+    """Do a job; when it fails, record that, tell it, and return it."""
     ended = carry_out(job, emit, timeout_s)
     if ended.reason is None:
         archive_failures(job.folder)

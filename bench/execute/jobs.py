@@ -1,9 +1,8 @@
-"""One cell of an experiment in a process of its own: a run to train, or a sitting to profile.
+"""A job: a run to train, or a sitting to profile, as data that any process can be given.
 
-Run as a module it reads its job from stdin, takes the folder to write to from the command line
-(JSON has no way to write every path), and writes events, one as JSON a line, where stdout went at
-the start. Its exit code is the command line's: 2 for what a user can mend, 75 when it was
-preempted.
+Run as a module it reads a job from stdin, takes the folder to write to from the command line (JSON
+has no way to write every path), and writes events, one as JSON a line, where stdout went at the
+start. Its exit code is the command line's: 2 for what a user can mend, 75 when it was preempted.
 """
 
 from __future__ import annotations
@@ -12,16 +11,18 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, get_args
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationInfo
 
 from bench.errors import EXIT_USAGE, UserError
-from bench.events import Event, Profiling, RunDone, StepDone
+from bench.events import Emit, Event, Preparing, Profiling, RowDone, RunDone, StepDone, Warned
 from bench.execute.test_spec import TestSpec
 from bench.record.profile import ProfileRecord
 from bench.record.read_write import read_record, write_record
@@ -30,10 +31,25 @@ from bench.spec.profile import ProfileSpec
 from bench.spec.run import ModelSpec, RunSpec
 
 if TYPE_CHECKING:
-    from bench.measure.prepare import Progress
+    from bench.measure.accuracy import TestSet
+    from bench.measure.peak_memory import MemoryServer
 
 
 STEP_EVERY_S = 0.1  # more often nobody reads how far a training is
+
+
+def _quoted(name: str) -> str:
+    return quote_from_bytes(os.fsencode(name), safe="/:")
+
+
+def _unquoted(name: Any, info: ValidationInfo) -> Any:
+    return os.fsdecode(unquote_to_bytes(name)) if info.mode == "json" else name
+
+
+# A file's name, of which JSON could not write all: the system takes bytes that are no UTF-8.
+FileName = Annotated[
+    Any, BeforeValidator(_unquoted), PlainSerializer(_quoted, when_used="json", return_type=str)
+]
 
 
 @dataclass(frozen=True)
@@ -56,16 +72,19 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class ProfileJob:
-    """A sitting whose records go below ``out``, beside the folders of the runs of its models.
+    """A sitting whose records go into ``out``.
 
-    ``run_ids`` names those runs: what is profiled are their weights, tested on ``test``; a model
-    whose run left none is profiled untrained.
+    ``run_ids`` names the runs of its models and ``weights`` the files of those that are trained;
+    the others are profiled as they are drawn. The sessions of weights are tested on ``test``, and
+    int8 is calibrated there. With ``alone`` nobody else may write into the folder meanwhile.
     """
 
     spec: ProfileSpec
-    run_ids: tuple[tuple[ModelSpec, str], ...]
-    out: Path = Path()
+    run_ids: tuple[tuple[ModelSpec, str], ...] = ()
+    weights: tuple[tuple[ModelSpec, FileName], ...] = ()
     test: TestSpec | None = None
+    alone: bool = False
+    out: Path = Path()
     task: Literal["profile"] = "profile"
 
     @property
@@ -74,7 +93,7 @@ class ProfileJob:
 
     @property
     def folder(self) -> Path:
-        return self.out / self.spec.digest()
+        return self.out
 
 
 Job = TrainJob | ProfileJob
@@ -109,15 +128,19 @@ def decode(line: str, job: Job) -> Event:
     return replace(event, folder=str(job.folder)) if isinstance(event, RunDone) else event
 
 
-def do(job: Job, emit: Callable[[Event], None]) -> None:
-    """Carry a job out in this process."""
+def do(job: Job, emit: Emit, server: MemoryServer | None = None) -> None:
+    """Carry a job out in this process; a ``server`` that was started before saves a sitting time.
+
+    Raises UserError (or senet's ModelError) for what a user can mend, `Preempted` and `Stopped`
+    where a signal asked for an end.
+    """
     if isinstance(job, TrainJob):
         _train(job, emit)
     else:
-        _profile(job, emit)
+        _profile(job, emit, server)
 
 
-def _train(job: TrainJob, emit: Callable[[Event], None]) -> None:
+def _train(job: TrainJob, emit: Emit) -> None:
     from bench.execute import checks, train_run
 
     # Whoever made the job has read the data before, and told of it.
@@ -128,44 +151,57 @@ def _train(job: TrainJob, emit: Callable[[Event], None]) -> None:
     )
 
 
-def _profile(job: ProfileJob, emit: Callable[[Event], None]) -> None:
+def _profile(job: ProfileJob, emit: Emit, server: MemoryServer | None) -> None:
     from bench.compute.model import build
     from bench.execute import lock
-    from bench.execute.test_sets import load_test_set
     from bench.measure.cost import count
     from bench.measure.profile import profile
 
-    weights = dict(_weights(job))
-    test_set = None
-    if job.test is not None and weights:
-        test_set = load_test_set(job.test, weights, lambda event: None)
-    with lock.held(job.folder):
+    weights, test_set = dict(job.weights), _test_set(job, emit)
+    with lock.held(job.folder) if job.alone else nullcontext():
         for record in profile(
             job.spec,
             build=lambda model: build(model, weights=weights.get(model)),
             count=count,
             run_ids=dict(job.run_ids),
-            on_progress=lambda progress: emit(as_event(progress)),
+            on_progress=emit,
+            on_warning=lambda warning: emit(Warned(warning)),
+            server=server,
             test_set=test_set,
             trained=weights,
         ):
-            write_record(job.folder / f"{record.id}.json", record)
+            write_record(job.folder / f"{file_name(record)}.json", record)
+            emit(RowDone(record))
 
 
-def _weights(job: ProfileJob) -> Iterator[tuple[ModelSpec, str]]:
-    """Yield the models whose runs left weights, and where these lie."""
-    from bench.execute.run_folder import WEIGHTS
+def _test_set(job: ProfileJob, emit: Emit) -> TestSet | None:
+    """Return the test set of a sitting; None, and a warning that says why, where there is none."""
+    from bench.execute.test_sets import load_test_set
 
-    for model, run_id in job.run_ids:
-        path = job.out.parent / run_id / WEIGHTS
-        if path.is_file():
-            yield model, str(path)
+    if job.test is None or not job.weights:
+        if job.spec.accuracy and "infer" in job.spec.modes:
+            why = "no data set is named (--dataset)" if job.weights else "no trained weights"
+            emit(Warned(f"accuracy is not measured: {why}"))
+        return None
+
+    def reading(event: Event) -> None:
+        if isinstance(event, Preparing):
+            emit(Profiling(f"reading the data: {event.what}", "", 0.0))
+
+    try:
+        return load_test_set(job.test, dict(job.weights), reading)
+    except UserError as error:
+        if job.test.required or "int8" in job.spec.precisions:
+            raise
+        emit(Warned(f"accuracy is not measured: {error}"))
+        return None
 
 
-def as_event(progress: Progress) -> Event:
-    """Return a profile's progress as an event."""
-    done = (progress.group + progress.fraction) / max(1, progress.num_groups)
-    return Profiling(progress.stage, progress.row, min(1.0, done))
+def file_name(record: ProfileRecord) -> str:
+    """Return a readable, unique name for a record's file."""
+    device = record.environment.device.replace(":", "")
+    parts = (record.model.file_name(), device, record.precision, record.runtime)
+    return "-".join((*parts, record.mode, f"b{record.batch_size}", record.scenario, record.id))
 
 
 def profiles_in(folder: Path) -> list[ProfileRecord]:
@@ -189,16 +225,27 @@ def main() -> None:
     """Do the job on stdin, then leave with the exit code that says what became of it."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
-    job = read_job(sys.stdin.readline(), Path(sys.argv[1]))
+    message, code = outcome(read_job(sys.stdin.readline(), Path(sys.argv[1])), teller(events))
+    if code:
+        print(message, file=sys.stderr)  # noqa: T201  # it is what is read
+        sys.exit(code)
+
+
+def outcome(job: Job, emit: Emit) -> tuple[str, int]:
+    """Do a job in this process; return what there is to say of its end, and the exit code.
+
+    What is neither the user's to mend nor an end that was asked for is raised.
+    """
     try:
         with stoppable():
-            do(job, _teller(events))
+            do(job, emit)
     except (Preempted, Stopped) as reason:
-        _leave(str(reason), EXIT_PREEMPTED)
+        return _one_line(str(reason)), EXIT_PREEMPTED
     except ValueError as error:
         if not _is_the_users(error):
             raise
-        _leave(f"error: {error}", EXIT_USAGE)
+        return _one_line(f"error: {error}"), EXIT_USAGE
+    return "", 0
 
 
 def _is_the_users(error: ValueError) -> bool:
@@ -207,20 +254,25 @@ def _is_the_users(error: ValueError) -> bool:
     return isinstance(error, UserError | senet.ModelError)
 
 
-def _leave(message: str, code: int) -> None:
-    print(" ".join(message.split("\n")), file=sys.stderr)  # noqa: T201  # it is what is read
-    sys.exit(code)
+def _one_line(message: str) -> str:
+    return " ".join(message.split("\n"))
 
 
-def _teller(events: IO[str]) -> Callable[[Event], None]:
-    """Return what writes events for the process that reads them, steps now and then."""
-    told: dict[str, Any] = {"step": -STEP_EVERY_S}
+def teller(events: IO[str]) -> Emit:
+    """Return what writes events for the process that reads them, steps now and then.
+
+    Nothing is told while a row is being timed: whoever reads would wake up beside it.
+    """
+    last_step_s = -STEP_EVERY_S
 
     def emit(event: Event) -> None:
+        nonlocal last_step_s
+        if isinstance(event, Profiling) and event.stage == "timing":
+            return
         if isinstance(event, StepDone):
-            if monotonic() - told["step"] < STEP_EVERY_S:
+            if monotonic() - last_step_s < STEP_EVERY_S:
                 return
-            told["step"] = monotonic()
+            last_step_s = monotonic()
         try:
             events.write(encode(event) + "\n")
             events.flush()

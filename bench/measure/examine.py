@@ -12,9 +12,10 @@ from bench.measure import energy, workload
 from bench.measure.breakdown import break_down
 from bench.measure.clock import Clock, queued_call_s
 from bench.measure.prepare import Sitting
-from bench.measure.rows import Group, Row, _is_largest
+from bench.measure.rows import is_largest
 from bench.measure.workload import Workload
 from bench.record.profile import TimingFacts
+from bench.spec.profile import RowSpec
 from bench.spec.values import Scenario
 from bench.stats import times
 
@@ -43,27 +44,26 @@ def _completed(
 
 def _extras(
     sitting: Sitting,
-    group: Group,
+    row: RowSpec,
     scenario: Scenario,
-    row: Row,
     load: Workload,
     facts: TimingFacts,
 ) -> dict[str, Any]:
     """Measure what is no time of a call: energy, a step's parts, where the time goes."""
     if scenario != "offline":
         return {}
-    clock = workload.clock_of(sitting.device)
-    meter = _meter(sitting.device)
+    clock = workload.clock_of(row.device)
+    meter = _meter(row.device)
     found: dict[str, Any] = {
         "energy": energy.measure(
-            load.work, group.batch_size, meter, clock, iters=facts.block_iters[-1]
+            load.work, row.batch_size, meter, clock, iters=facts.block_iters[-1]
         ),
         "split": load.split() if load.split else None,
     }
-    wanted = sitting.spec.breakdown and _is_largest(group, sitting.spec)
-    if wanted and group.mode == "infer" and row.runtime == "eager":
-        how = (sitting.device, group.precision)
-        images = workload.random_images(group.batch_size, row.model.image_size, seed=0)
+    wanted = sitting.spec.breakdown and is_largest(row, sitting.spec)
+    if wanted and row.mode == "infer" and row.runtime == "eager":
+        how = (row.device, row.precision)
+        images = workload.random_images(row.batch_size, row.model.image_size, seed=0)
         call_s = 1 / (times.calls_per_s(facts.block_s, facts.block_iters) or math.inf)
         network = session.ready(sitting.candidates[row.model].network, *how)
         found["breakdown"] = break_down(network, session.adapter(*how)(images), clock, call_s)

@@ -24,6 +24,7 @@ import torch
 from bench.compute import compiler, inference
 from bench.compute.int8.calibration import Calibration, from_noise, from_training
 from bench.errors import UserError
+from bench.events import Profiling
 from bench.machine import device_memory, devices, noise, numerics
 from bench.machine.clock import occupier
 from bench.machine.environment import collect, utc_now
@@ -33,18 +34,17 @@ from bench.measure.examine import _completed, _extras
 from bench.measure.peak_memory import MemoryServer
 from bench.measure.prepare import (
     Prepared,
-    Progress,
     Sitting,
-    expected_jobs,
+    expected_rows,
     fitting_batch_size,
     prepare_row,
 )
-from bench.measure.rows import Group, Row, asked_scenarios, groups, rows, scenarios
+from bench.measure.rows import TurnGroup, asked_scenarios, groups, scenarios
 from bench.measure.scenarios.ask import ask
 from bench.measure.settle import Build, Count, build_timed, candidate
 from bench.measure.workload import Workload
 from bench.record.profile import NoiseFacts, ProfileRecord, TimingFacts
-from bench.spec.profile import ProfileSpec
+from bench.spec.profile import ProfileSpec, RowSpec
 from bench.spec.run import ModelSpec
 from bench.spec.values import Scenario
 
@@ -55,7 +55,7 @@ def profile(
     build: Build,
     count: Count,
     run_ids: Mapping[ModelSpec, str] | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Profiling], None] = lambda progress: None,
     on_warning: Callable[[str], None] = lambda warning: None,
     server: MemoryServer | None = None,
     test_set: TestSet | None = None,
@@ -75,7 +75,7 @@ def profile(
     num_groups = len(groups(spec))
 
     def tell(stage: str, row: object, fraction: float, number: int = 0) -> None:
-        on_progress(Progress(stage, str(row), fraction, number, num_groups))
+        on_progress(Profiling(stage, str(row), fraction, number, num_groups))
 
     with contextlib.ExitStack() as stack:
         if spec.memory and server is None:
@@ -86,7 +86,7 @@ def profile(
             tell("building", model.name, 0.0)
             networks[model] = build_timed(model, build)
         if server:  # works while this process counts, in one thread: two pools would wait in turns
-            server.expect(expected_jobs(spec))
+            server.expect(expected_rows(spec))
             torch.set_num_threads(1)
         candidates = {}
         for model, (network, load_s) in networks.items():
@@ -147,48 +147,47 @@ def check(spec: ProfileSpec) -> None:
         )
 
 
-def profile_group(sitting: Sitting, group: Group, number: int) -> Iterator[ProfileRecord]:
+def profile_group(sitting: Sitting, group: TurnGroup, number: int) -> Iterator[ProfileRecord]:
     """Yield the records of one group: first what cannot be timed, then what was."""
-    if group.wanted == "auto":
+    if group[0].wanted == "auto":
         sitting.tell("finding the batch size", "", 0.0, number)
-        group = replace(group, batch_size=fitting_batch_size(sitting, group))
-    with workload.computing(sitting.device, group.precision, group.mode):
+        size = fitting_batch_size(sitting, group)
+        group = tuple(row.changed(batch_size=size) for row in group)
+    device = sitting.spec.device
+    with workload.computing(device, group[0].precision, group[0].mode):
         prepared = {}
-        for row in rows(sitting.spec):
+        for row in group:
             sitting.tell("preparing", row, 0.0, number)
-            prepared[row] = prepare_row(sitting, group, row, number)
-        flags = numerics.flags(sitting.device)  # as they are from now on: memory may have run out
+            prepared[row] = prepare_row(sitting, row, number)
+        flags = numerics.flags(device)  # as they are from now on: memory may have run out
         sitting = _with_flags(sitting, flags)
         loads = {}
         for row, outcome in prepared.items():
             if outcome.status == "ok" and outcome.load:
                 loads[row] = outcome.load
             else:
-                for scenario in (*scenarios(group), *asked_scenarios(sitting.spec, group)):
-                    yield _record(sitting, group, scenario, row, outcome)
-        for scenario in scenarios(group) if loads else []:
+                for scenario in (*scenarios(row), *asked_scenarios(sitting.spec, row)):
+                    yield _record(sitting, row, scenario, outcome)
+        for scenario in scenarios(group[0]) if loads else []:
             timed, seen = _measure(sitting, loads, scenario, number)
-            sitting = _with_flags(
-                sitting, numerics.flags_over(flags, numerics.flags(sitting.device))
-            )
+            sitting = _with_flags(sitting, numerics.flags_over(flags, numerics.flags(device)))
             for row, facts in timed.items():
                 sitting.tell("examining", row, 1.0, number)
-                extras = _extras(sitting, group, scenario, row, loads[row], facts)
+                extras = _extras(sitting, row, scenario, loads[row], facts)
                 yield _record(
                     sitting,
-                    group,
-                    scenario,
                     row,
+                    scenario,
                     prepared[row],
                     timing=facts,
                     noise=seen,
                     warnings=noise.warnings(seen),
                     **extras,
                 )
-        for scenario, row in itertools.product(asked_scenarios(sitting.spec, group), loads):
+        for scenario, row in itertools.product(asked_scenarios(sitting.spec, group[0]), loads):
             sitting.tell(scenario.replace("_", " "), row, 1.0, number)
-            outcome, found = ask(sitting, group, scenario, row, prepared[row])
-            yield _record(sitting, group, scenario, row, outcome, **found)
+            outcome, found = ask(sitting, row, scenario, prepared[row])
+            yield _record(sitting, row, scenario, outcome, **found)
 
 
 def _with_flags(sitting: Sitting, flags: dict[str, str]) -> Sitting:
@@ -197,11 +196,12 @@ def _with_flags(sitting: Sitting, flags: dict[str, str]) -> Sitting:
 
 
 def _measure(
-    sitting: Sitting, loads: Mapping[Row, Workload], scenario: Scenario, number: int
-) -> tuple[dict[Row, TimingFacts], NoiseFacts]:
+    sitting: Sitting, loads: Mapping[RowSpec, Workload], scenario: Scenario, number: int
+) -> tuple[dict[RowSpec, TimingFacts], NoiseFacts]:
     """Time the rows in turns, and watch what else the machine does meanwhile."""
-    clock = workload.clock_of(sitting.device)
-    end = noise.watch(devices.gpu_uuid(sitting.device))
+    device = sitting.spec.device
+    clock = workload.clock_of(device)
+    end = noise.watch(devices.gpu_uuid(device))
     timed = timing.measure(
         {row: load.work for row, load in loads.items()},
         sitting.spec.timing,
@@ -211,30 +211,30 @@ def _measure(
         on_progress=lambda stage, row, fraction: sitting.tell(stage, row, fraction, number),
     )
     seen = end()
-    occupy = occupier(sitting.device)
+    occupy = occupier(device)
     return {row: _completed(facts, loads[row], clock, occupy) for row, facts in timed.items()}, seen
 
 
 def _record(
-    sitting: Sitting, group: Group, scenario: Scenario, row: Row, outcome: Prepared, **found: Any
+    sitting: Sitting, row: RowSpec, scenario: Scenario, outcome: Prepared, **found: Any
 ) -> ProfileRecord:
     subject, load = sitting.candidates[row.model], outcome.load
     return ProfileRecord(
         id=uuid.uuid4().hex[:12],
         sitting=sitting.id,
         series=sitting.spec.series,
-        group=f"{group.mode}-{group.precision}-b{group.batch_size}-{scenario}",
+        group=f"{row.mode}-{row.precision}-b{row.batch_size}-{scenario}",
         status=outcome.status,
         reason=outcome.reason,
         created_at=utc_now(),
         model=row.model,
         run_id=subject.run_id,
-        mode=group.mode,
+        mode=row.mode,
         scenario=scenario,
-        precision=group.precision,
+        precision=row.precision,
         runtime=row.runtime,
-        batch_size=group.batch_size,
-        wanted_batch_size=group.wanted,
+        batch_size=row.batch_size,
+        wanted_batch_size=row.wanted,
         spec=sitting.spec.timing,
         cost=subject.cost,
         environment=sitting.environment,

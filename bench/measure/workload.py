@@ -25,6 +25,7 @@ from bench.machine.clock import event_clock, synchronizer
 from bench.measure.clock import Clock, Work
 from bench.record.deployment import QuantizationFacts
 from bench.record.profile import ParityFacts, SplitFacts
+from bench.spec.profile import RowSpec
 from bench.spec.recipe import RECIPES
 from bench.spec.values import Mode, Precision
 
@@ -55,20 +56,6 @@ class Workload:
     quantization: QuantizationFacts | None = None
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where and how a row runs; ``calibration`` is what int8 is made with."""
-
-    device: str
-    precision: Precision
-    runtime: str
-    batch_size: int
-    image_size: int
-    num_classes: int
-    seed: int
-    calibration: Calibration | None = None
-
-
 @contextlib.contextmanager
 def computing(device: str, precision: Precision, mode: Mode) -> Iterator[None]:
     """Set torch as a row needs it: TF32, cuDNN's search for its shapes, inference mode."""
@@ -90,31 +77,31 @@ def random_images(batch_size: int, image_size: int, *, seed: int) -> Tensor:
     return torch.randn(batch_size, 3, image_size, image_size, generator=generator)
 
 
-def buffers(setting: Setting) -> list[Tensor]:
+def buffers(row: RowSpec, seed: int) -> list[Tensor]:
     """Return several inputs, so that no call finds its images in the cache from the last."""
-    size = 4 * 3 * setting.image_size**2 * setting.batch_size
+    image_size = row.model.image_size
+    size = 4 * 3 * image_size**2 * row.batch_size
     number = max(2, min(NUM_BUFFERS, MAX_BUFFER_BYTES // size))
-    return [
-        random_images(setting.batch_size, setting.image_size, seed=setting.seed + i)
-        for i in range(number)
-    ]
+    return [random_images(row.batch_size, image_size, seed=seed + i) for i in range(number)]
 
 
-def infer(network: nn.Module, setting: Setting, *, check: bool = True) -> Workload:
-    """Make inference ready; the runtime may raise what it likes."""
-    images = buffers(setting)
+def infer(
+    network: nn.Module,
+    row: RowSpec,
+    *,
+    seed: int,
+    calibration: Calibration | None = None,
+    check: bool = True,
+) -> Workload:
+    """Make inference ready, int8 with ``calibration``; the runtime may raise what it likes."""
+    images = buffers(row, seed)
     begin = perf_counter()
     session = inference.make(
-        setting.runtime,
-        network,
-        images[0],
-        setting.device,
-        setting.precision,
-        setting.calibration,
+        row.runtime, network, images[0], row.device, row.precision, calibration
     )
     build_s = perf_counter() - begin
     inputs = [session.adapt(image) for image in images]
-    clock, cached = clock_of(setting.device), compiler.from_cache()
+    clock, cached = clock_of(row.device), compiler.from_cache()
     begin = clock.read()
     session.call(inputs[0])
     first_call_s = clock.read() - begin
@@ -124,7 +111,7 @@ def infer(network: nn.Module, setting: Setting, *, check: bool = True) -> Worklo
         lambda: session.call(following()),
         build_s,
         first_call_s,
-        _logit_parity(network, session, images[0], setting) if check else None,
+        _logit_parity(network, session, images[0], row, calibration) if check else None,
         compile_cached=compile_cached,
         session=session,
         quantization=session.quantized() if session.quantized else None,
@@ -132,51 +119,55 @@ def infer(network: nn.Module, setting: Setting, *, check: bool = True) -> Worklo
 
 
 def _logit_parity(
-    network: nn.Module, session: Session, images: Tensor, setting: Setting
+    network: nn.Module,
+    session: Session,
+    images: Tensor,
+    row: RowSpec,
+    calibration: Calibration | None,
 ) -> ParityFacts:
     """Compare a session's logits with eager fp32's.
 
     int8 is compared on images like those that its ranges were made for: noise lies outside them.
     """
-    if setting.calibration is not None:
-        own = setting.calibration.images
-        images = own[torch.arange(setting.batch_size) % len(own)]
-    expected = parity.reference_logits(network, images, setting.device)
+    if calibration is not None:
+        own = calibration.images
+        images = own[torch.arange(row.batch_size) % len(own)]
+    expected = parity.reference_logits(network, images, row.device)
     logits = session.call(session.adapt(images))
-    return parity.compare_logits(logits, expected, setting.precision)
+    return parity.compare_logits(logits, expected, row.precision)
 
 
-def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Workload:
+def training(network: nn.Module, row: RowSpec, *, seed: int, check: bool = True) -> Workload:
     """Make training steps ready: forward, backward and the reference recipe's optimiser."""
-    if setting.precision == "int8":
+    if row.precision == "int8":
         raise Unsupported("int8 does not train: it is made of a trained network")
-    chosen = _trainable(setting)
-    batches = _labelled(setting)
+    chosen = _trainable(row)
+    batches = _labelled(row, seed)
     begin = perf_counter()
-    model = training_step.place(copy.deepcopy(network).train(), setting.device, setting.runtime)
+    model = training_step.place(copy.deepcopy(network).train(), row.device, row.runtime)
     state = start(
         model,
         RECIPE,
-        device=setting.device,
-        precision=setting.precision,
+        device=row.device,
+        precision=row.precision,
         captured=chosen.captured,
     )
-    how = training_step.Setting(setting.device, setting.precision, setting.runtime)
-    forward = training_step.compiled(model, setting.device) if chosen.compiled else model
+    how = training_step.Setting(row.device, row.precision, row.runtime)
+    forward = training_step.compiled(model, row.device) if chosen.compiled else model
     parts = training_step.parts(state, RECIPE, how, forward)
     build_s = perf_counter() - begin
-    inputs = [_placed(batch, setting) for batch in batches]
-    clock, cached = clock_of(setting.device), compiler.from_cache()
+    inputs = [_placed(batch, row) for batch in batches]
+    clock, cached = clock_of(row.device), compiler.from_cache()
     begin = clock.read()
     _backward(parts, inputs[0])
     first_call_s = clock.read() - begin
     compile_cached = cached()
-    found = _gradient_parity(network, model, parts, batches[0], setting) if check else None
+    found = _gradient_parity(network, model, parts, batches[0], row) if check else None
     model.zero_grad(set_to_none=True)
     take_step = training_step.whole(parts, state)
     if chosen.captured:
         begin = perf_counter()
-        take_step = training_step.captured(take_step, inputs[0], setting.device)
+        take_step = training_step.captured(take_step, inputs[0], row.device)
         build_s += perf_counter() - begin
     following = itertools.cycle(inputs).__next__
     return Workload(
@@ -189,9 +180,9 @@ def training(network: nn.Module, setting: Setting, *, check: bool = True) -> Wor
     )
 
 
-def _trainable(setting: Setting) -> training_step.Runtime:
-    name, device = setting.runtime, setting.device
-    if problem := numerics.training_problem(device, setting.precision):
+def _trainable(row: RowSpec) -> training_step.Runtime:
+    name, device = row.runtime, row.device
+    if problem := numerics.training_problem(device, row.precision):
         raise Unsupported(problem)
     if name not in training_step.RUNTIMES:
         able = ", ".join(training_step.RUNTIMES)
@@ -207,19 +198,19 @@ def _backward(parts: training_step.Parts, batch: training_step.Batch) -> None:
     loss.backward()
 
 
-def _labelled(setting: Setting) -> list[training_step.Batch]:
-    generator = torch.Generator().manual_seed(setting.seed)
-    size = (setting.batch_size,)
+def _labelled(row: RowSpec, seed: int) -> list[training_step.Batch]:
+    generator = torch.Generator().manual_seed(seed)
+    size = (row.batch_size,)
     return [
-        (images, torch.randint(setting.num_classes, size, generator=generator))
-        for images in buffers(setting)
+        (images, torch.randint(row.model.num_classes, size, generator=generator))
+        for images in buffers(row, seed)
     ]
 
 
-def _placed(batch: training_step.Batch, setting: Setting) -> training_step.Batch:
+def _placed(batch: training_step.Batch, row: RowSpec) -> training_step.Batch:
     images, labels = batch
-    layout = training_step.memory_format(setting.runtime)
-    return images.to(setting.device, memory_format=layout), labels.to(setting.device)
+    layout = training_step.memory_format(row.runtime)
+    return images.to(row.device, memory_format=layout), labels.to(row.device)
 
 
 def _gradient_parity(
@@ -227,19 +218,19 @@ def _gradient_parity(
     model: nn.Module,
     parts: training_step.Parts,
     batch: training_step.Batch,
-    setting: Setting,
+    row: RowSpec,
 ) -> ParityFacts:
     """Compare the first step's gradient with eager fp32's.
 
     Where the reference is the CPU, both are computed anew for a few images: the CPU is slow.
     """
     images, labels = batch
-    if parity.reference_device(setting.device) != setting.device:
+    if parity.reference_device(row.device) != row.device:
         images, labels = images[: parity.NUM_IMAGES], labels[: parity.NUM_IMAGES]
         model.zero_grad(set_to_none=True)
-        _backward(parts, _placed((images, labels), setting))
-    expected = parity.reference_gradient(network, images, labels, setting.device)
-    return parity.compare_gradients(parity.gradient(model), expected, setting.precision)
+        _backward(parts, _placed((images, labels), row))
+    expected = parity.reference_gradient(network, images, labels, row.device)
+    return parity.compare_gradients(parity.gradient(model), expected, row.precision)
 
 
 def time_parts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     model_validator,
@@ -40,6 +40,28 @@ class TimingSpec(Frozen):
     sync_share: PositiveFloat = 1e-3
     single_stream_samples: PositiveInt = 1000
     single_stream_s: PositiveFloat = 3.0
+
+
+class RowSpec(Frozen):
+    """One row of a profile: which model, where and how it runs, on how many images a call.
+
+    ``wanted`` is what was asked for where the batch size is to be found by trying.
+    """
+
+    model: ModelSpec
+    device: str
+    precision: Precision
+    runtime: str
+    mode: Mode
+    batch_size: PositiveInt
+    wanted: Literal["auto"] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.model.name} {self.runtime}"
+
+    def changed(self, **changes: Any) -> RowSpec:
+        """Return a copy with other facts."""
+        return self.model_copy(update=changes)
 
 
 class ProfileSpec(Frozen):

@@ -23,7 +23,7 @@ from bench.measure import roofline, workload
 from bench.measure.cost import count
 from bench.measure.settle import settle_untrained
 from bench.measure.timing import measure
-from bench.spec.profile import TimingSpec
+from bench.spec.profile import RowSpec, TimingSpec
 from bench.spec.run import ModelSpec
 from bench.stats import times
 from tests.perf.fresh import in_fresh_process
@@ -91,6 +91,18 @@ def torchs_seconds(work: Callable[[], object], min_run_time: float) -> float:
     return timer.blocked_autorange(min_run_time=min_run_time).median
 
 
+def row(model: ModelSpec, batch_size: int, runtime: str = "eager") -> RowSpec:
+    """Return a row of inference in fp32 on the CPU."""
+    return RowSpec(
+        model=model,
+        device="cpu",
+        precision="fp32",
+        runtime=runtime,
+        mode="infer",
+        batch_size=batch_size,
+    )
+
+
 def speeds(
     model: ModelSpec, runtimes: list[str], batch_size: int, spec: TimingSpec
 ) -> dict[str, float]:
@@ -101,7 +113,8 @@ def speeds(
         works = {
             name: workload.infer(
                 candidate,
-                workload.Setting("cpu", "fp32", name, batch_size, model.image_size, 10, 0),
+                row(model, batch_size, name),
+                seed=0,
             ).work
             for name in runtimes
         }
@@ -168,8 +181,9 @@ def test_a_ratio_reproduces_itself(benchmark: BenchmarkFixture) -> None:
         with torch.inference_mode():
             for model in models:
                 batch_size = 1 if small else 64
-                setting = workload.Setting("cpu", "fp32", "eager", batch_size, 32, 10, 0)
-                works[model.name] = workload.infer(build(model).eval(), setting, check=False).work
+                asked = row(model, batch_size)
+                load = workload.infer(build(model).eval(), asked, seed=0, check=False)
+                works[model.name] = load.work
             with heap.kept():
                 timed = measure(works, spec, CLOCK)
         se, plain = (

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from bench import data
 from bench.cli.app import app
 from bench.errors import UserError
-from bench.execute import evaluate_weights, sitting, train_run
+from bench.execute import evaluate_weights, sittings, train_run
 from bench.measure import profile
 from bench.record import failure, read_write
 from bench.spec.experiment import Experiment, load_experiment, parse_experiment
@@ -86,7 +86,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(train_run, "load_data", lambda *_: (small, 0.0))
     monkeypatch.setattr(train_run, "train_run", stop)
     monkeypatch.setattr(profile, "profile", stop)
-    monkeypatch.setattr(sitting, "profile", stop)
+    monkeypatch.setattr(sittings, "profile_now", stop)
     monkeypatch.setattr("bench.execute.experiment._trained", stop)
     monkeypatch.setattr(evaluate_weights, "_predict", stop)
     folder = tmp_path / "around" / "here"  # so that nothing is above it either

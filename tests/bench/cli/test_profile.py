@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
+import senet
 from bench.cli.app import app
 from bench.errors import UserError
-from bench.execute import sitting
+from bench.events import Profiling, RowDone
+from bench.execute import jobs, process
 from bench.machine import noise
 from bench.measure import breakdown, profile, roofline
 from bench.record import files
@@ -73,7 +78,7 @@ def test_charts_that_cannot_be_written_are_a_warning(
         raise UserError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(files, "write_whole", full)
-    monkeypatch.setattr(sitting, "write_record", lambda path, record: None)
+    monkeypatch.setattr(jobs, "write_record", lambda path, record: None)
     quick = [word for word in QUICK if word != "--no-charts"]
     result = invoke(tiny_model, "--batch-size", "4", "--json", *quick)
     assert result.exit_code == 0, result.output
@@ -293,9 +298,6 @@ def test_the_other_process_says_nothing_while_it_is_timing(
     tiny_model: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Progress within timing would wake this process up, beside the work that is being timed."""
-    import io
-    import sys
-
     from bench.compute.model import identify
     from bench.spec.profile import ProfileSpec, TimingSpec
 
@@ -305,11 +307,53 @@ def test_the_other_process_says_nothing_while_it_is_timing(
         memory=False,
         timing=TimingSpec(max_s=0.02),
     )
-    job = sitting.SittingJob(spec=spec, out="profiles")
-    monkeypatch.setattr(sys, "stdin", io.StringIO(job.model_dump_json()))
-    assert sitting.main() == 0
-    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    stages = [event["progress"]["stage"] for event in events if "progress" in event]
+    job = jobs.ProfileJob(spec, out=Path("profiles"))
+    monkeypatch.setattr(sys, "argv", ["jobs", "profiles"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(jobs.job_text(job) + "\n"))
+    jobs.main()
+    events = [jobs.decode(line, job) for line in capfd.readouterr().out.splitlines()]
+    stages = [event.stage for event in events if isinstance(event, Profiling)]
     assert "warm-up" in stages
     assert "timing" not in stages
-    assert "record" in events[-1]
+    assert isinstance(events[-1], RowDone)
+
+
+DYING = """
+import os, signal, sys
+from bench.execute import jobs
+teller = jobs.teller
+def dying(events):
+    emit = teller(events)
+    def tell(event):
+        emit(event)
+        if isinstance(event, jobs.RowDone):
+            print("its last words", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    return tell
+jobs.teller = dying
+jobs.main()
+"""
+
+
+def test_a_fresh_process_that_dies_is_no_usage_error_and_its_rows_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the first row of the first process: exit code 1, and what it said last."""
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", DYING))
+    result = invoke("resnet18", "--batch-size", "1,2", "--repeat", "2", "--no-breakdown", *QUICK)
+    assert result.exit_code == 1, result.output
+    assert "failed: process 1 of 2: ended by SIGKILL" in result.stderr
+    assert "its last words; 1 finished rows are kept in profiles" in result.stderr
+    assert len(records()) == 1
+
+
+def test_fresh_processes_write_to_any_folder_and_read_weights_from_any_file(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 go through JSON, which has no way to write them."""
+    odd = Path("\udcff") / "w\udcfe.pt"
+    odd.parent.mkdir()
+    with odd.open("wb") as file:
+        torch.save(senet.build("resnet18").state_dict(), file)
+    arguments = ("--weights", str(odd), "--batch-size", "1", "--repeat", "2", "--no-breakdown")
+    result = invoke("resnet18", *arguments, "--out", str(odd.parent), *QUICK)
+    assert result.exit_code == 0, result.output
+    assert len(list(odd.parent.glob("*.json"))) == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,8 +28,8 @@ from bench.execute.jobs import ProfileJob, TrainJob, decode, encode, job_text, r
 from bench.record.failure import failures, read_failure
 from bench.report.read.load import load
 from bench.signals import Preempted
-from bench.spec.experiment import Experiment, parse_experiment
-from bench.spec.profile import ProfileSpec
+from bench.spec.experiment import Experiment, ProfileEntry, parse_experiment
+from bench.spec.profile import ProfileSpec, TimingSpec
 from bench.spec.recipe import Recipe
 from bench.spec.run import DataSpec, ModelSpec, RunSpec
 from tests.conftest import build_tiny
@@ -204,10 +205,35 @@ def wait_for(path: Path, seconds: float = 60.0) -> None:
     pytest.fail(f"{path} never came")
 
 
+def test_an_experiment_times_the_weights_of_its_runs(here: Path) -> None:
+    """The sitting reads the file that the run left: when that is damaged there is no sitting."""
+    profile = ProfileEntry(
+        batch_sizes=(2,), memory=False, breakdown=False, timing=TimingSpec(max_s=0.02)
+    )
+    with_profile = experiment("tiny").model_copy(update={"profile": profile})
+    events: list[Event] = []
+    done = conduct.conduct(with_profile, Path("runs"), Path("out"), emit=events.append)
+    assert done.failed == ()
+    (row,) = done.profiles
+    (run,) = done.runs
+    assert row.run_id == run.id
+    shutil.rmtree(Path("runs") / "profiles")
+    (Path("runs") / run.id / "weights.safetensors").write_bytes(b"damaged")
+    again = conduct.conduct(with_profile, Path("runs"), Path("out"), emit=events.append)
+    (failed,) = again.failed
+    assert failed.name.startswith("profile-")
+    assert "weights.safetensors" in failed.reason
+
+
 SPEC = RunSpec(model=ModelSpec(name="tiny"), data=DataSpec(), recipe=Recipe(name="r"))
 JOBS = (
     TrainJob(SPEC, "resume", Path("r\udcff")),
-    ProfileJob(ProfileSpec(models=(SPEC.model,)), ((SPEC.model, "id"),), Path("p")),
+    ProfileJob(
+        ProfileSpec(models=(SPEC.model,)),
+        ((SPEC.model, "id"),),
+        ((SPEC.model, "w\udcfe é%2.pt"),),
+        out=Path("p"),
+    ),
 )
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from bench.machine.peak import watch_memory
-from bench.measure.peak_memory import MemoryJob, MemoryServer, ran_out
+from bench.measure.peak_memory import MemoryServer, ran_out
 from bench.record.profile import MemoryFacts
+from bench.spec.profile import RowSpec
 from bench.spec.run import ModelSpec
 
 MiB = 2**20
@@ -17,7 +18,7 @@ MiB = 2**20
 def job(name="resnet18", batch_size=1, **changes):
     given = {"device": "cpu", "precision": "fp32", "runtime": "eager", "mode": "infer"}
     model = ModelSpec(name=name, num_classes=10, image_size=32)
-    return MemoryJob(model=model, batch_size=batch_size, **(given | changes))
+    return RowSpec(model=model, batch_size=batch_size, **(given | changes))
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,14 @@ def server():
 FORKED = """
 from bench.execute import train_run
 from bench.measure import workload
-from bench.measure.peak_memory import MemoryJob, MemoryServer
+from bench.measure.peak_memory import MemoryServer
+from bench.spec.profile import RowSpec
 from bench.spec.run import ModelSpec
 
 def job(batch_size):
     model = ModelSpec(name="resnet18", num_classes=10, image_size=32)
     given = {"device": "cpu", "precision": "fp32", "runtime": "eager", "mode": "infer"}
-    return MemoryJob(model=model, batch_size=batch_size, **given)
+    return RowSpec(model=model, batch_size=batch_size, **given)
 
 with MemoryServer(fork=True) as server:
     server.expect([job(256), job(1)])

@@ -1,0 +1,147 @@
+"""Which models a profile is of, with which weights, and the job that makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.compute.model import identify, known_names
+from bench.data import DATASETS
+from bench.errors import UserError, unknown
+from bench.execute.jobs import ProfileJob
+from bench.execute.run_folder import WEIGHTS, load_run
+from bench.execute.test_spec import TestSpec
+from bench.machine.devices import resolve
+from bench.measure.profile import check
+from bench.record.files import check_writable
+from bench.spec.profile import ProfileSpec, TimingSpec
+from bench.spec.run import DataSpec, ModelSpec
+from bench.spec.values import validated
+
+CLASSES = {"shapes": 10, "cifar10": 10, "cifar100": 100}
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """The models to profile, the weights of those that are trained, and on what these are tested.
+
+    ``run_ids`` names the runs that trained them.
+    """
+
+    models: tuple[ModelSpec, ...]
+    weights: Mapping[ModelSpec, str] = field(default_factory=dict)
+    run_ids: Mapping[ModelSpec, str] = field(default_factory=dict)
+    test: TestSpec | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Whose classes and image size models are built for, unless these are given."""
+
+    dataset: str
+    data_dir: Path | None
+    labels: str
+    num_classes: int | None
+    image_size: int | None
+
+
+def profile_job(subjects: Subjects, options: Mapping[str, Any], out: Path = Path()) -> ProfileJob:
+    """Return the job that profiles models; ``options`` are fields of `ProfileSpec`.
+
+    Raises UserError for values that there are not.
+    """
+    own = {"models": subjects.models, "device": resolve(options["device"])}
+    return ProfileJob(
+        validated(ProfileSpec, {**options, **own}),
+        run_ids=tuple(subjects.run_ids.items()),
+        weights=tuple(subjects.weights.items()),
+        test=subjects.test,
+        out=out,
+    )
+
+
+def checked_profile_job(
+    subjects: Subjects, options: dict[str, Any], timing: dict[str, Any], out: Path
+) -> ProfileJob:
+    """Return what to measure; UserError for what cannot be, before anything is written."""
+    timed = {"timing": validated(TimingSpec, timing)}
+    job = profile_job(subjects, options | timed, out)
+    check(job.spec)
+    check_writable(out)
+    return job
+
+
+def check_accuracy(subjects: Subjects) -> None:
+    """Raise UserError where there is nothing to measure accuracy with, though it is asked for."""
+    if not subjects.weights:
+        raise UserError("--accuracy needs trained weights: give --run, or --weights and --dataset")
+    if subjects.test is None:
+        raise UserError("--accuracy needs a data set to test the weights on: give --dataset")
+
+
+def by_name(
+    models: Iterable[str] | None,
+    weights: str | None,
+    built: dict[str, Any],
+    shape: Shape,
+    test: TestSpec | None,
+) -> Subjects:
+    """Return named models, one of them with ``weights``; UserError for what there is not."""
+    names = tuple(dict.fromkeys(models or ()))
+    if not names:
+        known = ", ".join(known_names())
+        raise UserError(f"name a model to profile, or give --run; models: {known}")
+    if weights is not None and len(names) > 1:
+        raise UserError("--weights belongs to one model; profile the others by themselves")
+    built = built | _shape(shape)
+    identified = tuple(identify(name, beside=names, **built) for name in names)
+    return Subjects(identified, {identified[0]: weights} if weights else {}, test=test)
+
+
+def of_run(
+    run: Path, models: list[str] | None, weights: str | None, changes: dict[str, Any]
+) -> Subjects:
+    """Return a run's model and weights, tested on its own data save for what ``changes``."""
+    if models or weights:
+        raise UserError("--run brings its model and weights; give no model and no --weights")
+    record = load_run(run)
+    if not (run / WEIGHTS).is_file():
+        raise UserError(f"{run} has no weights ({WEIGHTS}); was the run {record.status}?")
+    required = changes.pop("required")
+    test = TestSpec(
+        data=validated(DataSpec, record.spec.data.model_dump() | changes),
+        recipe=record.spec.recipe,
+        classes=record.dataset.classes,
+        required=required,
+    )
+    model = record.spec.model
+    return Subjects((model,), {model: str(run / WEIGHTS)}, {model: record.id}, test)
+
+
+def _shape(of: Shape) -> dict[str, int]:
+    """Return the classes and image size to build for, without reading any image."""
+    if of.dataset not in DATASETS:
+        raise unknown("dataset", of.dataset, DATASETS)
+    num_classes = of.num_classes
+    if num_classes is None:
+        coarse = of.dataset == "cifar100" and of.labels == "coarse"
+        known = 20 if coarse else CLASSES.get(of.dataset)
+        num_classes = known or _count_folders(of.dataset, of.data_dir)
+    return {
+        "num_classes": num_classes,
+        "image_size": 32 if of.image_size is None else of.image_size,
+    }
+
+
+def _count_folders(dataset: str, data_dir: Path | None) -> int:
+    if dataset != "folder":
+        raise UserError(f"how many classes {dataset} has is not known here: give --num-classes")
+    train = data_dir / "train" if data_dir else None
+    if train is None or not train.is_dir():
+        raise UserError("--dataset folder needs --data-dir with train/<class>/, or --num-classes")
+    number = sum(path.is_dir() for path in train.iterdir())
+    if number == 0:
+        raise UserError(f"{train} holds no class folders")
+    return number

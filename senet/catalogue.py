@@ -63,6 +63,7 @@ NETWORKS: dict[str, Network] = {
     "resnet164": Network("cifar_resnet", 164, "bottleneck", (18, 18, 18), 1, CIFAR),
     "preact_resnet110": Network("preact_resnet", 110, "basic", (18, 18, 18), 1, CIFAR),
     "preact_resnet164": Network("preact_resnet", 164, "bottleneck", (18, 18, 18), 1, CIFAR),
+    "wrn16_4": _wrn(16, 4),
     "wrn16_8": _wrn(16, 8),
     "wrn28_10": _wrn(28, 10),
 }

@@ -67,8 +67,8 @@ def _draw(rows: list[CostRow], out: Path) -> list[Path]:
 
 
 def _as_json(rows: list[CostRow], job: ProfileJob, reconcile: bool) -> dict[str, Any]:
+    from bench.report.derive.attention_tax import taxes, twins
     from bench.report.derive.profile_rows import strict
-    from bench.report.derive.se_tax import taxes, twins
     from bench.report.page.profile_tables import base_rows, speed
     from bench.report.table.rows import profile_row
 
@@ -85,12 +85,22 @@ def _as_json(rows: list[CostRow], job: ProfileJob, reconcile: bool) -> dict[str,
                 "records": [profile.record.model_dump(mode="json") for profile in row.profiles],
             }
         )
-    se_tax = {
-        model.name: [asdict(tax) for tax in taxes(rows, model, twin)] for model, twin in twins(rows)
+    tax = [
+        {
+            "model": model.model_dump(mode="json"),
+            "against": twin.name,
+            "quantities": [asdict(one) for one in taxes(rows, model, twin)],
+        }
+        for model, twin in twins(rows)
+    ]
+    se_tax = {  # as it was called while there was no other attention
+        model.name: [asdict(one) | {"se": one.full} for one in taxes(rows, model, twin)]
+        for model, twin in twins(rows)
+        if model.se
     }
     found_counts = _reconciled(job) if reconcile else {}
     counts = {name: [c.model_dump() for c in counters] for name, counters in found_counts.items()}
-    found_all = {"rows": listed, "se_tax": se_tax, "reconciliation": counts}
+    found_all = {"rows": listed, "attention_tax": tax, "se_tax": se_tax, "reconciliation": counts}
     return {key: strict(value) for key, value in found_all.items()}
 
 

@@ -12,7 +12,10 @@ from bench.cli import options as opt
 
 def run(
     source: Annotated[
-        str, typer.Argument(help="quickstart, reference, matched, or a TOML file.")
+        str,
+        typer.Argument(
+            help="quickstart, reference, matched, paper-cifar, ablations, rivals, or a TOML file."
+        ),
     ] = "quickstart",
     data_dir: opt.DataDir = None,
     dataset: Annotated[

@@ -37,6 +37,7 @@ _MATMULS = frozenset({"addmm", "mm", "bmm", "baddbmm"})
 # What starts no kernel: storage is taken, or looked at in another way.
 ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty"})
 _LOOKS = frozenset({"unsafe_view", "as_strided", "lift_fresh", "detach"})
+_STAGE = re.compile(r"stage[1-9]")
 _ACTIVATIONS = re.compile(
     r"relu|relu6|prelu|rrelu|leaky_relu|elu|celu|selu|gelu|silu|mish|tanh|sigmoid|log_sigmoid"
     r"|hardtanh|hardswish|hardsigmoid|softplus|softmax"
@@ -159,6 +160,8 @@ class Place:
 
     def __init__(self, model: nn.Module) -> None:
         self.stage = "stem"
+        self.last = max((stage_of((name,)) for name, _ in model.named_children()
+                         if _STAGE.fullmatch(stage_of((name,)))), default="stage4")  # fmt: skip
         self.se_blocks = se_blocks(model)
         self.stack: list[tuple[tuple[str, ...], nn.Module]] = []
         for name, module in model.named_modules():
@@ -173,7 +176,7 @@ class Place:
 
     def _leave(self) -> None:
         path, _ = self.stack.pop()
-        if len(path) == 1 and self.stage == "stage4":
+        if len(path) == 1 and self.stage == self.last:
             self.stage = "head"  # what follows may be a bare call, such as a mean
 
     @property

@@ -154,7 +154,7 @@ def _given(changes: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in changes.items() if value is not None}
 
 
-PRESETS = ("quickstart", "reference", "matched")
+PRESETS = ("quickstart", "reference", "matched", "paper-cifar", "ablations", "rivals")
 
 
 def load_experiment(source: str) -> Experiment:

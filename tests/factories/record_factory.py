@@ -19,6 +19,7 @@ from bench.record.run import Accuracy, DatasetFacts, EpochFacts, FileFacts, RunR
 from bench.spec.profile import TimingSpec
 from bench.spec.recipe import Recipe
 from bench.spec.run import DataSpec, ModelSpec, RunSpec
+from senet.catalogue import facts, is_known
 
 CLASSES = ("circle", "square", "ring", "cross", "star", "moon", "bar", "wave", "dots", "heart")
 MACS = {
@@ -36,9 +37,11 @@ MACS = {
 
 
 def model(name: str = "resnet50", stem: str = "cifar", **changes: Any) -> ModelSpec:
-    """Return a model's identity; SE models have the usual reduction."""
+    """Return a model's identity; SE models have the usual reduction, others what is usual."""
+    kind = facts(name).attention if is_known(name) else "none"
+    own = {} if kind in ("none", "se") else {"attention": kind}
     se = {"reduction": 16, "se_bias": True} if name.startswith("se_") else {}
-    return ModelSpec(name=name, stem=stem, **(se | changes))
+    return ModelSpec(name=name, stem=stem, **(own | se | changes))
 
 
 def environment(**changes: Any) -> Environment:

@@ -131,6 +131,7 @@ CIFAR_NAMES = [
     "resnet164",
     "preact_resnet110",
     "preact_resnet164",
+    "wrn16_4",
     "wrn16_8",
     "wrn28_10",
 ]
@@ -138,7 +139,7 @@ KINDS = ("se", "eca", "cbam", "ge_theta_minus", "ge_theta", "ge_theta_plus", "si
 
 
 def test_names_are_networks_with_a_kind_before_them() -> None:
-    """Fifteen networks, each plain and with seven kinds of attention."""
+    """Sixteen networks, each plain and with seven kinds of attention."""
     plain = [name for name in NAMES if not name.startswith("se_")]
     assert list(senet.NETWORKS) == plain + CIFAR_NAMES
     assert set(senet.names()) == {
@@ -246,7 +247,7 @@ def test_networks_for_cifar_have_their_own_stem_alone(name: str) -> None:
         (
             "resnet20",
             {"dropout": 0.3},
-            "resnet20 has no dropout; models that have: wrn16_8, wrn28_10",
+            "resnet20 has no dropout; models that have: wrn16_4, wrn16_8, wrn28_10",
         ),
         ("wrn16_8", {"dropout": 1}, "dropout must be a number from 0 to below 1, not 1"),
         ("wrn16_8", {"dropout": "0.3"}, "dropout must be a number from 0 to below 1, not '0.3'"),

@@ -16,11 +16,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.report import escape
-from bench.report.charts import confusion, curves, forest, scatter, time_to
+from bench.report.charts import attention, confusion, curves, forest, scatter, time_to
 from bench.report.charts.palette import colours
+from bench.report.derive.attention_tax import tax_lines
 from bench.report.derive.axes import accuracy_axes
 from bench.report.derive.deployments import deployment_fronts
 from bench.report.derive.findings import Findings
+from bench.report.derive.gains import priced
 from bench.report.read.trained import Cell
 
 FONT = "DejaVu Sans"
@@ -117,6 +119,7 @@ def _plans(found: Findings) -> Iterator[Plan]:
         suffix = f"-{escape.file_name(f'{label} {digest[:6]}')}" if len(study.datasets) > 1 else ""
         yield from _of_data_set(found, cells, suffix)
     yield from _deployments(found)
+    yield from _attention(found)
     yield from _forests(found)
 
 
@@ -157,6 +160,20 @@ def _deployments(found: Findings) -> Iterator[Plan]:
         place = f"{front.dataset} {where.accuracy.digest[:6]} {where.row.environment.host}"
         name = escape.file_name(f"{front.axis.name} {place}")
         yield Plan(title, name, scatter.scatter(title, front.axis, shown, names, palette))
+
+
+def _attention(found: Findings) -> Iterator[Plan]:
+    """Yield the charts of what attention brings, and what of time that costs."""
+    if not found.gains:
+        return
+    title = "What attention brings, beside published gains"
+    draw = attention.gains_beside_published(title, found.gains, found.labels)
+    yield Plan(title, "attention-gains", draw)
+    priced_gains = priced(found.gains, tax_lines(found.study.costs))
+    if priced_gains:
+        title = "What attention brings, against the time it costs"
+        draw = attention.gain_against_time(title, priced_gains)
+        yield Plan(title, "attention-gain-time", draw)
 
 
 def _forests(found: Findings) -> Iterator[Plan]:

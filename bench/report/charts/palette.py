@@ -1,7 +1,8 @@
 """One colour a model, everywhere: told apart by people with any common colour blindness.
 
 Okabe and Ito's palette (2008) and Paul Tol's muted scheme. Shape and fill repeat what the colour
-says: a circle is the CIFAR stem and a square the ImageNet stem, filled with SE, hollow without.
+says: a circle is the CIFAR stem and a square the ImageNet stem, filled with attention, hollow
+without.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from bench.report.read.models import has_se
+from bench.report.read.models import kind
 from bench.spec.run import ModelSpec
 
 COLOURS: dict[str, str] = {
@@ -23,6 +24,16 @@ COLOURS: dict[str, str] = {
     "se_resnet101": "#CC79A7",
     "resnet152": "#5A4FCF",
     "se_resnet152": "#7F7F7F",
+}
+# Where charts set kinds of attention against each other, the network's name is on the label.
+KIND_COLOURS: dict[str, str] = {
+    "se": "#D55E00",
+    "eca": "#0072B2",
+    "cbam": "#009E73",
+    "ge_theta_minus": "#E69F00",
+    "ge_theta": "#CC79A7",
+    "ge_theta_plus": "#882255",
+    "simam": "#56B4E9",
 }
 OTHERS = ("#44AA99", "#AA4499", "#117733", "#AA6E28", "#332288", "#88CCEE", "#CC6677", "#555555")
 
@@ -50,5 +61,10 @@ def marker(model: ModelSpec) -> str:
 
 
 def line_style(model: ModelSpec) -> str:
-    """Return solid for models with SE blocks, dashed for those without."""
-    return "-" if has_se(model) else "--"
+    """Return solid for models with attention, dashed for those without."""
+    return "-" if kind(model) != "none" else "--"
+
+
+def kind_colour(model: ModelSpec) -> str:
+    """Return the colour of the model's kind of attention, whatever the network."""
+    return KIND_COLOURS.get(kind(model), "#555555")

@@ -16,7 +16,7 @@ from bench.report.charts.draw import Plan
 from bench.report.charts.label_places import Label, place, settle
 from bench.report.charts.palette import colours, marker
 from bench.report.derive.profile_rows import intensity
-from bench.report.read.models import has_se
+from bench.report.read.models import kind as attention_kind
 from bench.report.read.profiled import CostRow
 
 MAX_BARS = 8
@@ -80,7 +80,7 @@ def roofline(title: str, rows: Sequence[CostRow]) -> Callable[[Figure], None]:
                 y,
                 s=46 if row in named else 16,
                 marker=marker(row.model),
-                facecolors=tint if has_se(row.model) else "white",
+                facecolors=tint if attention_kind(row.model) != "none" else "white",
                 edgecolors=tint,
                 linewidths=1.6,
                 zorder=3,

@@ -17,7 +17,7 @@ from bench.report.charts.label_places import Label, place, settle
 from bench.report.charts.palette import marker
 from bench.report.derive.axes import Axis
 from bench.report.derive.pareto import burden_at
-from bench.report.read.models import has_se
+from bench.report.read.models import kind
 from bench.report.read.trained import Measured
 from bench.spec.run import ModelSpec
 from bench.stats.pareto import on_front
@@ -127,7 +127,7 @@ def _marks(axes: Axes, cells: Sequence[Shown], x: Floats, y: Floats, tints: Sequ
     """Draw the points, one call for each shape and fill."""
     kinds: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
     for i, cell in enumerate(cells):
-        kinds[marker(cell.model), has_se(cell.model)].append(i)
+        kinds[marker(cell.model), kind(cell.model) != "none"].append(i)
     size = 46 if len(cells) <= MAX_LABELS else 20
     for (shape, filled), chosen in kinds.items():
         edge = [tints[i] for i in chosen]

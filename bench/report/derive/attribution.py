@@ -1,4 +1,4 @@
-"""Say which factor caused a difference: stem, SE, depth and recipe, on accuracy and each cost.
+"""Say which factor caused a difference: attention, stem, depth, width, recipe; and what it costs.
 
 An effect is the mean difference over all contexts in which two cells differ in that factor alone;
 an interaction the mean difference of such differences. Both are contrasts of cells, so that
@@ -18,7 +18,7 @@ from bench.report.derive.axes import Axis, cost_axes
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.ratios import time_ratio
 from bench.report.derive.seeds import SeedLuck
-from bench.report.read.models import depth, family
+from bench.report.read.models import attention_title, depth, family, width
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.recipe import Recipe
@@ -33,27 +33,21 @@ Level = Any
 MAX_GAPS = 12
 
 
-def _se(cell: Cell) -> Level:
-    """Return the attention; SE with what is usual by its reduction alone."""
-    model = cell.model
-    if model.se:
-        return f"r={model.reduction}"
-    return str(model.attention) if model.attention else "none"
-
-
 def _recipe(cell: Cell) -> Level:
     recipe = cell.recipe
     return f"{recipe.name}, {recipe.epochs} epochs, lr {recipe.lr:g}, batch {recipe.batch_size}"
 
 
-# Levels are sorted as text, depth as a number; `imagenet` is put before `cifar`, `none` before r.
+# Levels are sorted as numbers, then as text; `imagenet` is put before `cifar`, `none` first of all.
 FACTORS: dict[str, Callable[[Cell], Level]] = {
     "stem": lambda cell: cell.model.stem or "its own",
-    "SE": _se,
+    "attention": lambda cell: attention_title(cell.model),
     "depth": lambda cell: depth(cell.model) or 0,
+    "width": lambda cell: width(cell.model) or 0,
     "recipe": _recipe,
 }
 _FIRST = {"imagenet": 0, "none": 0}
+PLAIN_SE = "SE"
 
 
 @dataclass(frozen=True)
@@ -87,6 +81,11 @@ class Effect:
     p_same: float | None = None
 
     @property
+    def is_interaction(self) -> bool:
+        """Tell whether it is how much one factor's effect changes with another."""
+        return not self.term.contexts
+
+    @property
     def finding(self) -> Finding:
         """Return what may be said of the effect on accuracy."""
         if self.top1 is None:
@@ -104,7 +103,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Gap:
-    """How the accuracy gap between two cells that differ in stem and SE splits.
+    """How the accuracy gap between two cells that differ in stem and attention splits.
 
     With all four corners measured each share is the mean over both orders of changing one factor
     after the other (Shapley's value), and the shares add up to the gap. With one corner missing,
@@ -170,9 +169,8 @@ def _comparable(cells: Sequence[Cell]) -> list[list[Cell]]:
 def _context(cell: Cell, without: Sequence[str]) -> str:
     """Return everything about a cell but some factors."""
     levels = {name: of(cell) for name, of in FACTORS.items() if name not in without}
-    own = None if "SE" in without else str(cell.model.attention)
     recipe = None if "recipe" in without else cell.recipe.model_dump_json()
-    return repr((levels, own, recipe, cell.model.num_classes))
+    return repr((levels, recipe, cell.model.num_classes, cell.model.arguments))
 
 
 def _levels(cells: Sequence[Cell], factor: str) -> list[Level]:
@@ -186,10 +184,25 @@ def _natural(level: Level) -> tuple[float, str]:
     return (float(digits[:9] or 0), str(level))
 
 
+def _changes(cells: Sequence[Cell], factor: str) -> list[tuple[Level, Level]]:
+    """Return the changes of a factor that are asked about: from each level to the next.
+
+    Every attention is set against none, and every ablation of SE against SE as it is.
+    """
+    levels = _levels(cells, factor)
+    if factor != "attention":
+        return list(pairwise(levels))
+    ablated = [level for level in levels if str(level).startswith(f"{PLAIN_SE} (")]
+    from_se = [(PLAIN_SE, level) for level in ablated] if PLAIN_SE in levels else []
+    if "none" in levels:
+        return [("none", level) for level in levels if level != "none"] + from_se
+    return from_se or list(pairwise(levels))
+
+
 def _main_terms(cells: Sequence[Cell]) -> list[Term]:
     terms = []
     for factor in FACTORS:
-        for low, high in pairwise(_levels(cells, factor)):
+        for low, high in _changes(cells, factor):
             corners = _corners(cells, [(factor, low, high)])
             if corners:
                 terms.append(_term(factor, f"{low} → {high}", corners))
@@ -199,8 +212,8 @@ def _main_terms(cells: Sequence[Cell]) -> list[Term]:
 def _interaction_terms(cells: Sequence[Cell]) -> list[Term]:
     terms = []
     for one, two in combinations(FACTORS, 2):
-        for low1, high1 in pairwise(_levels(cells, one)):
-            for low2, high2 in pairwise(_levels(cells, two)):
+        for low1, high1 in _changes(cells, one):
+            for low2, high2 in _changes(cells, two):
                 corners = _corners(cells, [(one, low1, high1), (two, low2, high2)])
                 if corners:
                     change = f"{low1} → {high1}, {low2} → {high2}"
@@ -313,45 +326,47 @@ def _resolved_gaps(gaps: Sequence[Gap]) -> list[Gap]:
 
 
 def _gaps(cells: Sequence[Cell], luck: Luck | None) -> list[Gap]:
-    """Explain every gap between a plain ImageNet-stem cell and an SE CIFAR-stem cell."""
+    """Explain every gap between a plain ImageNet-stem cell and a CIFAR-stem one with attention."""
     contexts: defaultdict[str, dict[tuple[str, str], Cell]] = defaultdict(dict)
     for cell in cells:
-        contexts[_context(cell, ["stem", "SE"])].setdefault(
-            (cell.model.stem or "", str(_se(cell))), cell
-        )
+        corner = (cell.model.stem or "", attention_title(cell.model))
+        contexts[_context(cell, ["stem", "attention"])].setdefault(corner, cell)
     gaps: list[Gap] = []
     for corners in contexts.values():
         plain = corners.get(("imagenet", "none"))
-        for (stem, se), full in corners.items():
-            if plain is not None and stem == "cifar" and se != "none":
+        for (stem, own), full in corners.items():
+            if plain is not None and stem == "cifar" and own != "none":
                 if len(gaps) == MAX_GAPS:
                     return gaps
-                others = corners.get(("cifar", "none")), corners.get(("imagenet", se))
+                others = corners.get(("cifar", "none")), corners.get(("imagenet", own))
                 gap = _gap(plain, full, *others, luck)
                 gaps += [gap] if gap else []
     return gaps
 
 
 def _gap(
-    plain: Cell, full: Cell, stem_only: Cell | None, se_only: Cell | None, luck: Luck | None
+    plain: Cell, full: Cell, stem_only: Cell | None, own_only: Cell | None, luck: Luck | None
 ) -> Gap | None:
+    """Return how the gap splits; ``own_only`` has the attention alone, ``stem_only`` the stem."""
     total = _contrast([plain, full], [-1.0, 1.0], luck)
     if total is None:
         return None
-    if stem_only and se_only:
-        corners = [plain, stem_only, se_only, full]
-        parts = {"stem": [-0.5, 0.5, -0.5, 0.5], "SE": [-0.5, -0.5, 0.5, 0.5]}
-        note = "mean over both orders of changing stem and SE"
+    own = attention_title(full.model)
+    if stem_only and own_only:
+        corners = [plain, stem_only, own_only, full]
+        parts = {"stem": [-0.5, 0.5, -0.5, 0.5], own: [-0.5, -0.5, 0.5, 0.5]}
+        note = f"mean over both orders of changing stem and {own}"
     elif stem_only:
         corners = [plain, stem_only, full]
-        parts = {"stem": [-1.0, 1.0, 0.0], "SE": [0.0, -1.0, 1.0]}
-        note = "stem changed first; SE with the ImageNet stem was not trained"
-    elif se_only:
-        corners = [plain, se_only, full]
-        parts = {"SE": [-1.0, 1.0, 0.0], "stem": [0.0, -1.0, 1.0]}
-        note = "SE changed first; the CIFAR stem without SE was not trained"
+        parts = {"stem": [-1.0, 1.0, 0.0], own: [0.0, -1.0, 1.0]}
+        note = f"stem changed first; {own} with the ImageNet stem was not trained"
+    elif own_only:
+        corners = [plain, own_only, full]
+        parts = {own: [-1.0, 1.0, 0.0], "stem": [0.0, -1.0, 1.0]}
+        note = f"{own} changed first; the CIFAR stem without {own} was not trained"
     else:
-        return Gap(plain, full, total, (), "stem and SE changed together and cannot be told apart")
+        note = f"stem and {own} changed together and cannot be told apart"
+        return Gap(plain, full, total, (), note)
     shares = [Share(name, found) for name, w in parts.items() if (found := _part(corners, w, luck))]
     return Gap(plain, full, total, tuple(shares), note)
 

@@ -9,6 +9,7 @@ from itertools import combinations
 from bench.report.derive.attribution import Attribution, attributions
 from bench.report.derive.axes import accuracy_axes
 from bench.report.derive.conditions import accuracy_conditions
+from bench.report.derive.gains import Gain, gains
 from bench.report.derive.headline import headlines, machine_of
 from bench.report.derive.labels import cell_labels, model_labels
 from bench.report.derive.pairs import Pairs, compare, lone_cells
@@ -17,7 +18,7 @@ from bench.report.derive.ratios import Ratio, corrected, time_ratio
 from bench.report.derive.seeds import NOTHING_STATED, SeedLuck, Stated, luck_of
 from bench.report.derive.time_to import Race, races
 from bench.report.read.load import SetAside
-from bench.report.read.models import depth, has_se
+from bench.report.read.models import depth, kind, width
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
@@ -52,6 +53,7 @@ class Findings:
     luck: SeedLuck
     stated: Stated
     attributions: tuple[Attribution, ...]
+    gains: tuple[Gain, ...]
     fronts: tuple[tuple[str, Front], ...]
     speeds: tuple[Speed, ...]
     races: tuple[Race, ...]
@@ -82,6 +84,7 @@ def findings(study: Study, force: bool = False, stated: Stated = NOTHING_STATED)
         luck=luck,
         stated=stated,
         attributions=tuple(attributions(study, luck, stated.margin)),
+        gains=gains(study, luck, stated.margin),
         fronts=tuple(_fronts(study, luck)),
         speeds=tuple(_speeds(study)),
         races=tuple(races(study)),
@@ -133,7 +136,7 @@ def _speeds(study: Study) -> list[Speed]:
             if machine_of(base) == machine_of(row) and len(factors) == 1:
                 ratio = time_ratio(row, base)
                 found += [Speed(row, base, factors[0], ratio)] if ratio else []
-    order = {"SE": 0, "stem": 1, "depth": 2}
+    order = {"attention": 0, "stem": 1, "depth": 2, "width": 3}
     return _with_family(sorted(found, key=lambda speed: order[speed.factor])[:MAX_SPEEDS])
 
 
@@ -148,14 +151,16 @@ def _with_family(speeds: Sequence[Speed]) -> list[Speed]:
 
 def _plainness(row: CostRow) -> tuple[object, ...]:
     model = row.model
-    return (has_se(model), model.stem != "imagenet", depth(model) or 0, model.name, row.key)
+    has_attention = kind(model) != "none"
+    return (has_attention, model.stem != "imagenet", depth(model) or 0, model.name, row.key)
 
 
 def _factors(a: ModelSpec, b: ModelSpec) -> Sequence[str]:
     told = {
-        "SE": (has_se(a), a.attention) != (has_se(b), b.attention),
+        "attention": (kind(a), a.attention) != (kind(b), b.attention),
         "stem": a.stem != b.stem,
         "depth": depth(a) != depth(b),
+        "width": width(a) != width(b),
     }
     same_input = (a.image_size, a.num_classes) == (b.image_size, b.num_classes)
     return [name for name, differs in told.items() if differs] if same_input else []

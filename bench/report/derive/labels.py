@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bench.report.read.models import (
     arguments_text,
-    attention_text,
+    attention_options,
     library_text,
     versions,
 )
@@ -21,7 +21,7 @@ _MODEL_FACETS: tuple[Callable[[ModelSpec], object], ...] = (
     lambda m: f"r={m.reduction}" if m.se else None,
     lambda m: None if m.se is None else ("bias" if m.se.bias else "no bias"),
     lambda m: f"SE width in {m.se.divisor}s" if m.se else None,
-    lambda m: attention_text(m, but=("reduction", "bias", "divisor")),
+    lambda m: attention_options(m),
     lambda m: arguments_text(m),
     lambda m: library_text(m),
     lambda m: f"architecture {m.origin.architecture[:6]}" if m.origin else None,

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from bench.report.derive.conditions import Mismatch, accuracy_conditions, mismatches
 from bench.report.derive.seeds import SeedLuck
-from bench.report.read.models import depth, family, has_se
+from bench.report.read.models import depth, family, kind, width
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
@@ -142,40 +142,47 @@ def _num_apart(first: Cell, second: Cell, conditions: Mapping[str, dict[str, obj
 
 
 def _urgency(first: Cell, second: Cell) -> int:
-    """Return the rank of what a pair answers: what SE does, then the stem, then depth."""
-    order = (("SE",), ("stem",), ("depth",))
+    """Return the rank of what a pair answers: what attention does, then stem, depth, width."""
+    order = (("attention",), ("stem",), ("depth",), ("width",))
     told = factors(first, second)
     return order.index(told) if told in order else len(order)
 
 
 def _oriented(a: Cell, b: Cell) -> tuple[Cell, Cell]:
-    """Put the plainer model first: without SE, with the ImageNet stem, shallow."""
+    """Put the plainer model first: without attention, with the ImageNet stem, shallow."""
     first, second = sorted((a, b), key=_plainness)
     return first, second
 
 
 def _plainness(cell: Cell) -> tuple[object, ...]:
     model = cell.model
-    return (has_se(model), model.stem != "imagenet", depth(model) or 0, model.name, cell.key)
+    own = model.attention.changes() if model.attention else {}
+    sizes = (depth(model) or 0, width(model) or 0)
+    return (
+        (kind(model) != "none", kind(model) != "se", len(own)),
+        (model.stem != "imagenet", sizes, model.name, cell.key),
+    )
 
 
 def factors(first: Cell, second: Cell) -> tuple[str, ...]:
-    """Return what tells two models apart: stem, SE, depth, or the model as a whole."""
+    """Return what tells two models apart: stem, attention, depth, width, or the whole model."""
     a, b = first.model, second.model
     found = []
     if a.stem != b.stem:
         found.append("stem")
-    if _se(a) != _se(b):
-        found.append("SE")
+    if _attention(a) != _attention(b):
+        found.append("attention")
     if depth(a) != depth(b):
         found.append("depth")
-    if family(a) != family(b):
+    if width(a) != width(b):
+        found.append("width")
+    if (family(a), a.arguments) != (family(b), b.arguments):
         found.append("architecture")
     return tuple(found)
 
 
-def _se(model: ModelSpec) -> tuple[object, ...]:
-    return has_se(model), model.attention
+def _attention(model: ModelSpec) -> tuple[object, ...]:
+    return kind(model), model.attention
 
 
 def _pair(first: Cell, second: Cell, luck: SeedLuck, force: bool) -> Pair:

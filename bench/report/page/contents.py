@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.report.derive.findings import Findings
 from bench.report.page import details, sections
+from bench.report.page.attention import attention
 from bench.report.page.blocks import Block, Bullets, Heading, Image, Paragraph
 from bench.report.page.deployments import deployment_tables, scenario_blocks
 from bench.report.page.formats import count
@@ -26,6 +27,7 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
         *main_table(study),
         *_charts(charts),
         *sections.differences(found),
+        *attention(found),
         *sections.attribution(found),
         *sections.fronts(found),
         *details.time_to_accuracy(found),

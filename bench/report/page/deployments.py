@@ -20,6 +20,7 @@ from bench.report.page.formats import (
     span,
 )
 from bench.report.read.deployed import Deployment, adjusted_p, deployments
+from bench.report.read.models import kind_title
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 
@@ -110,19 +111,19 @@ def _line(one: Deployment, adjusted: dict[str, float], single: CostRow | None) -
 
 
 def gate_sentence(loss: GateLoss) -> str:
-    """Return whether SE's gate is what a precision costs, in one sentence."""
+    """Return whether the attention's gate is what a precision costs, in one sentence."""
     se, plain = (
         f"{one.model.name} {points(one.difference.interval.estimate, sign=True)} points"
         f" ({points(one.difference.interval.low)} to {points(one.difference.interval.high)})"
         for one in (loss.se, loss.plain)
     )
-    extra = loss.extra.interval
+    extra, own = loss.extra.interval, kind_title(loss.model)
     if extra.high < 0:
-        verdict = f"SE's gate is part of what {loss.precision} costs"
+        verdict = f"{own}'s gate is part of what {loss.precision} costs"
     elif extra.low > 0:
         verdict = f"{loss.precision} costs the plain model more"
     else:
-        verdict = f"that SE's gate is what {loss.precision} costs is not shown"
+        verdict = f"that {own}'s gate is what {loss.precision} costs is not shown"
     return (
         f"{se}, {plain}; {points(extra.estimate, sign=True)} more"
         f" ({points(extra.low)} to {points(extra.high)}): {verdict}. One run each"
@@ -136,7 +137,7 @@ def _gate(losses: Sequence[GateLoss]) -> list[Block]:
         (f"{loss.precision} in {loss.runtime}, batch {loss.batch_size}:", gate_sentence(loss) + ".")
         for loss in losses
     )
-    return [Heading("Is SE's gate what a precision costs?", 3), Bullets(items)]
+    return [Heading("Is the gate of an attention what a precision costs?", 3), Bullets(items)]
 
 
 def _fronts(fronts: Sequence[DeploymentFront]) -> list[Block]:

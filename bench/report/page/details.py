@@ -216,7 +216,7 @@ def published(found: Findings) -> list[Block]:
     ]
     if not lines:
         return []
-    columns = ("model", "here %", "published %", "source", "comparable")
+    columns = ("model", "here %", "published %", "source", "read in", "how", "comparable")
     return [Heading("Published figures"), table(columns, lines)]
 
 
@@ -227,7 +227,9 @@ def _published_lines(cell: Cell, figures: Sequence[Beside], found: Findings) -> 
             found.labels[cell.key],
             here,
             f"{100 * figure.published.top1:.2f}",
-            figure.published.source,
+            figure.published.source.name,
+            figure.published.source.where,
+            f"{figure.published.told}; {figure.published.source.training}",
             f"no: {'; '.join(figure.why_not)}" if figure.why_not else "yes",
         ]
         for figure in figures

@@ -16,7 +16,7 @@ from bench.report.derive.axes import Axis, accuracy_axes, latency_ms, throughput
 from bench.report.derive.findings import Findings
 from bench.report.derive.headline import machine_of
 from bench.report.page.blocks import place
-from bench.report.read.models import has_se
+from bench.report.read.models import kind
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell, Measured
 from bench.stats.times import Interval
@@ -58,7 +58,7 @@ def _model(cell: Cell, found: Findings) -> Data:
         "label": escape.one_line(found.labels[cell.key]),
         "data": escape.one_line(cell.dataset),
         "stem": cell.model.stem,
-        "se": has_se(cell.model),
+        "attention": kind(cell.model) != "none",
         "colour": palette[cell.model.name],
     }
 

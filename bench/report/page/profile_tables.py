@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bench.record.profile import FLAGS
-from bench.report.derive import se_tax
+from bench.report.derive import attention_tax
 from bench.report.derive.conditions import OF_PRECISION
 from bench.report.derive.profile_rows import launch_bound, noise_words
 from bench.report.derive.ratios import APART, Ratio, time_ratio
 from bench.report.escape import shortened
 from bench.report.page.blocks import Table, table
 from bench.report.page.formats import MISSING, number, ratio
-from bench.report.read.models import has_se
+from bench.report.read.models import attention_title, kind
 from bench.report.read.profiled import CostRow
 from bench.report.read.timings import ONE_SITTING
 from bench.report.table.column import Value
@@ -143,18 +143,18 @@ def _used(value: Value, factor: float = 1) -> str:
 
 
 def tax_tables(rows: Sequence[CostRow]) -> list[Table]:
-    """Return one table for each SE model whose plain twin was profiled too."""
-    return [_tax_table(rows, *pair) for pair in se_tax.twins(rows)]
+    """Return one table for each model with attention whose plain twin was profiled too."""
+    return [_tax_table(rows, *pair) for pair in attention_tax.twins(rows)]
 
 
 def _tax_table(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> Table:
     lines = []
-    for tax in se_tax.taxes(rows, model, twin):
-        values = (f"{number(value)} {tax.unit}".strip() for value in (tax.plain, tax.se))
+    for tax in attention_tax.taxes(rows, model, twin):
+        values = (f"{number(value)} {tax.unit}".strip() for value in (tax.plain, tax.full))
         told = ratio(tax.ratio)
         lines.append([tax.quantity, tax.setting, *values, told if tax.differs else f"({told})"])
-    title = f"What SE costs: {model.name} beside {twin.title}"
-    columns = ("cost", "setting", twin.name, model.name, "SE / plain (95 %)")
+    title = f"What {attention_title(model)} costs: {model.name} beside {twin.title}"
+    columns = ("cost", "setting", twin.name, model.name, "ratio (95 %)")
     return table(columns, lines, title=title, words=columns[:2])
 
 
@@ -218,7 +218,7 @@ def _work(row: CostRow, several: bool) -> tuple[object, ...]:
 
 
 def _plainness(row: CostRow) -> tuple[bool, bool, bool]:
-    return has_se(row.model), row.first.runtime != "eager", row.first.precision != "fp32"
+    return kind(row.model) != "none", row.first.runtime != "eager", row.first.precision != "fp32"
 
 
 def speed(row: CostRow, base: CostRow) -> Ratio | None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.report.derive.attention_tax import RuntimeCost, ScenarioCost, scenario_costs
 from bench.report.derive.findings import Findings
 from bench.report.derive.profile_rows import doubts, starved
 from bench.report.derive.published import beside
-from bench.report.derive.se_tax import RuntimeCost, ScenarioCost, scenario_costs
 from bench.report.page.blocks import Block, Bullets, Heading
 from bench.report.page.formats import count, number, percent
 from bench.report.page.wording import choice_sentence, cost_factor, effect_sentence, gap_sentence
 from bench.report.page.wording import verdict as pair_verdict
+from bench.report.read.models import attention_title
 from bench.report.read.trained import Cell
 
 MAX_LINES = 8
@@ -83,21 +84,22 @@ def _published(cell: Cell) -> str:
     gap = 100 * (one.top1 - cell.top1.value)
     side = "below" if gap > 0 else "above"
     alike = "trained alike" if not figures[0].why_not else "not trained alike"
-    return f", {abs(gap):.1f} points {side} the {100 * one.top1:.1f} % of {one.source}, {alike}"
+    who = one.source.name
+    return f", {abs(gap):.1f} points {side} the {100 * one.top1:.1f} % of {who}, {alike}"
 
 
 def _judged(found: Findings) -> list[tuple[bool, str]]:
-    """Return every sentence on models, the effect of SE first, with whether it is established."""
+    """Return every sentence on models, attention first, with whether it is established."""
     margin, told = found.stated.margin, []
     for one in found.attributions:
         tested = [effect for effect in one.effects if effect.top1]
         for effect in tested:
-            if effect.term.name == "SE" and effect.term.num_contexts > 1:
-                lead = f"SE, {effect.term.change}, on {one.dataset}: "
+            if effect.term.name == "attention" and effect.term.num_contexts > 1:
+                lead = f"Attention, {effect.term.change}, on {one.dataset}: "
                 text = lead + effect_sentence(effect, len(tested), margin)
                 told.append((effect.finding != "not resolved", text))
     pairs = [p for p in found.pairs.pairs if not p.mismatches]
-    for pair in sorted(pairs, key=lambda p: p.factors != ("SE",)):
+    for pair in sorted(pairs, key=lambda p: p.factors != ("attention",)):
         text = pair_verdict(pair, found.labels, margin)
         told.append((pair.finding != "not resolved", text))
     return told
@@ -129,11 +131,11 @@ def _gaps(found: Findings) -> list[Item]:
     if not gaps:
         return []
     gap = max(gaps, key=lambda gap: (gap.resolved, abs(gap.total.interval.estimate)))
-    return [("Stem or SE:", gap_sentence(gap, found.labels))]
+    return [("Stem or attention:", gap_sentence(gap, found.labels))]
 
 
 def _costs(found: Findings) -> list[Item]:
-    """Return what SE costs, one line a scenario: in eager and in the fastest runtime."""
+    """Return what attention costs, a line a scenario: in eager and in the fastest runtime."""
     return [_cost_line(cost, found) for cost in scenario_costs(found.study.costs)]
 
 
@@ -143,11 +145,11 @@ def _cost_line(cost: ScenarioCost, found: Findings) -> Item:
     names = f"{found.model_labels[cost.model]} against {found.model_labels[cost.twin]}"
     told = "; ".join(_runtime(one) for one in cost.runtimes)
     where = cost.row.environment.device_name
-    return (f"What SE costs, {what}:", f"{told}: {names} on {where}.")
+    return (f"What {attention_title(cost.model)} costs, {what}:", f"{told}: {names} on {where}.")
 
 
 def _runtime(cost: RuntimeCost) -> str:
-    times = f"{number(cost.plain_ms)} → {number(cost.se_ms)} ms"
+    times = f"{number(cost.plain_ms)} → {number(cost.full_ms)} ms"
     return f"{cost.runtime} {times}, {cost_factor(cost.ratio)}"
 
 

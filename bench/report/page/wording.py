@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bench.report.derive.attribution import Effect, Gap
+from bench.report.derive.gains import Gain
 from bench.report.derive.pairs import Pair, seeds_wanted
 from bench.report.derive.pareto import Choice, Front
 from bench.report.derive.ratios import SPEED_MARGIN, Ratio
@@ -96,6 +97,25 @@ def effect_sentence(effect: Effect, num_effects: int, margin: float | None = Non
     if effect.finding in ("more", "less"):
         notes = [_probability(effect.p_family, num_effects, "effects"), *notes]
     return "; ".join([text, *notes]) + "."
+
+
+def interaction_sentence(effect: Effect) -> str:
+    """Return how much one factor's effect changes with another, and whether that is a change."""
+    found = effect.top1
+    assert found is not None
+    words = {"more": "it grows", "less": "it falls", "same": "it stays the same"}
+    judged = words.get(effect.finding, "not resolved")
+    if found.luck is None:
+        judged = "of these trained networks alone"
+    text = f"{effect.term.change}: the gain changes by {spread(found.interval)}, {judged}"
+    return "; ".join([text, *basis(found)]) + "."
+
+
+def learned(gain: Gain) -> str:
+    """Return what may be said of an attention's gain."""
+    words = {"more": "better", "less": "worse", "same": "the same"}
+    judged = words.get(gain.finding, "not resolved")
+    return f"{judged}, exploratory" if gain.difference.exploratory else judged
 
 
 def gap_sentence(gap: Gap, labels: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What a model's identity says: versions, SE blocks, depth, order."""
+"""What a model's identity says: versions, attention, depth, width, order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from bench.spec.preprocessing import Preprocessing
 from bench.spec.run import ModelSpec
 from senet.catalogue import facts, is_known
 
+# What the papers call the kinds of attention.
+KIND_TITLES = {
+    "se": "SE",
+    "eca": "ECA",
+    "cbam": "CBAM",
+    "ge_theta_minus": "GE-θ−",
+    "ge_theta": "GE-θ",
+    "ge_theta_plus": "GE-θ+",
+    "simam": "SimAM",
+}
+
 
 def versions(env: Environment) -> dict[str, str | None]:
     """Return the versions of what computes the numbers."""
@@ -20,6 +31,44 @@ def versions(env: Environment) -> dict[str, str | None]:
 def has_se(model: ModelSpec) -> bool:
     """Return whether the model has SE blocks."""
     return model.se is not None or model.name.startswith("se_")
+
+
+def kind(model: ModelSpec) -> str:
+    """Return the kind of the model's attention, ``none`` for a model without."""
+    return model.attention.kind if model.attention else "se" if has_se(model) else "none"
+
+
+def kind_title(model: ModelSpec) -> str:
+    """Return what the papers call the model's attention."""
+    return KIND_TITLES.get(kind(model), kind(model))
+
+
+def attention_title(model: ModelSpec) -> str:
+    """Return the attention as a level of a factor: ``none``, ``SE``, ``SE (reduction=4)``."""
+    changed = model.attention.changes() if model.attention else {}
+    options = ", ".join(f"{option}={shown(value)}" for option, value in changed.items())
+    return f"{kind_title(model)} ({options})" if options else kind_title(model)
+
+
+def attention_and_network(model: ModelSpec) -> str:
+    """Return the attention and what it stands in, in short: ``SE, resnet20``."""
+    twin = plain_twin(model)
+    return f"{attention_title(model)}, {twin.name}" if twin else model.name
+
+
+def plain_twin(model: ModelSpec) -> ModelSpec | None:
+    """Return the model that is the same but for its attention; None for one without or foreign."""
+    if model.origin is not None or kind(model) == "none":
+        return None
+    base = facts(model.name).base if is_known(model.name) else model.name.removeprefix("se_")
+    return model.model_copy(update={"name": base, "attention": None})
+
+
+def width(model: ModelSpec) -> int | None:
+    """Return the factor on its family's channels; None for a foreign model."""
+    if model.origin is not None:
+        return None
+    return facts(model.name).width if is_known(model.name) else 1
 
 
 def depth(model: ModelSpec) -> int | None:
@@ -33,12 +82,11 @@ def depth(model: ModelSpec) -> int | None:
 
 
 def family(model: ModelSpec) -> str:
-    """Return a model's name without its attention and its depth; all of a foreign one's."""
+    """Return a model's name without attention, depth and width; all of a foreign one's."""
     if model.origin is not None:
         return model.name
     if is_known(model.name):
-        known = facts(model.name)
-        return known.family if known.width == 1 else f"{known.family}-{known.width}"
+        return facts(model.name).family
     return model.name.removeprefix("se_").rstrip("0123456789")
 
 
@@ -56,6 +104,15 @@ def attention_text(model: ModelSpec, but: Sequence[str] = ()) -> str | None:
     told = (*but, "reduction") if own.kind == "se" else but
     rest = [f"{key}={shown(value)}" for key, value in own.changes().items() if key not in told]
     return ", ".join([*first, *rest]) or None
+
+
+def attention_options(model: ModelSpec) -> str | None:
+    """Return what is not usual of the attention, but for what SE has facets of its own for."""
+    if model.attention is None:
+        return None
+    told = ("reduction", "bias", "divisor") if model.se else ()
+    rest = {key: value for key, value in model.attention.changes().items() if key not in told}
+    return ", ".join(f"{key}={shown(value)}" for key, value in rest.items()) or None
 
 
 def rounding(model: ModelSpec) -> int | None:
@@ -99,12 +156,12 @@ def shown(value: object) -> str:
 
 
 def model_order(model: ModelSpec) -> tuple[Hashable, ...]:
-    """Return the sort key of a model: shallow before deep, plain before SE, then by name."""
+    """Return the sort key of a model: shallow before deep, plain before attention, by name."""
     rank = depth(model)
     return (
         rank is None,
         rank or 0,
-        has_se(model),
+        kind(model) != "none",
         model.name,
         model.stem or "",
         model.num_classes,

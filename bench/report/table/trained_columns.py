@@ -14,6 +14,7 @@ from bench.report.read.models import (
     library_text,
     preprocessing_text,
     rounding,
+    width,
 )
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell, Measured
@@ -101,6 +102,7 @@ MODEL_COLUMNS: tuple[Column, ...] = (
     ),
     Column("se", "whether the model has squeeze-and-excitation blocks", of_model=has_se),
     Column("depth", "number of layers that the model is named after", of_model=depth),
+    Column("width", "factor on the channels of the network's family", of_model=width),
     Column("reduction", "the SE block's reduction ratio r", of_model=lambda m: m.reduction),
     Column(
         "se_bias",
@@ -220,7 +222,13 @@ TRAINED_COLUMNS: tuple[Column, ...] = (
     Column(
         "published_source",
         "who published it",
-        of_training=_published(lambda b: b.published.source),
+        of_training=_published(lambda b: b.published.source.name),
+        of_deployment=_nothing,
+    ),
+    Column(
+        "published_how",
+        "its epochs, its number of trainings, and which epoch was tested",
+        of_training=_published(lambda b: b.published.told),
         of_deployment=_nothing,
     ),
     Column(

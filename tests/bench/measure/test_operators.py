@@ -52,6 +52,20 @@ def test_stages_and_kinds_do_not_depend_on_whose_code_it_is() -> None:
             assert launches[0] == launches[1], (stage, kind)
 
 
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("eca_resnet20", ["mean", "addmm"]),
+        ("wrn16_8", ["batch_norm", "relu", "mean", "addmm"]),
+        ("se_resnet18", ["mean", "addmm"]),
+    ],
+)
+def test_the_head_begins_behind_the_last_stage(name: str, head: list[str]) -> None:
+    """Networks of three stages have their last mean in the head as those of four have."""
+    operators = trace(senet.build(name), 32).operators
+    assert [operator.name for operator in operators if operator.stage == "head"] == head
+
+
 def test_a_large_network_is_traced_without_arithmetic() -> None:
     """A terapixel image would never fit: nothing is computed and nothing is allocated."""
     operators = trace(senet.build("resnet18"), 2**20).operators

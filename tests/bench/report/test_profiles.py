@@ -22,9 +22,9 @@ from bench.record.profile import (
 )
 from bench.report.charts.draw import draw
 from bench.report.charts.profile import plans
+from bench.report.derive.attention_tax import taxes, twins
 from bench.report.derive.profile_rows import cost_rows, seconds_spent, strict
 from bench.report.derive.ratios import time_ratio
-from bench.report.derive.se_tax import taxes, twins
 from bench.report.page import profile_tables as tables
 from bench.report.page.terminal import render
 from bench.report.table.rows import profile_row
@@ -194,7 +194,7 @@ def test_what_se_costs_is_ratios_with_intervals():
     assert rate.ratio.contains(1 / 1.2)
     assert rate.ratio.high / rate.ratio.low < 1.05
     assert rate.differs
-    assert (rate.unit, rate.se < rate.plain) == ("img/s", True)
+    assert (rate.unit, rate.full < rate.plain) == ("img/s", True)
     assert found["parameters"].ratio.estimate == pytest.approx(1.2)
     assert found["parameters"].ratio.num_samples == 1
 
@@ -220,7 +220,7 @@ def test_memory_read_once_is_a_difference_only_where_bytes_are_counted():
     assert once.ratio.high == math.inf
     several = [(100 * mib, 110 * mib), (102 * mib, 112 * mib), (101 * mib, 111 * mib)]
     found = peak_memory("peak resident set", *several)
-    assert (found.plain, found.se) == (101, 111)
+    assert (found.plain, found.full) == (101, 111)
     assert found.differs
     assert found.ratio.low < 1.099 < found.ratio.high < 1.12
     counted = peak_memory(ALLOCATOR_PEAK, (100 * mib, 103 * mib))

@@ -8,8 +8,11 @@ import pytest
 
 from bench.errors import UserError
 from bench.execute.experiment import models
+from bench.report.read.models import plain_twin
+from bench.report.read.published import published
 from bench.spec.experiment import PRESETS, load_experiment, parse_experiment
-from senet.attention import Attention
+from senet.attention import KINDS, Attention
+from senet.catalogue import facts
 
 MODELS = 'name = "mine"\nmodels = ["resnet18"]\n'
 
@@ -33,6 +36,38 @@ def test_the_matched_preset_crosses_every_model_with_both_stems() -> None:
     names = {(entry.name, entry.stem) for entry in load_experiment("matched").entries()}
     models = ("se_resnet50", "resnet50", "resnet101")
     assert names == {(model, stem) for model in models for stem in ("cifar", "imagenet")}
+
+
+@pytest.mark.parametrize("name", ["paper-cifar", "rivals"])
+def test_every_network_of_a_preset_stands_beside_the_same_one_without_attention(name: str) -> None:
+    """Else its attention's gain could not be told; three seeds, because one decides nothing."""
+    experiment = load_experiment(name)
+    found = models(experiment, None)
+    assert {plain_twin(model) for model in found} - {None} <= set(found)
+    assert len(experiment.seeds) == 3
+    assert {model.stem for model in found} == {"cifar"}
+
+
+def test_the_rivals_cross_every_attention_with_depth() -> None:
+    """All eight on three depths, four on two widths."""
+    crossed = {
+        (facts(m.name).base, facts(m.name).attention)
+        for m in models(load_experiment("rivals"), None)
+    }
+    for base in ("resnet20", "resnet56", "resnet110"):
+        assert {kind for name, kind in crossed if name == base} == set(KINDS)
+    for base in ("wrn16_4", "wrn16_8"):
+        assert {kind for name, kind in crossed if name == base} == {"none", "se", "eca", "cbam"}
+
+
+def test_the_ablations_are_those_of_the_paper() -> None:
+    """Every figure of its tables 10 to 16 has a model, and the plain network is beside them."""
+    found = models(load_experiment("ablations"), None)
+    changed = {tuple(sorted(m.attention.changes().items())) for m in found if m.attention}
+    paper = {p.attention for p in published() if p.source.name.endswith("ablations")}
+    assert changed == paper
+    assert found[0].name == "resnet50"
+    assert len(found) == 17
 
 
 def test_a_model_of_a_file_takes_its_se_blocks_options() -> None:

@@ -194,7 +194,7 @@ function drawPoint(p, xAxis, yAxis) {
   svg("line", { ...bar, x1: p.left, x2: p.right, y1: p.y, y2: p.y }, group);
   svg("line", { ...bar, x1: p.x, x2: p.x, y1: p.top, y2: p.bottom }, group);
   svg("circle", { class: "ring", cx: p.x, cy: p.y, r: 11 }, group);
-  const fill = p.se ? { fill: p.colour, class: "mark" } : { class: "mark hollow" };
+  const fill = p.attention ? { fill: p.colour, class: "mark" } : { class: "mark hollow" };
   if (p.shape === "circle") svg("circle", { ...fill, stroke: p.colour, cx: p.x, cy: p.y, r: 6 }, group);
   else svg("path", { ...fill, stroke: p.colour, d: outline(p.shape, p.x, p.y) }, group);
   group.addEventListener("mouseenter", () => showTip(text, p));

@@ -52,6 +52,8 @@ NAMES = (
     "learning-curves",
     "time-to-accuracy",
     "confusion",
+    "attention-gains",
+    "attention-gain-time",
     "differences",
     "attribution",
 )

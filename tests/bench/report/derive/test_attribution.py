@@ -45,8 +45,8 @@ def test_planted_effects_and_interaction_are_found(tmp_path):
     one = attribution(tmp_path)
     found = effects(one)
     assert found["stem"].top1.interval.estimate == pytest.approx(0.0825)
-    assert found["SE"].top1.interval.estimate == pytest.approx(0.0125)
-    assert found["stem × SE"].top1.interval.estimate == pytest.approx(0.005)
+    assert found["attention"].top1.interval.estimate == pytest.approx(0.0125)
+    assert found["stem × attention"].top1.interval.estimate == pytest.approx(0.005)
     assert found["stem"].term.num_contexts == 2
     assert found["stem"].term.change == "imagenet → cifar"
     for effect in found.values():
@@ -75,7 +75,7 @@ def test_the_reference_design_cannot_tell_stem_from_se(tmp_path):
     write(tmp_path, "se_resnet50", "cifar", 0.885)
     result = findings(study(load([tmp_path])), stated=Stated(0.001))
     (one,) = result.attributions
-    assert set(one.inseparable) == {"stem", "SE"}
+    assert set(one.inseparable) == {"stem", "attention"}
     assert effects(one).keys() == {"depth"}
     (gap,) = one.gaps
     assert gap.shares == ()
@@ -110,8 +110,8 @@ def test_recipes_are_a_factor_of_their_own(tmp_path):
         write(tmp_path, name, "cifar", better, recipe=longer)
     found = effects(attribution(tmp_path))
     assert found["recipe"].top1.interval.estimate == pytest.approx(0.05)
-    assert found["SE"].top1.interval.estimate == pytest.approx(0.02)
-    assert found["SE × recipe"].top1.interval.estimate == pytest.approx(0.02)
+    assert found["attention"].top1.interval.estimate == pytest.approx(0.02)
+    assert found["attention × recipe"].top1.interval.estimate == pytest.approx(0.02)
 
 
 def test_nothing_is_attributed_across_data_sets(tmp_path):
@@ -132,7 +132,7 @@ def test_costs_of_rows_that_took_turns_are_compared_round_by_round(tmp_path):
         times = tuple(float(t) for t in call_s * drift)
         timing = record.timing.model_copy(update={"block_s": times})
         make.write_profile(tmp_path / "p", record.model_copy(update={"timing": timing}))
-    ratio = effects(attribution(tmp_path))["SE"].costs["throughput"]
+    ratio = effects(attribution(tmp_path))["attention"].costs["throughput"]
     assert ratio.estimate == pytest.approx(1 / 1.10)
     assert ratio.high / ratio.low < 1.001
 
@@ -147,7 +147,7 @@ def test_the_verdict_says_what_se_does_on_average(tmp_path):
         write(tmp_path, "resnet50", stem, plain, seeds=3)
         write(tmp_path, "se_resnet50", stem, se, seeds=3)
     text = verdict_items(tmp_path)["Established:"]
-    assert text.startswith("SE, none → r=16, on Shapes: +1.2 points (")
+    assert text.startswith("Attention, none → SE, on Shapes: +1.2 points (")
     assert ", the mean over 2 pairs that differ in it alone; p < 0.001 after correction" in text
 
 

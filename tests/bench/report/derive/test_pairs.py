@@ -38,7 +38,7 @@ def test_a_clear_difference_is_a_verdict_with_its_interval(tmp_path):
     make.write_run(tmp_path / "b", hits(0.8, 80, 180), spec=make.model("se_resnet50"))
     result = found(tmp_path)
     (pair,) = result.pairs.pairs
-    assert pair.factors == ("SE",)
+    assert pair.factors == ("attention",)
     assert pair.difference.interval.estimate == pytest.approx(0.05)
     assert pair.resolved
     text = verdict(pair, result.labels)
@@ -102,7 +102,7 @@ def test_what_has_not_learnt_is_compared_with_nothing(tmp_path):
     assert [p.second.model.name for p in result.pairs.pairs] == ["se_resnet50"]
     names = {p.cell.model.name for _, front in result.fronts for p in front.places}
     assert names == {"resnet50", "se_resnet50"}
-    assert {e.term.name for one in result.attributions for e in one.effects} == {"SE"}
+    assert {e.term.name for one in result.attributions for e in one.effects} == {"attention"}
     assert "resnet101: no better than guessing" in dict(lines(result))["Doubts:"]
 
 
@@ -139,8 +139,8 @@ def test_models_that_differ_in_two_things_credit_neither(tmp_path):
     make.write_run(tmp_path / "b", hits(0.8), spec=make.model("se_resnet50", "cifar"))
     result = found(tmp_path)
     (pair,) = result.pairs.pairs
-    assert pair.factors == ("stem", "SE")
-    assert "stem and SE differ, so neither alone is credited" in verdict(pair, result.labels)
+    assert pair.factors == ("stem", "attention")
+    assert "stem and attention differ, so neither alone is credited" in verdict(pair, result.labels)
 
 
 OTHER = {
@@ -256,7 +256,7 @@ def test_an_interval_without_zero_that_correction_undoes_is_explained(tmp_path):
     make.write_run(tmp_path / "b", hits(0.8, 30, 50), spec=make.model("se_resnet50"))
     make.write_run(tmp_path / "c", hits(0.8, 29, 29), spec=make.model("resnet101"))
     result = found(tmp_path, seed_sd=0.0005)
-    pair = next(p for p in result.pairs.pairs if p.factors == ("SE",))
+    pair = next(p for p in result.pairs.pairs if p.factors == ("attention",))
     # √(2 · 0.05² + 0.447²) points: t = 2.21 with hardly any luck of training.
     assert pair.difference.p == pytest.approx(0.027, abs=1e-3)
     assert pair.difference.interval.low > 0

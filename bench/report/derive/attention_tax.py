@@ -1,4 +1,4 @@
-"""What SE costs: every SE model beside its plain twin, quantity by quantity, as ratios."""
+"""What attention costs: each model that has any beside its plain twin, as ratios."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from statistics import median
 
 from bench.record.cost import CostFacts
 from bench.record.profile import ALLOCATOR_PEAK
+from bench.report.derive.headline import machine_of
 from bench.report.derive.ratios import Ratio, time_ratio
-from bench.report.read.models import has_se
+from bench.report.read.models import model_order, plain_twin
 from bench.report.read.profiled import CostRow
 from bench.spec.run import ModelSpec
 from bench.stats.times import Interval, geometric_interval
@@ -19,7 +20,7 @@ from bench.stats.times import Interval, geometric_interval
 
 @dataclass(frozen=True)
 class Tax:
-    """One quantity of an SE model and of its twin, the ratio, and whether that is a difference.
+    """One quantity of a model with attention and of its twin, and whether they differ.
 
     ``ratio`` has its 95 % interval where it was measured; counts are exact.
     """
@@ -28,11 +29,17 @@ class Tax:
     setting: str
     unit: str
     plain: float
-    se: float
+    full: float
     ratio: Interval
     differs: bool
 
 
+# What a ratio of each measured quantity says of time.
+TIMED = {
+    "throughput": "inference of an image",
+    "time of a training step": "training step",
+    "latency": "inference of one image",
+}
 Counted = Callable[[CostFacts], float | None]
 COUNTS: dict[str, tuple[str, Counted]] = {
     "parameters": ("M", lambda cost: cost.params / 1e6),
@@ -42,42 +49,99 @@ COUNTS: dict[str, tuple[str, Counted]] = {
 
 
 def twins(rows: Iterable[CostRow]) -> list[tuple[ModelSpec, ModelSpec]]:
-    """Return each SE model with the plain model that is the same but for SE, where both are."""
-    models = list(dict.fromkeys(row.model for row in rows))
-    found = []
-    for model in models:
-        if not (has_se(model) and model.name.startswith("se_")):
-            continue
-        name = model.name.removeprefix("se_")
-        twin = model.model_copy(update={"name": name, "attention": None})
-        if twin in models:
-            found.append((model, twin))
-    return found
+    """Return each model with attention and the model that is the same without, where both are."""
+    models = {row.model for row in rows}
+    return [
+        (model, twin)
+        for model in sorted(models, key=model_order)
+        if (twin := plain_twin(model)) is not None and twin in models
+    ]
 
 
 def taxes(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> list[Tax]:
-    """Return what SE adds to ``twin``: counts first, then what was measured of both."""
+    """Return what attention adds to ``twin``: counts, then what was measured of both."""
+    return _all(_pairs(rows, model, twin))
+
+
+def _pairs(
+    rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec
+) -> list[tuple[CostRow, CostRow]]:
+    """Return the rows of both models that are alike in everything else."""
     mine = {_setting_key(row): row for row in rows if row.model == model}
     others = {_setting_key(row): row for row in rows if row.model == twin}
-    pairs = [(mine[key], others[key]) for key in mine if key in others]
+    return [(mine[key], others[key]) for key in mine if key in others]
+
+
+def _all(pairs: Sequence[tuple[CostRow, CostRow]]) -> list[Tax]:
     if not pairs:
         return []
     return [*_counted(*pairs[0]), *_bytes(pairs), *_measured(pairs), *_memory(pairs)]
 
 
 @dataclass(frozen=True)
+class TaxLine:
+    """What the attention of one model costs, each quantity in the setting that tells most."""
+
+    model: ModelSpec
+    twin: ModelSpec
+    taxes: dict[str, Tax]
+    row: CostRow
+
+    def times(self) -> dict[str, Interval]:
+        """Return the ratios of times: of an image in a batch, of one alone, of a training step."""
+        found = {tax: self.taxes[tax] for tax in TIMED if tax in self.taxes}
+        return {
+            f"{TIMED[name]}, {tax.setting}": _inverse(tax.ratio)
+            if tax.unit == "img/s"
+            else tax.ratio
+            for name, tax in found.items()
+        }
+
+
+def tax_lines(rows: Sequence[CostRow]) -> list[TaxLine]:
+    """Return one line for each model with attention and each machine, plain twin beside it."""
+    places = dict.fromkeys((machine_of(row), row.environment.freed_memory) for row in rows)
+    lines = []
+    for place in places:
+        here = [r for r in rows if (machine_of(r), r.environment.freed_memory) == place]
+        for model, twin in twins(here):
+            pairs = _telling(_pairs(here, model, twin))
+            if pairs:
+                found = {tax.quantity: tax for tax in _all(pairs)}
+                lines.append(TaxLine(model, twin, found, pairs[0][0]))
+    return lines
+
+
+def _telling(pairs: Sequence[tuple[CostRow, CostRow]]) -> list[tuple[CostRow, CostRow]]:
+    """Return of each kind of measurement one pair: eager, fp32, and the largest batch."""
+    chosen: dict[tuple[str, str], tuple[CostRow, CostRow]] = {}
+    for pair in sorted(pairs, key=lambda pair: _plainness(pair[0])):
+        record = pair[0].first
+        if pair[0].timing is not None and pair[1].timing is not None:
+            chosen.setdefault((record.mode, record.scenario), pair)
+    order = {("infer", "single_stream"): 0, ("infer", "offline"): 1}
+    return [pair for _, pair in sorted(chosen.items(), key=lambda item: order.get(item[0], 2))]
+
+
+def _plainness(row: CostRow) -> tuple[object, ...]:
+    record = row.first
+    return (record.runtime != "eager", record.precision != "fp32", record.runtime,
+            record.precision, -record.batch_size)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class RuntimeCost:
-    """What SE costs in one runtime: milliseconds of a call without and with it, and the ratio."""
+    """What attention costs in one runtime: milliseconds of a call without and with it."""
 
     runtime: str
     plain_ms: float
-    se_ms: float
+    full_ms: float
     ratio: Ratio
 
 
 @dataclass(frozen=True)
 class ScenarioCost:
-    """What SE costs in one scenario: in eager, and in the runtime that is fastest without SE."""
+    """What attention costs in one scenario: in eager, and in the runtime fastest without it."""
 
     model: ModelSpec
     twin: ModelSpec
@@ -86,7 +150,7 @@ class ScenarioCost:
 
 
 def scenario_costs(rows: Sequence[CostRow]) -> list[ScenarioCost]:
-    """Return what SE costs in single images and in batches, where inference was timed.
+    """Return what attention costs in single images and in batches, where inference was timed.
 
     Of the pair of twins, the machine and the batch size that were measured in most runtimes.
     """
@@ -134,9 +198,10 @@ def _setting_key(row: CostRow) -> tuple[object, ...]:
 
 def _counted(row: CostRow, base: CostRow) -> Iterator[Tax]:
     for quantity, (unit, count) in COUNTS.items():
-        se, plain = count(row.first.cost), count(base.first.cost)
-        if se and plain:
-            yield Tax(quantity, "one image", unit, plain, se, _exact(se / plain), True)
+        full, plain = count(row.first.cost), count(base.first.cost)
+        if full and plain:
+            ratio = _exact(full / plain)
+            yield Tax(quantity, "one image", unit, plain, full, ratio, full != plain)
 
 
 def _exact(ratio: float) -> Interval:
@@ -148,11 +213,11 @@ def _bytes(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
     seen = set()
     for row, base in pairs:
         batch = row.first.batch_size
-        se, plain = row.first.cost.bytes_moved(batch), base.first.cost.bytes_moved(batch)
-        if se and plain and batch not in seen:
+        full, plain = row.first.cost.bytes_moved(batch), base.first.cost.bytes_moved(batch)
+        if full and plain and batch not in seen:
             seen.add(batch)
-            setting = f"batch {batch}, nothing fused"
-            yield Tax("bytes moved", setting, "MB", plain / 1e6, se / 1e6, _exact(se / plain), True)
+            setting, ratio = f"batch {batch}, nothing fused", _exact(full / plain)
+            yield Tax("bytes moved", setting, "MB", plain / 1e6, full / 1e6, ratio, full != plain)
 
 
 def _measured(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
@@ -192,9 +257,9 @@ def _memory(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
         is_exact = len(shared) == 1 and _is_counted(row)
         ratio = _exact(*ratios) if is_exact else geometric_interval(ratios)
         values = (median(peaks[sitting] for sitting in shared) for peaks in (others, mine))
-        plain, se = (value / 2**20 for value in values)
+        plain, full = (value / 2**20 for value in values)
         differs = not ratio.contains(1.0)
-        yield Tax("peak memory", setting, "MiB", plain, se, ratio, differs)
+        yield Tax("peak memory", setting, "MiB", plain, full, ratio, differs)
 
 
 def _peaks(row: CostRow) -> dict[str, int]:

@@ -53,7 +53,7 @@ def report(
     from bench.errors import UserError
     from bench.report.derive.seeds import Stated
     from bench.report.page import terminal
-    from bench.report.page.main_table import narrow_table
+    from bench.report.page.main_table import lettered, main_notes, narrow_table
     from bench.report.page.readme import fill
     from bench.report.page.verdict import lines
     from bench.report.write import render
@@ -75,6 +75,7 @@ def report(
         fill(readme, places, out / "report.md")
     console = Console()
     console.print(terminal.render(narrow_table(rendered.study)))
+    console.out(lettered(main_notes(rendered.study)), highlight=False)
     console.print(terminal.bullets(lines(rendered.findings)))
     aside = rendered.set_aside
     if aside:

@@ -57,6 +57,9 @@ def run(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
+    remeasure: Annotated[
+        bool, typer.Option("--remeasure", help="Profile again, e.g. when the machine is quiet.")
+    ] = False,
     seed_sd: opt.SeedSd = None,
     margin: opt.Margin = None,
     timeout: Annotated[
@@ -90,7 +93,7 @@ def run(
     from bench.execute.run_folder import if_unfinished
     from bench.report.derive.seeds import Stated
     from bench.report.page import terminal
-    from bench.report.page.main_table import narrow_table
+    from bench.report.page.main_table import lettered, main_notes, narrow_table
     from bench.report.page.verdict import lines
     from bench.signals import stoppable
     from bench.spec.experiment import load_experiment
@@ -122,9 +125,11 @@ def run(
             if_unfinished=if_unfinished(resume=resume, restart=restart),
             timeout_s=timeout,
             stated=stated,
+            remeasure=remeasure,
         )
     if done.rendered is not None:
         Console().print(terminal.render(narrow_table(done.rendered.study)))
+        typer.echo(lettered(main_notes(done.rendered.study)))
         Console().print(terminal.bullets(lines(done.rendered.findings)))
         typer.echo(f"\nOpen {report / 'report.html'}")
         typer.echo("beside it: report.md, results.csv, charts")

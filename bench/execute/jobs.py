@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -202,6 +202,14 @@ def file_name(record: ProfileRecord) -> str:
     device = record.environment.device.replace(":", "")
     parts = (record.model.file_name(), device, record.precision, record.runtime)
     return "-".join((*parts, record.mode, f"b{record.batch_size}", record.scenario, record.id))
+
+
+def put_aside(folder: Path, records: Iterable[ProfileRecord]) -> None:
+    """Rename the files of records, so that nothing reads them any more and nothing is lost."""
+    ids = {record.id for record in records}
+    for path in sorted(folder.glob("*.json")) if ids else []:
+        if path.stem.rpartition("-")[2] in ids or path.stem in ids:
+            path.replace(path.with_suffix(".json.old"))
 
 
 def profiles_in(folder: Path) -> list[ProfileRecord]:

@@ -215,6 +215,7 @@ FLAGS: dict[str, str] = {
     "few_blocks": "the time limit came before the wanted number of blocks",
     "imprecise": "the interval of a call's time is wider than ±10 %",
     "unsteady_warmup": "calls were still getting faster or slower when warm-up ended",
+    "sittings_disagree": "sittings of this row are more than 10 % apart",
     "coarse_clock": "reading the clock and synchronising cost more than the wanted share",
     "clock_stopped": "the clock did not advance over a block",
     "clock_backward": "the clock went backwards over a block",

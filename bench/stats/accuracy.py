@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.errors import UserError
-from bench.stats.decide import equivalence, two_sided
+from bench.stats.decide import equivalence, holm, two_sided
 from bench.stats.luck import Hits, Luck, SeedSpread, pooled, spread_of, spread_of_shares
 from bench.stats.times import CONFIDENCE, Interval
 
@@ -76,6 +76,23 @@ class Difference:
         if margin is None or self.luck is None:
             return None
         return equivalence(self.interval.estimate, self.error, self.freedom, margin)
+
+
+def corrected(
+    family: Sequence[Difference | None], margin: float | None
+) -> list[tuple[float | None, float | None]]:
+    """Return the p-values of difference and of equivalence of a family, each after Holm.
+
+    None for what has none: no difference, one of networks alone, or no margin.
+    """
+    told = [found for found in family if found is not None and found.p is not None]
+    adjusted = iter(holm([found.p or 0.0 for found in told]))
+    same = iter(holm([found.p_same(margin) or 0.0 for found in told]) if margin else ())
+    return [
+        (next(adjusted), next(same, None)) if found is not None and found.p is not None
+        else (None, None)
+        for found in family
+    ]  # fmt: skip
 
 
 def paired(first: Hits, second: Hits) -> Difference:

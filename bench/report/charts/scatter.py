@@ -41,7 +41,7 @@ class Shown(Protocol):
     def model(self) -> ModelSpec: ...
 
     @property
-    def top1_of_images(self) -> Measured | None: ...
+    def top1(self) -> Measured | None: ...
 
 
 def scatter(
@@ -116,7 +116,7 @@ def _in_sight(values: Floats, ends: tuple[Floats, Floats]) -> tuple[Floats, Floa
 
 def _top1(cells: Sequence[Shown]) -> tuple[Floats, tuple[Floats, Floats]]:
     """Return top-1 and the ends of its intervals in per cent, within 0 and 100."""
-    found = [c.top1_of_images for c in cells if c.top1_of_images is not None]
+    found = [c.top1 for c in cells if c.top1 is not None]
     low = [t.value if t.low is None else max(0.0, t.low) for t in found]
     high = [t.value if t.high is None else min(1.0, t.high) for t in found]
     value = np.array([t.value for t in found])

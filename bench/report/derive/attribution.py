@@ -24,7 +24,7 @@ from bench.report.read.trained import Cell
 from bench.spec.recipe import Recipe
 from bench.stats import accuracy
 from bench.stats.accuracy import Difference
-from bench.stats.decide import Finding, finding, holm
+from bench.stats.decide import Finding, finding
 from bench.stats.luck import Luck
 from bench.stats.times import Interval, log_error
 
@@ -70,8 +70,8 @@ class Term:
 class Effect:
     """What a factor or an interaction does to accuracy (fractions) and to each cost (ratios).
 
-    ``costs`` maps an axis name to the factor by which the cost is multiplied; ``p_family`` is
-    Holm's over all effects of the data set, and ``p_same`` that of equivalence within the margin.
+    ``costs`` maps an axis name to the cost's factor; ``p_family`` is Holm's over all effects of the
+    data set, ``p_same`` that of equivalence within the margin.
     """
 
     term: Term
@@ -305,23 +305,17 @@ def _geometric(values: Sequence[Interval], weights: Sequence[float]) -> Interval
 
 
 def _with_family(effects: Sequence[Effect], margin: float | None) -> list[Effect]:
-    told = [e.top1 for e in effects if e.top1 and e.top1.p is not None]
-    adjusted = iter(holm([d.p for d in told if d.p is not None]))
-    same = iter(holm([p for d in told if (p := d.p_same(margin)) is not None]))
+    tests = accuracy.corrected([effect.top1 for effect in effects], margin)
     return [
-        replace(e, p_family=next(adjusted), p_same=next(same, None))
-        if e.top1 and e.top1.p is not None
-        else e
-        for e in effects
+        replace(effect, p_family=p, p_same=same)
+        for effect, (p, same) in zip(effects, tests, strict=True)
     ]
 
 
 def _resolved_gaps(gaps: Sequence[Gap]) -> list[Gap]:
-    """Return the gaps with their corrected p-values, and no split of one that is not resolved."""
-    adjusted = iter(holm([gap.total.p for gap in gaps if gap.total.p is not None]))
-    judged = [
-        replace(gap, p_family=next(adjusted)) if gap.total.p is not None else gap for gap in gaps
-    ]
+    """Return the gaps with corrected p-values, those that are not resolved without a split."""
+    tests = accuracy.corrected([gap.total for gap in gaps], None)
+    judged = [replace(gap, p_family=p) for gap, (p, _) in zip(gaps, tests, strict=True)]
     return [gap if gap.resolved else replace(gap, shares=()) for gap in judged]
 
 

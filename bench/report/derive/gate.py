@@ -32,6 +32,7 @@ from bench.report.read.study import study
 from bench.report.read.timings import timing_of
 from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
+from bench.stats import accuracy
 from bench.stats.accuracy import Difference
 from bench.stats.decide import Finding, finding, holm
 from bench.stats.replicates import FEWEST, Replicated, Turn, floor_of, in_pairs, replicated
@@ -50,6 +51,13 @@ Verdict = Literal[
     "gone",
     "new",
 ]
+OF_TIMES: dict[Finding, Verdict] = {
+    "more": "slower",
+    "less": "faster",
+    "same": "same",
+    "not resolved": "not resolved",
+}
+OF_TOP1: dict[Finding, Verdict] = OF_TIMES | {"more": "better", "less": "worse"}
 REGRESSIONS = ("slower", "worse")
 # What a difference of code is about may differ between its two sides.
 CODE = ("commit", CHANGES)
@@ -191,7 +199,7 @@ def _time(
     assert old.timing is not None
     assert row.timing is not None
     values = (old.timing.call_s.estimate, row.timing.call_s.estimate)
-    told = tuple(dict.fromkeys([*doubts(old), *doubts(row)]))
+    told = _worst([*doubts(old), *doubts(row)])
     if found and not wanted.force:
         return Change("time", name, "not comparable", *values, None, found, doubts=told), None
     turns = [*_turns(old, is_new=False), *_turns(row, is_new=True)]
@@ -206,6 +214,16 @@ def _time(
     if starved(old) or starved(row):
         return replace(change, note=f"{note}; the machine was too busy to decide"), None
     return change, ratio
+
+
+def _worst(told: Iterable[str]) -> tuple[str, ...]:
+    """Return each kind of doubt once, that with the largest number."""
+    kinds: dict[str, tuple[int, str]] = {}
+    for text in told:
+        number = int("0" + "".join(c for c in text if c.isdigit())[:6])
+        kind = "".join(c for c in text if not c.isdigit())
+        kinds[kind] = max(kinds.get(kind, (-1, "")), (number, text))
+    return tuple(text for _, text in kinds.values())
 
 
 def _turns(row: CostRow, *, is_new: bool) -> list[Turn]:
@@ -223,13 +241,7 @@ def _decided(change: Change, ratio: Replicated, p: float, p_same: float) -> Chan
     """Return a row with its verdict."""
     beyond = abs(ratio.log) > math.log1p(change.floor or 0.0)
     told = finding(ratio.log, p if beyond else None, p_same)
-    verdicts: dict[Finding, Verdict] = {
-        "more": "slower",
-        "less": "faster",
-        "same": "same",
-        "not resolved": "not resolved",
-    }
-    return replace(change, verdict=verdicts[told])
+    return replace(change, verdict=OF_TIMES[told])
 
 
 def _one_sided(
@@ -304,19 +316,10 @@ def _accuracies(base: Sequence[Cell], new: Sequence[Cell], wanted: Wanted) -> li
 
 def _judged(compared: Sequence[tuple[Change, Difference]], margin: float | None) -> list[Change]:
     """Return the accuracy rows with a verdict each, corrected for their number."""
-    told = [d for _, d in compared if d.p is not None]
-    adjusted = iter(holm([d.p for d in told if d.p is not None]))
-    same = iter(holm([p for d in told if (p := d.p_same(margin)) is not None]))
-    verdicts: dict[Finding, Verdict] = {
-        "more": "better",
-        "less": "worse",
-        "same": "same",
-        "not resolved": "not resolved",
-    }
-    judged = []
-    for change, measured in compared:
-        if measured.p is not None:
-            found = finding(measured.interval.estimate, next(adjusted), next(same, None))
-            change = replace(change, verdict=verdicts[found])
-        judged.append(change)
-    return judged
+    tests = accuracy.corrected([measured for _, measured in compared], margin)
+    return [
+        change
+        if p is None
+        else replace(change, verdict=OF_TOP1[finding(d.interval.estimate, p, same)])
+        for (change, d), (p, same) in zip(compared, tests, strict=True)
+    ]

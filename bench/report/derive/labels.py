@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from bench.report.read.models import (
@@ -56,7 +58,30 @@ def cell_labels(cells: Sequence[Cell]) -> dict[str, str]:
     of_model = model_labels(sorted({cell.model for cell in cells}, key=repr))
     facets = [f for f in _CELL_FACETS if len({f(cell) for cell in cells}) > 1]
     named = {cell.key: _joined(of_model[cell.model], (f(cell) for f in facets)) for cell in cells}
-    return _numbered(named)
+    return _numbered(_told_apart(named))
+
+
+def _told_apart(labels: dict[str, str]) -> dict[str, str]:
+    """Return labels that are alike with what else of their keys, which are JSON, differs."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for key, label in labels.items():
+        alike[label].append(key)
+    told = dict(labels)
+    for label, keys in alike.items():
+        facts = [dict(_flat(json.loads(key))) for key in keys] if len(keys) > 1 else []
+        names = [n for n in sorted({*chain(*facts)}) if len({repr(f.get(n)) for f in facts}) > 1]
+        for key, own in zip(keys, facts, strict=False):
+            told[key] = _joined(label, (f"{n.replace('_', ' ')} {own.get(n)}" for n in names[:2]))
+    return told
+
+
+def _flat(facts: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the innermost values of nested facts by their own names."""
+    if isinstance(facts, dict):
+        for key, value in facts.items():
+            yield from _flat(value, key)
+    else:
+        yield name, facts
 
 
 def _joined(name: str, parts: Iterable[object]) -> str:

@@ -15,7 +15,7 @@ from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
 from bench.stats import accuracy
 from bench.stats.accuracy import Difference
-from bench.stats.decide import Finding, finding, holm, seeds_needed
+from bench.stats.decide import Finding, finding, seeds_needed
 from bench.stats.luck import Luck
 
 # Up to this many models every pair is compared; beyond, twins and the best against the rest.
@@ -210,19 +210,11 @@ def _family(pairs: Sequence[Pair], margin: float | None) -> list[Pair]:
     The family is what may be judged: pairs whose luck of training is known.
     """
     fair = [p for p in pairs if p.difference and not p.mismatches]
-    told = [p.difference for p in fair if p.difference and p.difference.p is not None]
-    adjusted = iter(holm([d.p for d in told if d.p is not None]))
-    same = iter(holm([p for d in told if (p := d.p_same(margin)) is not None]))
+    tests = accuracy.corrected([p.difference for p in fair], margin)
+    size = sum(p is not None for p, _ in tests)
     judged = [
-        replace(
-            p,
-            p_family=next(adjusted),
-            p_same=next(same, None) if margin is not None else None,
-            family_size=len(told),
-        )
-        if p.difference and p.difference.p is not None
-        else p
-        for p in fair
+        replace(pair, p_family=p, p_same=same, family_size=size if p is not None else 0)
+        for pair, (p, same) in zip(fair, tests, strict=True)
     ]
     return judged + [p for p in pairs if p.difference and p.mismatches]
 

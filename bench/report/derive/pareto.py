@@ -112,8 +112,8 @@ def burden_at(axis: Axis, key: str) -> float:
 def accuracy_draws(cells: Sequence[Cell], luck: Luck | None) -> dict[str, Floats]:
     """Return joint draws of the cells' accuracies by key, each (NUM_DRAWS,).
 
-    Images are drawn once for all cells that share a test set; a cell without predictions is drawn
-    from the normal distribution of its counts. The luck of each cell is drawn around that, one
+    Images are drawn once for all cells that share a test set, for one without predictions on its
+    own. The luck of each cell is drawn around that, one
     draw of the standard deviation for all of them where it is pooled. Empty where it is unknown
     and a cell has but one seed. The draws are partially pooled (`bench.stats.pareto`), since the
     best of several is partly the luckiest.
@@ -124,21 +124,26 @@ def accuracy_draws(cells: Sequence[Cell], luck: Luck | None) -> dict[str, Floats
         return {}
     draw = np.random.default_rng(0)
     scale = _scale(draw, known.freedom)
-    errors: dict[str, Floats] = {}
-    for num_images, group in _by_test_images(cells).items():
-        if num_images:
-            means = np.stack([c.hits.mean(axis=0) for c in group if c.hits is not None], axis=1)
-            joint = _resampled(means.astype(np.float32), num_images)
-        for place, cell in enumerate(group):
-            error = math.sqrt(_top1(cell) * (1 - _top1(cell)) / cell.tests[0].num_images)
-            images = error * draw.standard_normal(NUM_DRAWS)
-            if cell.hits is not None:
-                images = joint[:, place] - _top1(cell)
-            luck_error = known.beyond_images / math.sqrt(len(cell.runs))
-            errors[cell.key] = images + luck_error * scale * draw.standard_normal(NUM_DRAWS)
+    errors = draw.standard_normal((NUM_DRAWS, len(cells))) * scale[:, None] * known.beyond_images
+    errors /= np.sqrt([len(cell.runs) for cell in cells])
+    for places in _by_test_images(cells):
+        root = np.linalg.cholesky(_covariance([cells[place] for place in places]))
+        errors[:, places] += draw.standard_normal((NUM_DRAWS, len(places))) @ root.T
     values = np.array([_top1(cell) for cell in cells])
-    pooled_draws = partially_pooled(values, np.column_stack([errors[c.key] for c in cells]))
+    pooled_draws = partially_pooled(values, errors)
     return {cell.key: pooled_draws[:, place] for place, cell in enumerate(cells)}
+
+
+def _covariance(group: Sequence[Cell]) -> Floats:
+    """Return the covariance (M, M) of the accuracies over test images, which they share or not."""
+    arms = [cell.hits for cell in group if cell.hits is not None]
+    if len(arms) < len(group):
+        shares = [(_top1(cell), cell.tests[0].num_images) for cell in group]
+        covariance = np.diag([share * (1 - share) / count for share, count in shares])
+    else:
+        means = np.stack([arm.mean(axis=0) for arm in arms])
+        covariance = np.atleast_2d(np.cov(means)) / means.shape[1]
+    return np.asarray(covariance + 1e-12 * np.eye(len(group)))  # equal models have no root
 
 
 def _top1(cell: Cell) -> float:
@@ -152,25 +157,12 @@ def _scale(draw: np.random.Generator, freedom: float) -> Floats:
     return np.asarray(np.sqrt(freedom / draw.chisquare(freedom, NUM_DRAWS)))
 
 
-def _by_test_images(cells: Sequence[Cell]) -> dict[int, list[Cell]]:
-    """Return the cells by their number of test images; under 0 those without predictions."""
-    groups: defaultdict[int, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        groups[0 if cell.hits is None else cell.hits.shape[1]].append(cell)
-    return groups
-
-
-def _resampled(means: NDArray[np.float32], num_images: int) -> Floats:
-    """Return the means over resampled images, (NUM_DRAWS, M), of values (N, M)."""
-    draw = np.random.default_rng(1)
-    result = np.empty((NUM_DRAWS, means.shape[1]))
-    for rows in np.array_split(np.arange(NUM_DRAWS), 10):
-        chosen = draw.integers(0, num_images, (len(rows), num_images))
-        weights = np.empty(chosen.shape, dtype=np.float32)
-        for place, images in enumerate(chosen):
-            weights[place] = np.bincount(images, minlength=num_images)
-        result[rows] = weights @ means / num_images
-    return result
+def _by_test_images(cells: Sequence[Cell]) -> list[list[int]]:
+    """Return the places of cells by their test images, of those without predictions apart."""
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for place, cell in enumerate(cells):
+        groups["" if cell.hits is None else cell.test_set or ""].append(place)
+    return list(groups.values())
 
 
 def _errors(axis: Axis, cells: Sequence[Cell]) -> Floats:

@@ -23,6 +23,7 @@ from bench.stats.times import kaplan_meier_median
 
 # Round accuracies: every five per cent, from 90 % on every one.
 LEVELS = tuple(n / 100 for n in (*range(5, 90, 5), *range(90, 100)))
+ABOVE_CHANCE = 0.05  # of what is left to learn: less than that guessing reaches too
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,19 @@ class Race:
     @cached_property
     def targets(self) -> tuple[float, ...]:
         """Return up to three round accuracies: what all cells reach, what the best one reaches."""
-        bests = [median(float(t.best[-1]) for t in runs) for runs in self.traces.values()]
+        learnt = {cell.key for cell in self.cells if cell.has_learnt}
+        bests = [
+            median(float(t.best[-1]) for t in runs)
+            for key, runs in self.traces.items()
+            if key in learnt
+        ]
+        if not bests:
+            return ()
+        chance = 1 / self.cells[0].model.num_classes
+        levels = [level for level in LEVELS if level >= chance + ABOVE_CHANCE * (1 - chance)]
         wanted = {cell.runs[0].record.spec.target_top1 for cell in self.cells if self.held_out}
-        common = [level for level in LEVELS if level <= min(bests)][-1:]
-        beyond = [level for level in LEVELS if min(bests) < level <= max(bests)]
+        common = [level for level in levels if level <= min(bests)][-1:]
+        beyond = [level for level in levels if min(bests) < level <= max(bests)]
         chosen = {*common, *beyond[-1:], *beyond[(len(beyond) - 1) // 2 :][:1], *wanted}
         return tuple(sorted(level for level in chosen if level is not None))
 

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.record.environment import Environment
+from bench.report.page.formats import number, span
 from bench.report.read.profiled import CostRow
+from bench.report.read.timings import Timing
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Table:
     On a terminal, columns in ``words`` fold where there is no room, the others are numbers and
     stand whole. On the page, columns in ``first`` are in sight and the rest can be chosen; all are
     where it is empty. Of ``shared`` ones a value that all rows have is said once.
+    In Markdown one that is ``folded`` under a summary is seen by who opens it.
     """
 
     columns: tuple[str, ...]
@@ -49,6 +52,7 @@ class Table:
     words: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    folded: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,15 +81,22 @@ def table(
     words: Sequence[str] = (),
     first: Sequence[str] = (),
     shared: Sequence[str] = (),
+    folded: str = "",
 ) -> Table:
     """Return a table of the rows given as any sequences."""
     cells = tuple(tuple(row) for row in rows)
-    return Table(tuple(columns), cells, title, tuple(words), tuple(first), tuple(shared))
+    kinds = tuple(words), tuple(first), tuple(shared)
+    return Table(tuple(columns), cells, title, *kinds, folded)
 
 
 def place(row: CostRow) -> str:
     """Return device, precision and runtime in one cell."""
     return f"{device(row.environment)}, {row.first.precision}, {row.first.runtime}"
+
+
+def rate(timing: Timing) -> str:
+    """Return img/s, with the interval over processes where there are several."""
+    return number(timing.throughput) if timing.num_processes == 1 else span(timing.rate)
 
 
 def device(env: Environment) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 from bench.record.environment import Environment
 from bench.report.derive.findings import Findings
 from bench.report.derive.per_class import class_top1, confusion_counts
+from bench.report.derive.profile_rows import doubts
 from bench.report.derive.published import Beside, beside
 from bench.report.derive.reproduce import profile_commands, train_command
 from bench.report.derive.time_to import Race, Reach
-from bench.report.page.blocks import Block, Code, Heading, Paragraph, Table, place, table
-from bench.report.page.formats import MISSING, number
+from bench.report.page.blocks import Block, Code, Heading, Paragraph, Table, place, rate, table
+from bench.report.page.formats import MISSING, count, number
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
@@ -35,11 +36,11 @@ COST_COLUMNS = (
     "mode",
     "scenario",
     "batch",
-    "img/s",
+    "img/s (95 % CI: processes)",
     "ms p50",
     "ms p90",
     "IQR %",
-    "blocks",
+    "sittings",
     "notes",
 )
 
@@ -55,7 +56,8 @@ def costs(study: Study) -> list[Block]:
         return []
     lines = [_cost_line(row) for row in study.costs[:MAX_COST_ROWS]]
     more = _more(len(study.costs), len(lines), "rows")
-    return [Heading("Cost"), table(COST_COLUMNS, lines), *more]
+    title = f"{count(len(study.costs), 'row')}: every setting with its times and what to doubt"
+    return [Heading("Cost"), table(COST_COLUMNS, lines, folded=title), *more]
 
 
 def times(found: Findings) -> list[Block]:
@@ -87,14 +89,14 @@ def _cost_line(row: CostRow) -> list[str]:
     times = [MISSING] * 5
     if timing:
         times = [
-            number(timing.throughput),
+            rate(timing),
             number(timing.p50_ms),
             number(timing.p90_ms),
             f"{100 * timing.iqr_share:.1f}",
-            str(timing.num_blocks),
+            str(timing.num_processes),
         ]
     reason = f"{record.status}: {record.reason or ''}" if record.status != "ok" else ""
-    notes = [reason, *(timing.flags if timing else ())]
+    notes = [reason, *doubts(row)]
     return [
         record.model.name,
         record.model.stem or MISSING,
@@ -275,7 +277,8 @@ def not_comparable(found: Findings) -> list[Block]:
     ]
     more = _more(len(reasons), len(lines), "reasons", "left out")
     columns = ("what differs", "pairs", "for example")
-    return [Heading("Not comparable"), table(columns, lines), *more]
+    title = f"{count(len(withheld), 'pair')}, by what differs"
+    return [Heading("Not comparable"), table(columns, lines, folded=title), *more]
 
 
 def set_aside(found: Findings) -> list[Block]:

@@ -106,7 +106,7 @@ def _note(cell: Cell) -> str:
 
 
 def _percents(cell: Cell) -> Data:
-    named = {"top1": cell.top1_of_images, "top5": cell.top5}
+    named = {"top1": cell.top1, "top5": cell.top5}
     return {name: _measured(value) for name, value in named.items() if value is not None}
 
 

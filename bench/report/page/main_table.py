@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.report.derive.headline import Headline, headlines
-from bench.report.derive.profile_rows import starved
+from bench.report.derive.profile_rows import doubts, starved
 from bench.report.escape import shortened
-from bench.report.page.blocks import Block, Paragraph, Table, device, place, table
-from bench.report.page.formats import MISSING, millions, number, percent, points, span
+from bench.report.page.blocks import Block, Paragraph, Table, device, place, rate, table
+from bench.report.page.formats import MISSING, millions, number, percent, points
 from bench.report.read.deployed import Deployment, is_of_row
 from bench.report.read.models import attention_text
 from bench.report.read.profiled import CostRow
@@ -75,7 +75,7 @@ def _tested(told: Callable[[Cell], str], own: Callable[[Deployment], str]) -> Wo
 
 
 def _top1(cell: Cell) -> str:
-    return percent(cell.top1_of_images) + ("" if cell.has_learnt else " (no better than guessing)")
+    return percent(cell.top1) + ("" if cell.has_learnt else " (no better than guessing)")
 
 
 def _params(line: Headline) -> str:
@@ -87,8 +87,7 @@ def _throughput(line: Headline) -> str:
     row = line.offline
     if row is None or row.timing is None:
         return MISSING
-    rate = span(row.timing.rate) if row.timing.num_processes > 1 else number(row.timing.throughput)
-    return f"{rate} @{row.first.batch_size}{_doubt(row)}"
+    return f"{rate(row.timing)} @{row.first.batch_size}{_doubt(row)}"
 
 
 def _narrow_throughput(line: Headline) -> str:
@@ -180,7 +179,7 @@ MAIN_COLUMNS: tuple[Shown, ...] = (
         "is another artefact than what was tested",
         _tested(_top1, lambda own: percent(own.top1)),
         narrow=_tested(
-            lambda cell: percent(cell.top1_of_images, digits=1),
+            lambda cell: percent(cell.top1, digits=1),
             lambda own: percent(own.top1, digits=1),
         ),
         first=True,
@@ -189,7 +188,7 @@ MAIN_COLUMNS: tuple[Shown, ...] = (
         "seed sd",
         "standard deviation of top-1 over the seeds, in points",
         _tested(
-            lambda c: points(c.seed_spread.variance**0.5) if c.seed_spread else MISSING,
+            lambda cell: MISSING if cell.seed_sd is None else points(cell.seed_sd),
             lambda own: MISSING,
         ),
     ),
@@ -267,14 +266,39 @@ def narrow_table(study: Study) -> Table:
             columns.append(shown)
         elif values:
             shared[shown.heading] = values.pop()
+    told = main_notes(study)
+    marks = [[_marks(line, told)] if told else [] for line in lines]
+    rows = [[_narrow(shown, line) for shown in columns] for line in lines]
     return table(
-        [_narrow_heading(shown, lines) for shown in columns],
-        [[_narrow(shown, line) for shown in columns] for line in lines],
+        [*(_narrow_heading(shown, lines) for shown in columns), *(["see"] if told else [])],
+        [row + mark for row, mark in zip(rows, marks, strict=True)],
         title=", ".join(f"{name} {value}" for name, value in shared.items()),
         words=[shown.heading for shown in columns if shown.shared or shown.heading in IDENTITY],
     )
 
 
+def main_notes(study: Study) -> list[str]:
+    """Return what disturbed the times of the main table, each thing once: a, b, c … in ``see``."""
+    told = dict.fromkeys(text for line in headlines(study) for text in _doubts(line))
+    return list(told)[: len(LETTERS)]
+
+
+def lettered(notes: Sequence[str]) -> str:
+    """Return notes one a line, each behind its letter."""
+    return "\n".join(f"{mark}  {note}" for mark, note in zip(LETTERS, notes, strict=False))
+
+
+def _doubts(line: Headline) -> list[str]:
+    rows = [row for row in (line.offline, line.single) if row is not None]
+    return [text for row in rows for text in doubts(row)]
+
+
+def _marks(line: Headline, notes: Sequence[str]) -> str:
+    found = dict.fromkeys(LETTERS[notes.index(t)] for t in _doubts(line) if t in notes)
+    return " ".join(found)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 IDENTITY = ("model", "stem")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 from bench.report import escape
@@ -21,13 +22,20 @@ def _block(block: Block) -> str:
             return escape.markdown(text)
         case Bullets(items):
             return "\n".join(f"- {_item(lead, text)}" for lead, text in items)
-        case Table(columns, rows):
-            return _table(columns, rows)
+        case Table(columns, rows, folded=folded):
+            return _folded(folded, _table(columns, rows))
         case Code(lines):
             # Indented, not fenced: no line can close the block.
             return "\n".join(f"    {escape.one_line(line)}" for line in lines)
         case Image(title, name):
             return f"![{escape.markdown(title)}]({name}.png)"
+
+
+def _folded(summary: str, text: str) -> str:
+    if not summary:
+        return text
+    title = html.escape(escape.one_line(summary))
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _item(lead: str, text: str) -> str:

@@ -42,7 +42,7 @@ def _metadata(cell: Cell) -> dict[str, Any]:
         "split": "test",
         "revision": cell.digest,
     }
-    metrics = [*_metric("top-1", cell.top1_of_images), *_metric("top-5", cell.top5)]
+    metrics = [*_metric("top-1", cell.top1), *_metric("top-5", cell.top5)]
     task = {"type": "image-classification", "name": "Image Classification"}
     result = {"task": task, "dataset": dataset, "metrics": metrics}
     return {
@@ -80,7 +80,7 @@ def _blocks(cell: Cell, found: Findings) -> Iterator[Block]:
         ("what", "% (95 %)", "interval"),
         [
             (name, percent(measured), measured.method)
-            for name, measured in (("top-1", cell.top1_of_images), ("top-5", cell.top5))
+            for name, measured in (("top-1", cell.top1), ("top-5", cell.top5))
             if measured is not None
         ],
     )

@@ -42,7 +42,7 @@ def lines(cell: Cell, found: Findings) -> list[Item]:
         *_curve(cell),
         (
             "Test:",
-            f"top-1 {percent(cell.top1_of_images)} % (95 %, images alone), "
+            f"top-1 {percent(cell.top1)} % (95 %, images alone), "
             f"top-5 {percent(cell.top5, ends=False)} %",
         ),
     ]

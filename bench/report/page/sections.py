@@ -162,7 +162,7 @@ def _front_line(place: Place, front: Front, found: Findings) -> list[str]:
     return [
         found.labels[place.cell.key],
         span(front.axis.values[place.cell.key]),
-        percent(place.cell.top1_of_images),
+        percent(place.cell.top1),
         "yes" if place.on_front else "no",
         chance(place.probability),
         MISSING if step is None else f"{step:.3g}",

@@ -10,17 +10,26 @@ from collections.abc import Sequence
 
 from bench.report.derive.attention_tax import RuntimeCost, ScenarioCost, scenario_costs
 from bench.report.derive.findings import Findings
+from bench.report.derive.pairs import Pair, seeds_wanted
 from bench.report.derive.profile_rows import doubts, starved
 from bench.report.derive.published import beside
 from bench.report.page.blocks import Block, Bullets, Heading
 from bench.report.page.formats import count, number, percent
-from bench.report.page.wording import choice_sentence, cost_factor, effect_sentence, gap_sentence
+from bench.report.page.wording import (
+    basis,
+    choice_sentence,
+    cost_factor,
+    effect_sentence,
+    gap_sentence,
+    spread,
+)
 from bench.report.page.wording import verdict as pair_verdict
 from bench.report.read.models import attention_title
 from bench.report.read.trained import Cell
 
 MAX_LINES = 8
 MAX_NAMED = 3
+MAX_SENTENCES = 2
 # The costs for which the verdict says which model to take, in this order.
 TAKEN_FOR = ("latency", "throughput", "training-time")
 Item = tuple[str, str]
@@ -59,7 +68,7 @@ def _scope(found: Findings) -> list[Item]:
         trained = "weights as loaded"
     text = (
         f"{facts.num_train:,} training and {facts.num_test:,} test images; {trained}; "
-        f"{_seeds(here)}; highest top-1 {percent(cell.top1_of_images)} % (images alone), "
+        f"{_seeds(here)}; highest top-1 {percent(cell.top1)} % (images alone), "
         f"{found.labels[cell.key]}{_published(cell)}"
     )
     others = len(found.study.datasets) - 1
@@ -115,15 +124,41 @@ def _established(found: Findings) -> list[Item]:
 
 
 def _suggested(found: Findings) -> list[Item]:
-    unknown = [text for is_known, text in _judged(found) if not is_known]
-    return [("Only suggested:", _first(unknown))] if unknown else []
+    """Return the comparisons that are not resolved, in short; those of SE alone first."""
+    pairs = [p for p in found.pairs.pairs if p.finding == "not resolved" and not p.mismatches]
+    told = [
+        f"{found.labels[p.second.key]} against {found.labels[p.first.key]} "
+        f"{spread(p.difference.interval)}{_wanted(p)}"
+        for p in sorted(pairs, key=lambda p: p.factors != ("SE",))
+        if p.difference
+    ]
+    if not told:
+        return []
+    rest = count(len(told) - MAX_NAMED, "more comparison") if len(told) > MAX_NAMED else ""
+    text = "; ".join([*told[:MAX_NAMED], *([f"{rest}: see “Differences”"] if rest else [])])
+    unknown = [p.difference for p in pairs if p.difference and p.difference.luck is None]
+    if unknown:
+        text = f"of the trained networks alone, {text}; {'; '.join(basis(unknown[0]))}"
+    else:
+        text += "".join(f"; {note}" for note in _bases(pairs))
+    return [("Only suggested:", f"{text}.")]
+
+
+def _bases(pairs: Sequence[Pair]) -> list[str]:
+    """Return once each what the luck of training in these differences rests on."""
+    return list(dict.fromkeys(note for p in pairs if p.difference for note in basis(p.difference)))
+
+
+def _wanted(pair: Pair) -> str:
+    wanted = seeds_wanted(pair)
+    return f" (needs about {wanted} seeds a model)" if wanted else ""
 
 
 def _first(texts: Sequence[str]) -> str:
     """Return the first sentences, and how many more there are."""
-    rest = len(texts) - MAX_NAMED
+    rest = len(texts) - MAX_SENTENCES
     more = f" And {count(rest, 'more comparison')}: see “Differences”." if rest > 0 else ""
-    return " ".join(texts[:MAX_NAMED]) + more
+    return " ".join(texts[:MAX_SENTENCES]) + more
 
 
 def _gaps(found: Findings) -> list[Item]:

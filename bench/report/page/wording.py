@@ -52,7 +52,7 @@ def _caveats(pair: Pair) -> list[str]:
     assert found is not None
     if pair.resolved:
         notes.append(_probability(pair.p_family, pair.family_size, "comparisons"))
-    elif pair.p_family is not None and not found.interval.contains(0.0):
+    elif pair.finding == "not resolved" and pair.p_family and not found.interval.contains(0.0):
         notes.append("this interval alone leaves 0 out, the corrected test does not")
     if pair.mismatches:
         notes.append(f"NOT COMPARABLE, {'; '.join(map(str, pair.mismatches))}")

@@ -48,11 +48,6 @@ class Deployment:
         interval = wilson(self.accuracy.top1_correct, self.accuracy.num_images)
         return Measured.of(interval, "Wilson, one run")
 
-    @property
-    def top1_of_images(self) -> Measured:
-        """Return top-1: it is one network, so that images are all that its interval is over."""
-        return self.top1
-
     @cached_property
     def top5(self) -> Measured | None:
         if self.accuracy.top5_correct is None:

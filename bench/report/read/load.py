@@ -182,9 +182,15 @@ def _newest_runs(runs: list[LoadedRun]) -> tuple[tuple[LoadedRun, ...], list[Set
 
 def _same_run(record: RunRecord) -> str:
     """Return what two runs share only if one repeats the other."""
-    spec = record.spec.model_dump_json(exclude={"data": {"data_dir", "label"}})
+    left_out = {"data_dir", "label", "train_limit", "test_limit"}
+    spec = record.spec.model_dump_json(exclude={"data": left_out})
     software = {name: record.environment.packages.get(name) for name in ("torch", "torchvision")}
-    place = (record.environment.device_name, record.dataset.digest, sorted(software.items()))
+    place = (
+        record.environment.device_name,
+        record.dataset.digest,
+        record.dataset.num_train,
+        sorted(software.items()),
+    )
     return hashlib.sha256(f"{spec}{place}".encode()).hexdigest()
 
 

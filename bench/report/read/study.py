@@ -58,19 +58,32 @@ def study(loaded: Loaded, price_per_hour: float | None = None) -> Study:
         Cell(key, tuple(sorted(runs, key=lambda r: r.record.spec.seed)))
         for key, runs in _grouped(loaded.runs, _cell_key).items()
     ]
+    fed, starved = _fed(loaded.profiles)
     costs = [
         CostRow(key, tuple(sorted(rows, key=lambda p: p.record.id)), price_per_hour)
-        for key, rows in _grouped(loaded.profiles, _cost_key).items()
+        for key, rows in _grouped(fed, _cost_key).items()
     ]
     return Study(
         cells=tuple(sorted(cells, key=lambda c: (c.dataset, model_order(c.model), c.key))),
         costs=tuple(sorted(costs, key=_cost_order)),
-        set_aside=loaded.set_aside,
+        set_aside=(*loaded.set_aside, *starved),
         looked_in=loaded.looked_in,
         num_runs=len(loaded.runs),
         num_profiles=len(loaded.profiles),
         price_per_hour=price_per_hour,
     )
+
+
+def _fed(profiles: Iterable[LoadedProfile]) -> tuple[list[LoadedProfile], list[SetAside]]:
+    """Leave out the profiles that other work starved where the same row has others."""
+    kept: list[LoadedProfile] = []
+    aside: list[SetAside] = []
+    for rows in _grouped(profiles, _cost_key).values():
+        good = [row for row in rows if not (row.record.noise and row.record.noise.starved)]
+        kept += good or rows
+        why = "other work had too much of the machine; the row's other sittings are used"
+        aside += [SetAside(row.path, why) for row in rows if good and row not in good]
+    return kept, aside
 
 
 def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list[Item]]:
@@ -82,11 +95,14 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, lis
 
 def _cell_key(run: LoadedRun) -> str:
     """Return what the runs of one cell share: all but the seed and the place of the data."""
-    spec = run.record.spec.model_dump(mode="json", exclude={"seed": True, "data": {"data_dir"}})
+    # How many images there were tells more than a limit that may limit nothing.
+    limits = {"data_dir", "train_limit", "test_limit"}
+    spec = run.record.spec.model_dump(mode="json", exclude={"seed": True, "data": limits})
     env = run.record.environment
     facts = {
         "spec": spec,
         "digest": run.record.dataset.digest,
+        "images": [run.record.dataset.num_train, run.record.dataset.num_test],
         "label": run.record.dataset.label,
         "device_name": env.device_name,
         "freed_memory": env.freed_memory,

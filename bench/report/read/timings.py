@@ -20,6 +20,7 @@ from bench.stats.times import (
 
 # A 99th percentile of fewer samples is one of the few slowest calls, not a percentile.
 MIN_SAMPLES_P99 = 1000
+DISAGREEMENT = 1.1  # sittings of one row further apart than this do not agree
 ONE_SITTING = "within one sitting"
 
 
@@ -71,8 +72,14 @@ def timing_of(records: Sequence[ProfileRecord]) -> Timing | None:
         num_blocks=len(everything),
         num_processes=len(timed),
         steady=all(timing.steady for timing, _ in timed),
-        flags=tuple(sorted({flag for timing, _ in timed for flag in timing.flags})),
+        flags=tuple(sorted({flag for timing, _ in timed for flag in timing.flags} | _apart(calls))),
     )
+
+
+def _apart(calls: Sequence[Sequence[float]]) -> set[str]:
+    """Return the flag of a row whose sittings differ by more than noise within them could."""
+    medians = [quantile(process, 0.5) for process in calls]
+    return {"sittings_disagree"} if max(medians) > DISAGREEMENT * min(medians) else set()
 
 
 def _is_sound(timing: TimingFacts) -> bool:

@@ -91,17 +91,6 @@ class Cell:
         return _measured([(t.top1_correct, t.num_images) for t in self.tests])
 
     @cached_property
-    def top1_of_images(self) -> Measured | None:
-        """Return top-1, the mean over seeds, with Wilson's interval for the test images alone."""
-        if not self.tests:
-            return None
-        total = self.tests[0].num_images
-        correct = round(sum(t.top1_correct for t in self.tests) / len(self.tests))
-        found = wilson(min(correct, total), total)
-        mean = sum(t.top1 for t in self.tests) / len(self.tests)
-        return Measured(mean, found.low, found.high, "Wilson, images")
-
-    @cached_property
     def top5(self) -> Measured | None:
         pairs = [(t.top5_correct, t.num_images) for t in self.tests if t.top5_correct is not None]
         return _measured(pairs)
@@ -127,6 +116,16 @@ class Cell:
             return None
         shares = [test.top1 for test in self.tests]
         return spread_of_shares(shares) if self.hits is None else spread_of(self.hits)
+
+    @property
+    def top1_over_seeds(self) -> Interval | None:
+        """Return the mean top-1 with Student's t over seeds; None with one."""
+        return mean_interval([t.top1 for t in self.tests]) if len(self.tests) > 1 else None
+
+    @property
+    def seed_sd(self) -> float | None:
+        """Return the standard deviation of top-1 over seeds; None with one."""
+        return self.seed_spread.variance**0.5 if self.seed_spread else None
 
     @property
     def test_set(self) -> str | None:
@@ -166,10 +165,14 @@ class Cell:
 
 
 def _measured(counts: list[tuple[int, int]]) -> Measured | None:
-    """Return a mean fraction: Wilson's interval for one seed, Student's t over several."""
+    """Return a mean fraction over seeds with Wilson's interval for the sampling of images alone.
+
+    How far seeds are apart is another question (`Cell.seed_sd`), and no interval of one model
+    mixes both: what two models differ by does.
+    """
     if not counts:
         return None
-    if len(counts) == 1:
-        return Measured.of(wilson(*counts[0]), "Wilson, one seed")
-    shares = [correct / total for correct, total in counts]
-    return Measured.of(mean_interval(shares), f"t over {len(shares)} seeds")
+    total = counts[0][1]
+    mean = sum(correct / n for correct, n in counts) / len(counts)
+    found = wilson(min(total, round(mean * total)), total)
+    return Measured(mean, found.low, found.high, "Wilson, images")

@@ -173,7 +173,7 @@ PROFILED_COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "cost_interval",
-        "how the intervals of the cost were found",
+        "t over processes, or within one sitting: that decides nothing",
         of_profile=_timing(_interval_method),
     ),
     Column("num_blocks", "number of timed blocks", of_profile=_timing(lambda t: t.num_blocks)),

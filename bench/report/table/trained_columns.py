@@ -79,8 +79,11 @@ def _accuracy(
 
     parts: dict[str, tuple[str, Callable[[Measured], Value]]] = {
         name: (definition, lambda m: m.value),
-        f"{name}_low": ("lower end of its 95 % interval", lambda m: m.low),
-        f"{name}_high": ("upper end of its 95 % interval", lambda m: m.high),
+        f"{name}_low": (
+            "lower end of its 95 % interval for the sampling of images alone (Wilson)",
+            lambda m: m.low,
+        ),
+        f"{name}_high": ("upper end of the same", lambda m: m.high),
     }
     return [
         Column(key, said, of_training=part(of), of_deployment=own(of))
@@ -196,10 +199,22 @@ TRAINED_COLUMNS: tuple[Column, ...] = (
     ),
     ACCURACY_OF,
     Column(
-        "top1_interval",
-        "how the interval was found: Wilson for one seed, Student's t over seeds",
-        of_training=lambda c: c.top1.method if c.top1 else None,
-        of_deployment=lambda cell, row: deployed(lambda d: d.top1.method)(row),
+        "top1_seed_sd",
+        "standard deviation of top1 over the seeds",
+        of_training=lambda c: c.seed_sd,
+        of_deployment=_nothing,
+    ),
+    Column(
+        "top1_seeds_low",
+        "lower end of Student's 95 % interval of the mean over seeds",
+        of_training=lambda c: c.top1_over_seeds.low if c.top1_over_seeds else None,
+        of_deployment=_nothing,
+    ),
+    Column(
+        "top1_seeds_high",
+        "upper end of the same",
+        of_training=lambda c: c.top1_over_seeds.high if c.top1_over_seeds else None,
+        of_deployment=_nothing,
     ),
     *_accuracy(
         "top5",

@@ -147,6 +147,36 @@ def test_flags_are_recorded_as_they_are_while_measuring(monkeypatch):
 
 
 @pytest.mark.skipif(heap.state() == "unchanged", reason="freed memory is the system's affair here")
+def test_denormals_are_flushed_again_after_a_session_that_turned_that_off(monkeypatch):
+    """A runtime whose session leaves them on is timed, as those beside it, with them off."""
+
+    def careless(model, example, device, precision):
+        torch.set_flush_denormal(False)
+        return inference.RUNTIMES["eager"](model, example, device, precision)
+
+    monkeypatch.setitem(inference.RUNTIMES, "careless", careless)
+    records = run(runtimes=("careless", "eager"))
+    assert [r.environment.flags["flush_denormal"] for r in records] == ["True", "True"]
+
+
+def test_a_flag_that_changes_while_rows_are_timed_tells_both(monkeypatch):
+    """A call that turns flushing off: it began on and ended off."""
+
+    def careless(model, example, device, precision):
+        session = inference.RUNTIMES["eager"](model, example, device, precision)
+
+        def call(images):
+            torch.set_flush_denormal(False)
+            return session.call(images)
+
+        return Session(call, session.adapt)
+
+    monkeypatch.setitem(inference.RUNTIMES, "careless", careless)
+    (record,) = run(runtimes=("careless",))
+    assert record.environment.flags["flush_denormal"] == "True, then False"
+    torch.set_flush_denormal(True)
+
+
 def test_freed_memory_is_kept_while_profiling_unless_it_shall_not_be(monkeypatch):
     """The rows say so, and afterwards it is returned again."""
     monkeypatch.setattr(heap, "_past", "returned")

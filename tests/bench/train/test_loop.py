@@ -340,3 +340,14 @@ def test_overflows_without_end_are_a_divergence() -> None:
         run(training, recipe, Setting(precision="fp16"))
     assert all(torch.equal(*pair) for pair in zip(before, training.model.parameters(), strict=True))
     assert training.epoch == 12
+
+
+def test_the_device_is_waited_for_before_an_epoch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def wait() -> None:  # what was given to the device takes it another second
+        now[0] += 1.0
+
+    monkeypatch.setattr(loop, "synchronizer", lambda device: wait)
+    epochs = run(new_training(), clock=lambda: now[0])
+    assert [e.epoch_wall_s for e in epochs] == [1.0, 1.0, 1.0]

@@ -7,9 +7,11 @@ import pytest
 import record_factory as make
 from rich.console import Console
 
+from bench.report.derive.findings import findings
 from bench.report.page import terminal
 from bench.report.page.blocks import table
-from bench.report.page.main_table import narrow_table
+from bench.report.page.main_table import lettered, main_notes, narrow_table
+from bench.report.page.verdict import lines
 from bench.report.read.load import load
 from bench.report.read.study import study
 
@@ -70,3 +72,24 @@ def test_markup_in_a_cell_is_shown_and_nothing_moves_the_cursor():
     assert "[red]a[/red] [2J" in out
     assert "[b]t" in out
     assert "\x1b" not in out
+
+
+def test_the_terminal_says_the_lines_of_the_reports_verdict(tmp_path):
+    """The same text, lead by lead, at most eight."""
+    make.write_example(tmp_path, num_test=200, seeds=3)
+    found = findings(study(load([tmp_path])))
+    told = terminal.bullets(lines(found)).plain.strip().splitlines()
+    assert told == [f"{lead} {text}" for lead, text in lines(found)]
+    assert told[0].startswith("Scope, Shapes: ")
+    assert len(told) <= 8
+
+
+def test_what_disturbed_a_row_stands_below_the_table(tmp_path):
+    """Two thirds of the cores were others': a mark in the row, the words below."""
+    make.write_run(tmp_path / "a", [True] * 150 + [False] * 50)
+    record = make.profile_record(warnings=("other work used about 65 % of the cores",))
+    make.write_profile(tmp_path, record)
+    found = study(load([tmp_path]))
+    assert narrow_table(found).columns[-1] == "see"
+    assert narrow_table(found).rows[0][-1] == "a"
+    assert lettered(main_notes(found)) == "a  other work used about 65 % of the cores"

@@ -1,0 +1,75 @@
+"""A profile that other work starved is measured again, by itself and on demand."""
+
+import pytest
+import record_factory as make
+
+from bench.execute import experiment
+from bench.execute.jobs import ProfileJob, profiles_in
+from bench.record.profile import NoiseFacts
+from bench.spec.profile import ProfileSpec
+
+SPEC = ProfileSpec(models=(make.model("resnet50"),), batch_sizes=(64,), device="cpu")
+
+
+@pytest.fixture
+def sittings(monkeypatch, tmp_path):
+    """Return a job, and what makes its sittings see these shares of the cores used by others."""
+    job = ProfileJob(SPEC, (), tmp_path)
+    done = []
+
+    def plan(*shares):
+        def sit(job, emit, timeout_s):
+            share = shares[min(len(done), len(shares) - 1)]
+            done.append(share)
+            noise = NoiseFacts(other_cpu_share=share)
+            record = make.profile_record(make.model("resnet50"), seed=len(done))
+            make.write_profile(job.folder, record.model_copy(update={"noise": noise}))
+
+        monkeypatch.setattr(experiment, "_done", sit)
+        return done
+
+    return job, plan
+
+
+def profiled(job, remeasure=False):
+    return experiment._profiled(job, lambda event: None, None, remeasure)
+
+
+def test_a_good_sitting_is_done_once(sittings):
+    """Nothing starved: one sitting, and none when the command is repeated."""
+    job, plan = sittings
+    done = plan(0.01)
+    profiled(job)
+    profiled(job)
+    assert done == [0.01]
+
+
+def test_a_starved_sitting_is_measured_again_and_not_read(sittings):
+    """Two thirds of the cores were others': the second sitting alone is left to read."""
+    job, plan = sittings
+    done = plan(0.65, 0.01)
+    profiled(job)
+    assert done == [0.65, 0.01]
+    assert [r.noise.other_cpu_share for r in profiles_in(job.folder)] == [0.01]
+    assert len(list(job.folder.glob("*.json.old"))) == 1
+
+
+def test_a_machine_that_stays_busy_is_not_waited_for(sittings):
+    """Every sitting starved: as many as stated, the last of which is kept with its mark."""
+    job, plan = sittings
+    done = plan(0.65)
+    profiled(job)
+    assert len(done) == experiment.MAX_SITTINGS == 2
+    assert [r.noise.starved for r in profiles_in(job.folder)] == [True]
+    profiled(job)
+    assert len(done) == 2  # the same command does not try for ever
+
+
+def test_a_good_sitting_is_measured_again_on_demand(sittings):
+    """--remeasure puts aside what is there."""
+    job, plan = sittings
+    done = plan(0.01)
+    profiled(job)
+    profiled(job, remeasure=True)
+    assert len(done) == 2
+    assert len(profiles_in(job.folder)) == 1

@@ -1,0 +1,262 @@
+"""What a report must not lose: each test here is the only one to notice a certain fault."""
+
+import json
+
+import numpy as np
+import pytest
+import record_factory as make
+
+from bench.record.profile import MemoryFacts, NoiseFacts
+from bench.report.derive import gate
+from bench.report.derive.axes import Axis
+from bench.report.derive.conditions import accuracy_conditions, speed_conditions
+from bench.report.derive.findings import findings
+from bench.report.derive.headline import headlines
+from bench.report.derive.pareto import accuracy_draws, front
+from bench.report.derive.profile_rows import cost_rows
+from bench.report.derive.ratios import time_ratio
+from bench.report.derive.seeds import Stated, luck_of
+from bench.report.derive.time_to import races
+from bench.report.read.load import load
+from bench.report.read.study import study
+from bench.report.read.timings import timing_of
+from bench.stats.accuracy import calibration_error
+from bench.stats.luck import stated
+from bench.stats.times import Interval
+
+N = 2000
+
+
+def shares(folder, *wanted, seeds=1, apart=0.0):
+    """Write models by name, stem and the share of images that they get right."""
+    for name, stem, share in wanted:
+        for seed in range(seeds):
+            level = share + apart * (seed - (seeds - 1) / 2)
+            right = np.arange(N) < level * N
+            where = folder / f"{name}-{stem}-{seed}"
+            make.write_run(where, right, spec=make.model(name, stem), seed=seed)
+    return folder
+
+
+def read(folder):
+    return study(load([folder]))
+
+
+def test_pairs_effects_and_gaps_are_each_a_family(tmp_path):
+    """Each corrected p-value is Holm's: the smallest times the number of tests."""
+    corners = [("resnet50", "imagenet", 0.8), ("resnet50", "cifar", 0.815)]
+    corners += [("se_resnet50", "imagenet", 0.807), ("se_resnet50", "cifar", 0.82)]
+    corners += [("resnet101", "imagenet", 0.802), ("resnet101", "cifar", 0.811)]
+    corners += [("se_resnet101", "imagenet", 0.806), ("se_resnet101", "cifar", 0.818)]
+    result = findings(read(shares(tmp_path, *corners)), stated=Stated(0.004))
+    effects = [e for one in result.attributions for e in one.effects]
+    gaps = [gap for one in result.attributions for gap in one.gaps]
+    for name, tests in (
+        ("pairs", [(p.difference.p, p.p_family) for p in result.pairs.pairs]),
+        ("effects", [(e.top1.p, e.p_family) for e in effects]),
+        ("gaps", [(g.total.p, g.p_family) for g in gaps]),
+    ):
+        alone, corrected = min(tests)
+        assert len(tests) > 1, name
+        assert corrected == pytest.approx(min(1.0, len(tests) * alone)), name
+        assert alone < 0.5 / len(tests), name
+
+
+def test_accuracies_in_the_gate_are_a_family(tmp_path):
+    """A p-value of 0.027 alone is nothing among three."""
+    for number, name in enumerate(("resnet50", "resnet101", "resnet18")):
+        before = np.arange(N) < 0.8 * N
+        after = before.copy()
+        if number == 0:
+            after[:30], after[1600:1650] = False, True
+        make.write_run(tmp_path / "base" / name, before, spec=make.model(name))
+        make.write_run(tmp_path / "new" / name, after, spec=make.model(name))
+    sides = (gate.read(tmp_path / side) for side in ("base", "new"))
+    found = gate.compare(*sides, gate.Wanted(seed_sd=0.0005))
+    assert [c.verdict for c in found if "resnet50" in c.what] == ["not resolved"]
+
+
+def test_the_gates_floor_stops_what_its_interval_does_not(tmp_path):
+    """Pairs that agree on 2 %, while neighbours of one side are 10 % apart: nothing."""
+    base, new = tmp_path / "base", tmp_path / "new"
+    levels = [1.0, 1.1, 1.0, 1.1, 1.0]
+    for pair, level in enumerate(levels):
+        for side, factor in ((base, 1.0), (new, 1.02)):
+            second = int((side == new) != (pair % 2 == 1))
+            env = make.environment(started_at=f"2026-01-01T00:0{pair}:0{second}Z")
+            call_s = 0.1 * level * factor * (1 + 1e-4 * pair)
+            own = {"seed": 10 * pair + (side == new), "noise": 0.0, "env": env}
+            make.write_profile(side, make.profile_record(call_s=call_s, **own))
+    (change,) = gate.compare(gate.read(base), gate.read(new), gate.Wanted(time_margin=0.001))
+    assert change.interval.low > 1.01
+    assert change.floor > 0.05
+    assert change.verdict == "not resolved"
+
+
+def test_models_that_guess_have_no_luck_to_pool(tmp_path):
+    """Three seeds at chance agree to an image; they say nothing of those that learn."""
+    shares(tmp_path, ("resnet101", "cifar", 0.1), seeds=3)
+    shares(tmp_path, ("resnet50", "cifar", 0.8))
+    assert luck_of(read(tmp_path).cells).by_data == {}
+
+
+def test_seed_luck_and_cost_noise_are_in_the_chances_of_a_front(tmp_path):
+    """Half a point apart with a seed sd of 1 point, costs that overlap: nobody is sure."""
+    shares(tmp_path, ("resnet18", "cifar", 0.80), ("resnet50", "cifar", 0.85))
+    cells = read(tmp_path).cells
+    draws = accuracy_draws(cells, stated(0.05))
+    exact = {c.key: Interval(v, v, v, 1) for c, v in zip(cells, (1.0, 2.0), strict=True)}
+    places = front(cells, Axis("cost", "cost", "ms", True, exact), draws).places
+    assert places[1].probability < 0.95  # the dear one need not be the better
+    sure = front(
+        cells, Axis("cost", "cost", "ms", True, exact), accuracy_draws(cells, stated(1e-5))
+    )
+    assert sure.places[1].probability > 0.99
+    vague = {c.key: Interval(v, v / 2, 2 * v, 9) for c, v in zip(cells, (1.0, 1.03), strict=True)}
+    near = front(
+        cells, Axis("cost", "cost", "ms", True, vague), accuracy_draws(cells, stated(1e-5))
+    )
+    assert 0.4 < near.places[0].probability < 0.7  # as likely the dear as the cheap one
+    assert near.places[1].points_per_percent is None
+    close = {c.key: Interval(v, v, v, 1) for c, v in zip(cells, (1.0, 1.03), strict=True)}
+    steps = front(cells, Axis("cost", "cost", "ms", True, close), draws).places
+    assert steps[1].points_per_percent is None  # 3 % is no step
+
+
+def test_calibration_error_is_over_fifteen_bins():
+    """Confidence 0.05 and 0.08, right and wrong: apart in fifteen bins, together in ten."""
+    confidence = np.array([0.05, 0.08], dtype=np.float32)
+    found = calibration_error(confidence, np.array([True, False]))
+    assert found == pytest.approx((0.95 + 0.08) / 2)
+
+
+def test_one_sitting_decides_no_ratio(tmp_path):
+    """Twice the time, to a tenth of a per cent, in one sitting: not resolved; in three: more."""
+
+    def ratio(sittings):
+        rows = cost_rows([
+            make.profile_record(make.model(name), call_s=call_s, noise=0.001, seed=seed,
+                                series="s", group="g")
+            for seed in range(sittings)
+            for name, call_s in (("resnet50", 0.1), ("se_resnet50", 0.2 * (1 + 0.01 * seed)))
+        ])  # fmt: skip
+        base, row = sorted(rows, key=lambda row: row.model.name)
+        return time_ratio(row, base)
+
+    assert (ratio(1).finding, ratio(1).method) == ("not resolved", "within one sitting")
+    assert ratio(2).finding == "not resolved"
+    assert ratio(3).finding == "more"
+
+
+def test_rows_meet_only_under_equal_conditions():
+    """Other flags, threads or uncommitted changes: no ratio, whatever asks for one."""
+    base = make.profile_record(make.model("resnet50"))
+    for change in ({"flags": {"flush_denormal": "False"}}, {"dirty": True}, {"num_threads": 1}):
+        other = make.profile_record(make.model("se_resnet50"), env=make.environment(**change))
+        row, plain = (cost_rows([record])[0] for record in (other, base))
+        assert time_ratio(row, plain) is None, change
+        assert speed_conditions(row) != speed_conditions(plain), change
+
+
+def test_uncommitted_changes_are_a_condition_of_accuracies(tmp_path):
+    """Code that no commit holds is not compared with code that one does."""
+    right = np.arange(N) < 0.8 * N
+    make.write_run(tmp_path / "a", right, spec=make.model("resnet50"))
+    env = make.environment(dirty=True)
+    make.write_run(tmp_path / "b", right, spec=make.model("se_resnet50"), env=env)
+    one, two = (accuracy_conditions(cell) for cell in read(tmp_path).cells)
+    assert one["uncommitted changes"] != two["uncommitted changes"]
+
+
+def test_starved_sittings_are_not_pooled_with_good_ones(tmp_path):
+    """Of three sittings the one beside which others used most of the cores is set aside."""
+    for seed, (call_s, share) in enumerate(((0.1, 0.0), (0.1, 0.02), (8.0, 0.65))):
+        record = make.profile_record(call_s=call_s, seed=seed)
+        noise = NoiseFacts(other_cpu_share=share)
+        make.write_profile(tmp_path, record.model_copy(update={"noise": noise}))
+    found = read(tmp_path)
+    (row,) = found.costs
+    assert row.timing.num_processes == 2
+    assert row.timing.p50_ms == pytest.approx(100, rel=0.05)
+    assert "other work had too much of the machine" in found.set_aside[0].reason
+
+
+def test_sittings_that_disagree_say_so():
+    """A row at 100 ms and, in another process, at 136 ms."""
+    records = [make.profile_record(call_s=s, seed=i) for i, s in enumerate((0.1, 0.136))]
+    assert "sittings_disagree" in timing_of(records).flags
+    assert "sittings_disagree" not in timing_of(records[:1]).flags
+
+
+def test_percentiles_are_those_they_are_called():
+    """Of 1 … 100 ms the 90th percentile is 90.1 ms; a 99th needs a thousand calls."""
+    times = tuple((n + 1) / 1000 for n in range(100))
+    record = make.profile_record(blocks=100)
+    timing = record.timing.model_copy(update={"block_s": times})
+    found = timing_of([record.model_copy(update={"timing": timing})])
+    assert found.p90_ms == pytest.approx(90.1)
+    assert found.p99_ms is None
+
+
+def test_epochs_are_told_by_their_median(tmp_path):
+    """10, 10 and 1,000 seconds are 10 a training epoch."""
+    path = make.write_run(tmp_path / "a", np.arange(N) < 0.8 * N)
+    record = json.loads(path.read_text())
+    for epoch, seconds in zip(record["epochs"], (10.0, 10.0, 1000.0), strict=True):
+        epoch["epoch_wall_s"], epoch["throughput"] = seconds, 5000 / seconds
+    make.damage(path, epochs=record["epochs"])
+    (cell,) = read(tmp_path).cells
+    assert cell.epoch_wall_s == 10.0
+
+
+def test_peak_memory_is_the_largest_of_all_processes():
+    """100 and 130 MiB are 130."""
+    records = [
+        make.profile_record(seed=i, memory=MemoryFacts(peak_bytes=p, total_bytes=p, method="x"))
+        for i, p in enumerate((100, 130))
+    ]
+    (row,) = cost_rows(records)
+    assert row.peak_memory_bytes == 130
+
+
+def test_of_two_commits_the_newest_profile_is_shown(tmp_path):
+    """The row measured last stands in the main table."""
+    for day, commit, call_s in ((1, "a" * 40, 0.1), (2, "b" * 40, 0.2)):
+        when = f"2026-01-0{day}T00:00:00Z"
+        env = make.environment(commit=commit)
+        record = make.profile_record(call_s=call_s, seed=day, env=env, created_at=when)
+        make.write_profile(tmp_path, record)
+    (line,) = headlines(read(tmp_path))
+    assert line.offline.environment.commit == "b" * 40
+
+
+def test_no_race_is_run_to_what_guessing_reaches(tmp_path):
+    """Ten classes, one model at 14 % and one at 80 %: no threshold at 10 %."""
+    shares(tmp_path, ("resnet50", "cifar", 0.14), ("resnet101", "cifar", 0.8))
+    (race,) = races(read(tmp_path))
+    assert race.targets
+    assert min(race.targets) >= 0.15
+
+
+def test_a_limit_that_limits_nothing_makes_no_other_model(tmp_path):
+    """Seeds 0 and 1, the second with a limit above the number of images: one model, two seeds."""
+    right = np.arange(N) < 0.8 * N
+    make.write_run(tmp_path / "a", right, seed=0)
+    path = make.write_run(tmp_path / "b", right, seed=1)
+    spec = json.loads(path.read_text())["spec"]
+    spec["data"]["train_limit"] = 10**6
+    make.damage(path, spec=spec)
+    (cell,) = read(tmp_path).cells
+    assert cell.seeds == (0, 1)
+
+
+def test_labels_say_what_tells_equal_names_apart(tmp_path):
+    """Two recipes that differ in momentum alone are told apart by it, not by a number."""
+    right = np.arange(N) < 0.8 * N
+    for name, momentum in (("a", 0.9), ("b", 0.8)):
+        path = make.write_run(tmp_path / name, right)
+        spec = json.loads(path.read_text())["spec"]
+        spec["recipe"]["momentum"] = momentum
+        make.damage(path, spec=spec)
+    labels = findings(read(tmp_path)).labels.values()
+    assert sorted(labels) == ["resnet50, momentum 0.8", "resnet50, momentum 0.9"]

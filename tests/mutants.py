@@ -83,8 +83,8 @@ MUTANTS = (
     Mutant("exploratory only if all arms have one seed", "bench/stats/accuracy.py",
            "exploratory = any(len(arm) < 2 for arm in arms)",
            "exploratory = all(len(arm) < 2 for arm in arms)", STATS),
-    Mutant("one-seed mark removed", "bench/report/page/contents.py",
-           '"1 (exploratory)" if seeds == 1 else str(seeds)', "str(seeds)",
+    Mutant("one-seed mark removed", "bench/report/page/main_table.py",
+           '"1 (exploratory)" if len(cell.runs) == 1 else str(len(cell.runs))', "str(len(cell.runs))",
            "tests/bench/report/test_write.py"),
     Mutant("stated sd not told", "bench/report/page/wording.py",
            'return [f"one seed, resting on the stated seed sd of {sd}"]', "return []",
@@ -172,18 +172,21 @@ def survives(mutant: Mutant, copy: Path) -> bool:
         raise LookupError(f"{mutant.file} has no {mutant.right!r}")
     path.write_text(whole.replace(mutant.right, mutant.wrong), encoding="utf-8")
     try:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        environment = os.environ | {"PYTHONPATH": str(copy)}
-        done = subprocess.run(
-            [*command, *mutant.tests.split()],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return passes(mutant.tests, copy)
     finally:
         path.write_text(whole, encoding="utf-8")
+
+
+def passes(tests: str, copy: Path) -> bool:
+    """Run tests in the copy; LookupError where they cannot run at all."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode not in (0, 1):
         raise LookupError(f"pytest ended with {done.returncode}: {done.stdout[-400:]}")
     return done.returncode == 0
@@ -201,6 +204,9 @@ def main() -> int:
         for name in COPIED:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, _below(copy, name))
+        for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+            if not passes(tests, copy):
+                raise LookupError(f"{tests} fails without any fault")
         for mutant in chosen:
             left = survives(mutant, copy)
             alive += [mutant.name] * left

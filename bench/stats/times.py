@@ -194,6 +194,17 @@ def log_error(interval: Interval) -> float | None:
     return math.log(interval.high / interval.low) / (2 * 1.96)
 
 
+def product(values: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    """Return the product of values to the power of weights; open ends stay open."""
+    pairs = list(zip(values, weights, strict=True))
+    log = math.fsum(weight * math.log(value.estimate) for value, weight in pairs)
+    errors = [log_error(value) for value in values]
+    if None in errors:
+        return Interval(math.exp(log), 0.0, math.inf, len(values))
+    half = 1.96 * math.hypot(*(w * (e or 0.0) for e, w in zip(errors, weights, strict=True)))
+    return Interval(math.exp(log), math.exp(log - half), math.exp(log + half), len(values))
+
+
 def kaplan_meier_median(reached: list[float], missed: list[float]) -> float | None:
     """Return the time by which half had got there; None when fewer did before they were given up.
 

@@ -26,7 +26,7 @@ from bench.stats import accuracy
 from bench.stats.accuracy import Difference
 from bench.stats.decide import Finding, finding
 from bench.stats.luck import Luck
-from bench.stats.times import Interval, log_error
+from bench.stats.times import Interval, log_error, product
 
 Level = Any
 # More gaps than this are told in no verdict.
@@ -277,7 +277,7 @@ def _cost_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | Non
     known = [value for value in values if value is not None and value.estimate > 0]
     if len(known) < len(values) or any(log_error(value) is None for value in known):
         return None
-    return _geometric(known, term.weights)
+    return product(known, term.weights)
 
 
 def _timed_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:
@@ -290,18 +290,7 @@ def _timed_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | No
             return None
         ratios.append(ratio.interval)
     sign = 1.0 if axis.less_is_better else -1.0  # a rate falls as the time of a call grows
-    return _geometric(ratios, [sign / len(ratios)] * len(ratios))
-
-
-def _geometric(values: Sequence[Interval], weights: Sequence[float]) -> Interval:
-    """Return the product of values to the power of weights; open ends stay open."""
-    pairs = list(zip(values, weights, strict=True))
-    log = math.fsum(weight * math.log(value.estimate) for value, weight in pairs)
-    errors = [log_error(value) for value in values]
-    if None in errors:
-        return Interval(math.exp(log), 0.0, math.inf, len(values))
-    half = 1.96 * math.hypot(*(w * (e or 0.0) for e, w in zip(errors, weights, strict=True)))
-    return Interval(math.exp(log), math.exp(log - half), math.exp(log + half), len(values))
+    return product(ratios, [sign / len(ratios)] * len(ratios))
 
 
 def _with_family(effects: Sequence[Effect], margin: float | None) -> list[Effect]:

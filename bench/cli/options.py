@@ -80,6 +80,14 @@ Seed = Annotated[
         help="Seed of the weights, the order and the augmentation.", rich_help_panel=RECIPE
     ),
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        help="How many seeds (5), or which (0,1,7), in place of --seed.",
+        rich_help_panel=RECIPE,
+    ),
+]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionName = Annotated[
     str, typer.Option("--precision", help="fp32, tf32, bf16 or fp16.", rich_help_panel=MACHINE)
@@ -289,6 +297,28 @@ def seed_list(text: str) -> tuple[int, ...]:
     if seeds[0] < 1:
         raise UserError(f"--seeds takes how many (5) or which (0,1,2), not {text!r}")
     return tuple(range(seeds[0]))
+
+
+def seeds_of(seed: int, seeds: str | None) -> tuple[int, ...]:
+    """Return the seeds to train with; UserError where both options name some."""
+    from bench.errors import UserError
+
+    if seeds is None:
+        return (seed,)
+    if seed:
+        raise UserError("--seed and --seeds both name seeds; give one of them")
+    return seed_list(seeds)
+
+
+def refuse_contradictions(changes: list[str] | None, options: dict[str, Any]) -> None:
+    """Raise UserError where ``--set`` and an option of its own give a field two values."""
+    from bench.errors import UserError
+
+    told = recipe_changes(changes)
+    for field, value in options.items():
+        if field in told and told[field] != value:
+            option = f"--{field.replace('_', '-')}"
+            raise UserError(f"{option} {value} and --set {field}={told[field]} contradict")
 
 
 def seconds_since_start() -> float:

@@ -26,7 +26,12 @@ SCENARIOS = ("end_to_end", "server")
 
 def profile(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Models; see 'senet-bench models'.")
+        list[str] | None,
+        typer.Argument(
+            help="Models; see 'senet-bench models', or the folder of a run (default: SE-ResNet-50,"
+            " ResNet-50, ResNet-101).",
+            show_default=False,
+        ),
     ] = None,
     run: Annotated[
         Path | None,
@@ -215,10 +220,11 @@ def profile(
 
       senet-bench profile --run runs/resnet18-cifar-… --runtime eager,openvino --precision fp32,int8
 
-      senet-bench profile --run runs/resnet18-cifar-shapes-quick-e3-s0-1a2b3c4d
+      senet-bench profile runs/resnet18-cifar-shapes-quick-e3-s0-1a2b3c4d
     """
     from bench.execute import sittings, subjects
 
+    run, models = _named(run, models)
     with sittings.early_server(wanted=memory and repeat == 1) as server:
         if run:
             place = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
@@ -253,6 +259,20 @@ def profile(
             done = sittings.profile_now(job, repeat, _meanwhile(emit), server)
     _show(done.records, job, Wanted(as_json, price_per_hour, reconcile, charts))
     _leave(done, out)
+
+
+def _named(run: Path | None, models: list[str] | None) -> tuple[Path | None, list[str] | None]:
+    """Return the run or the models to profile: a run's folder may stand for a model's name.
+
+    Where nothing is named, the models of the comparison are meant, which is told.
+    """
+    if run is None and models and len(models) == 1 and (Path(models[0]) / "run.json").is_file():
+        return Path(models[0]), None
+    if run is None and not models:
+        models = list(opt.COMPARED)
+        told = f"no model named: {', '.join(models)} with fresh weights, as slow as trained ones"
+        typer.echo(told, err=True)
+    return run, models
 
 
 def _test_spec(data: tuple[Any, ...], recipe: str, *, required: bool) -> TestSpec | None:

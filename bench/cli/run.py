@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli import options as opt
 
+if TYPE_CHECKING:
+    from bench.spec.experiment import Experiment
+
 
 def run(
     source: Annotated[
-        str,
+        list[str] | None,
         typer.Argument(
-            help="quickstart, reference, matched, paper-cifar, ablations, rivals, or a TOML file."
+            help="quickstart (default), reference, matched, paper-cifar, ablations, rivals, a TOML"
+            " file, or models to compare.",
+            show_default=False,
         ),
-    ] = "quickstart",
+    ] = None,
     data_dir: opt.DataDir = None,
     dataset: Annotated[
         str | None, typer.Option(help="Another data set than the experiment's.")
@@ -85,6 +90,8 @@ def run(
       senet-bench run matched --seeds 0,1,2 --device cuda --precision bf16
 
       senet-bench run mine.toml --resume
+
+      senet-bench run se_resnet18 resnet18 --dataset folder --data-dir photos --seeds 2
     """
     from rich.console import Console
 
@@ -96,9 +103,9 @@ def run(
     from bench.report.page.main_table import lettered, main_notes, narrow_table
     from bench.report.page.verdict import lines
     from bench.signals import stoppable
-    from bench.spec.experiment import load_experiment
+    from bench.spec.experiment import load_or_compare
 
-    experiment = load_experiment(source).changed(
+    experiment = load_or_compare(source or ["quickstart"], dataset).changed(
         dataset=dataset,
         data_dir=str(data_dir) if data_dir else None,
         label=data_label,
@@ -116,7 +123,9 @@ def run(
         opt.positive_points("--seed-sd", seed_sd), opt.positive_points("--margin", margin)
     )
     report = out or Path("reports") / experiment.name
-    with stoppable(), screen() as emit:
+    total = len(experiment.entries()) * len(experiment.seeds)
+    typer.echo(_plan(experiment, total, report))
+    with stoppable(), screen(total=total) as emit:
         done = conduct(
             experiment,
             runs or Path("runs") / experiment.name,
@@ -138,3 +147,16 @@ def run(
     if done.failed:
         typer.echo("Repeat the command to do only what failed.", err=True)
         raise typer.Exit(opt.EXIT_FAILED)
+
+
+def _plan(experiment: Experiment, total: int, report: Path) -> str:
+    """Return what is going to be done, in a line."""
+    networks, seeds = len(experiment.entries()), len(experiment.seeds)
+    trainings = "1 training" if total == 1 else f"{total} trainings"
+    epochs = experiment.recipe.epochs
+    profiled = f", then {networks} profiled in one sitting" if experiment.profile else ""
+    return (
+        f"{experiment.name}: {trainings} of {epochs} epoch{'' if epochs == 1 else 's'}"
+        f" ({networks} model{'' if networks == 1 else 's'} × {seeds}"
+        f" seed{'' if seeds == 1 else 's'}){profiled}; report in {report}"
+    )

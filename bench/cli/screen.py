@@ -65,17 +65,37 @@ class _Pace:
         return (self.total - self.done) * (time.monotonic() - self.began) / self.steps
 
 
+@dataclass
+class _Count:
+    """Which of how many trainings is going on; it says nothing where there is but one."""
+
+    total: int | None
+    ended: int = 0
+
+    def __call__(self) -> str:
+        many = self.total is not None and self.total > 1
+        return f"[{self.ended + 1}/{self.total}] " if many else ""
+
+    def end(self) -> str:
+        told = self()
+        self.ended += 1
+        return told
+
+
 @contextlib.contextmanager
-def screen(*, stderr: bool = False) -> Iterator[Callable[[Event], None]]:
-    """Show events while the block runs; ``stderr`` keeps stdout for what is printed after it."""
+def screen(*, stderr: bool = False, total: int | None = None) -> Iterator[Callable[[Event], None]]:
+    """Show events while the block runs; ``stderr`` keeps stdout for what is printed after it.
+
+    Of ``total`` trainings each says which it is: [2/5].
+    """
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
-        with _live(console) as emit:
+        with _live(console, _Count(total)) as emit:
             yield emit
     else:
-        yield _plain(partial(typer.echo, err=stderr))
+        yield _plain(partial(typer.echo, err=stderr), _Count(total))
 
 
 @contextlib.contextmanager
@@ -84,7 +104,7 @@ def silence() -> Iterator[Callable[[Event], None]]:
     yield lambda event: None
 
 
-def _plain(write: Callable[[str], None]) -> Callable[[Event], None]:
+def _plain(write: Callable[[str], None], count: _Count) -> Callable[[Event], None]:
     from bench import events as ev
 
     paces: list[_Pace] = []
@@ -99,7 +119,7 @@ def _plain(write: Callable[[str], None]) -> Callable[[Event], None]:
                     write(line)
             case ev.RunStarted():
                 paces[:] = [_Pace(event)]
-                write(_headline(event))
+                write(count() + _headline(event))
             case ev.StepDone(epoch, step):
                 paces[0].advance(epoch, step)
                 _now_and_then(paces[0], write)
@@ -108,6 +128,11 @@ def _plain(write: Callable[[str], None]) -> Callable[[Event], None]:
                 write(_epoch_line(facts, paces[0]))
             case ev.Warned(warning):  # never among what other programs read
                 typer.echo(f"warning: {warning}", err=True)
+            case ev.RunDone() | ev.JobFailed():
+                place = count.end()
+                # What was found finished has no line of its own before it.
+                found = isinstance(event, ev.RunDone) and event.reused
+                write((place if found else "") + (_other(event) or ""))
             case _:
                 text = _other(event)
                 if text:
@@ -194,7 +219,7 @@ def duration(seconds: float | None) -> str:
 
 
 @contextlib.contextmanager
-def _live(console: Console) -> Iterator[Callable[[Event], None]]:
+def _live(console: Console, count: _Count) -> Iterator[Callable[[Event], None]]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (
@@ -204,10 +229,10 @@ def _live(console: Console) -> Iterator[Callable[[Event], None]]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, expand=True, transient=True) as progress:
-        yield _live_emit(progress, console)
+        yield _live_emit(progress, console, count)
 
 
-def _live_emit(progress: Progress, console: Console) -> Callable[[Event], None]:
+def _live_emit(progress: Progress, console: Console, count: _Count) -> Callable[[Event], None]:
     from bench import events as ev
 
     bars: dict[str, TaskID] = {}
@@ -230,7 +255,7 @@ def _live_emit(progress: Progress, console: Console) -> Callable[[Event], None]:
             case ev.RunStarted():
                 drop_bars()
                 paces[:] = [_Pace(event)]
-                console.print(_headline(event), style="bold")
+                console.print(count() + _headline(event), style="bold", markup=False)
             case ev.StepDone(epoch, step):
                 paces[0].advance(epoch, step)
                 bar(paces[0].run.spec.model.name, paces[0].done, paces[0].total, _note(paces[0]))
@@ -245,11 +270,13 @@ def _live_emit(progress: Progress, console: Console) -> Callable[[Event], None]:
             case ev.Evaluating(done, total):
                 bar("test", done, total, f"{done:,} of {total:,}")
             case ev.RunDone():
+                count.end()
                 drop_bars()
                 console.print(_other(event) or "", style="green" if event.record.test else "red")
             case ev.Warned():
                 console.print(_other(event) or "", style="yellow", markup=False)
             case ev.JobFailed():
+                count.end()
                 drop_bars()
                 console.print(_other(event) or "", style="red", markup=False)
 

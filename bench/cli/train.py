@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def train(
-    models: Annotated[list[str], typer.Argument(help="Models; see 'senet-bench models'.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Models; see 'senet-bench models' (default: SE-ResNet-50, ResNet-50, ResNet-101).",
+            show_default=False,
+        ),
+    ] = None,
     dataset: opt.DataName = "cifar10",
     data_dir: opt.DataDir = None,
     data_label: opt.DataLabel = None,
@@ -34,6 +40,7 @@ def train(
     lr: opt.LearningRate = None,
     batch_size: opt.BatchSize = None,
     seed: opt.Seed = 0,
+    seeds: opt.Seeds = None,
     device: opt.DeviceName = "auto",
     precision: opt.PrecisionName = "fp32",
     runtime: opt.TrainRuntime = "eager",
@@ -75,7 +82,7 @@ def train(
 
       senet-bench train resnet18 --dataset shapes --recipe quick
 
-      senet-bench train se_resnet50 resnet50 --dataset cifar10 --recipe reference
+      senet-bench train se_resnet50 resnet50 --dataset cifar10 --recipe reference --seeds 0,1
 
       senet-bench train resnet50 --dataset folder --data-dir data --epochs 3
 
@@ -87,6 +94,10 @@ def train(
     from bench.spec.recipe import get_recipe
 
     given = opt.given({"epochs": epochs, "lr": lr, "batch_size": batch_size})
+    opt.refuse_contradictions(changes, given)
+    if not models:
+        models = list(opt.COMPARED)
+        _tell_default(models, dataset, recipe)
     request = train_request(
         models,
         {
@@ -108,12 +119,23 @@ def train(
         if_unfinished=if_unfinished(resume=resume, restart=restart),
         weights=weights,
         trace=trace,
+        seeds=opt.seeds_of(seed, seeds),
     )
     is_first = request.group.is_first
     with stoppable():
         records = train_models(request, screen() if is_first else silence())
     if is_first:
         _tell(records, target, trace, out)
+
+
+def _tell_default(models: list[str], dataset: str, recipe: str) -> None:
+    """Say what is trained where no model was named, and what would be a smaller start."""
+    typer.echo(
+        f"no model named: {', '.join(models)} on {dataset}, recipe {recipe}, in that order; how"
+        " long one takes is told from its first steps on. A smaller start: senet-bench train"
+        " resnet18 --dataset shapes --recipe quick",
+        err=True,
+    )
 
 
 def _tell(records: list[RunRecord], target: float | None, trace: Path | None, out: Path) -> None:

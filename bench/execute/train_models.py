@@ -27,7 +27,8 @@ from bench.spec.values import validated
 class TrainRequest:
     """Which models to train into ``out``; ``options`` are fields of `RunSpec` that all share.
 
-    ``architecture`` is what `identify` takes beside a model's name.
+    ``architecture`` is what `identify` takes beside a model's name; every model is trained with
+    each of ``seeds``, which overrule that of the options.
     """
 
     models: tuple[str, ...]
@@ -38,9 +39,15 @@ class TrainRequest:
     if_unfinished: run_folder.IfUnfinished = "refuse"
     weights: str | None = None
     trace: Path | None = None
+    seeds: tuple[int, ...] = ()
     group: Group = distributed.ALONE
 
-    def spec(self, name: str, dataset: Dataset | None) -> RunSpec:
+    def specs(self, dataset: Dataset | None) -> list[RunSpec]:
+        """Return every run, model by model."""
+        changes: list[dict[str, Any]] = [{"seed": seed} for seed in self.seeds] or [{}]
+        return [self.spec(name, dataset, **change) for name in self.models for change in changes]
+
+    def spec(self, name: str, dataset: Dataset | None, **changes: Any) -> RunSpec:
         """Return the run of a model, sized for the data set once it is there."""
         how: dict[str, Any] = {"beside": self.models, **self.architecture}
         own = {
@@ -49,7 +56,7 @@ class TrainRequest:
             "world_size": self.group.world_size,
             **weights_facts(self.weights),
         }
-        return validated(RunSpec, {**self.options, **own})
+        return validated(RunSpec, {**self.options, **own, **changes})
 
 
 def train_request(
@@ -72,8 +79,10 @@ def train_request(
     for option, value in (("--trace", request.trace), ("--weights", request.weights)):
         if value is not None and len(models) > 1:
             raise UserError(f"{option} takes one model, since it names one file")
-    for name in models:
-        checks.check_runnable(request.spec(name, None))
+    if request.trace is not None and len(request.seeds) > 1:
+        raise UserError("--trace takes one seed, since it names one file")
+    for spec in request.specs(None):
+        checks.check_runnable(spec)
     check_writable(request.out)
     return request
 
@@ -87,7 +96,7 @@ def train_models(request: TrainRequest, screen: AbstractContextManager[Emit]) ->
     group, device = request.group, str(request.options["device"])
     with screen as emit, distributed.joined(group, device):
         dataset, data_s = distributed.local_first(group, lambda: run.load_data(request.data, emit))
-        specs = [request.spec(name, dataset) for name in request.models]
+        specs = request.specs(dataset)
         for spec in specs:
             checks.check_batch_size(spec, len(dataset.train))
             checks.check_weights(spec)

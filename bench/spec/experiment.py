@@ -5,8 +5,9 @@ The presets are such files too, in `bench.presets`; each says how long it takes 
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -155,6 +156,7 @@ def _given(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 PRESETS = ("quickstart", "reference", "matched", "paper-cifar", "ablations", "rivals")
+LONGEST_NAME = 60  # letters of a comparison's name, which is a folder's
 
 
 def load_experiment(source: str) -> Experiment:
@@ -168,7 +170,10 @@ def load_experiment(source: str) -> Experiment:
         return parse_experiment(text, source)
     path = Path(source)
     if path.suffix != ".toml":
-        raise UserError(f"unknown preset {source!r}; choose {', '.join(PRESETS)} or a .toml file")
+        raise UserError(
+            f"unknown preset {source!r}; choose {', '.join(PRESETS)}, a .toml file, or two models"
+            " or more"
+        )
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"cannot read {source}: it is no file")
@@ -176,6 +181,25 @@ def load_experiment(source: str) -> Experiment:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"cannot read {source}: {reason}") from None
+
+
+def load_or_compare(sources: Sequence[str], dataset: str | None = None) -> Experiment:
+    """Return the one preset or file that is named, or the comparison of the models that are.
+
+    Models are compared as ``train`` trains them: recipe standard, on ``dataset`` or cifar10.
+    """
+    if len(sources) == 1:
+        return load_experiment(sources[0])
+    if files := [name for name in sources if name in PRESETS or name.endswith(".toml")]:
+        raise UserError(f"{files[0]} is a comparison of its own; give it alone, or models alone")
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(sources)).strip("-_.")[:LONGEST_NAME]
+    table = {
+        "name": name or "models",
+        "models": _model_tables(list(sources)),
+        "recipe": get_recipe("standard"),
+        "data": {"name": dataset or "cifar10"},
+    }
+    return validated(Experiment, table)
 
 
 def parse_experiment(text: str, source: str) -> Experiment:

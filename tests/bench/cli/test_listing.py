@@ -90,7 +90,7 @@ def test_python_m_bench_is_the_same_program() -> None:
         (("fly",), "No such command 'fly'"),
         (("--colour", "red"), "No such option: --colour"),
         (("train", "resnet18", "--colour", "red"), "No such option: --colour"),
-        (("train",), "Missing argument"),
+        (("show",), "Missing argument"),
         (("train", "resnet18", "--epochs", "x"), "'--epochs'"),
         (("profile", "resnet18", "--repeat", "0"), "'--repeat'"),
         (("profile", "resnet18", "--price-per-hour"), "'--price-per-hour' requires an argument"),

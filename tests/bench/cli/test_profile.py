@@ -213,7 +213,6 @@ def test_charts_are_drawn(tiny_model: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name a model to profile, or give --run; models: se_resnet18"),
         (("resnet51",), "unknown model 'resnet51'"),
         (("resnet18", "--runtime", "fast"), "unknown runtime 'fast'; choose from: eager"),
         (("resnet18", "--precision", "fp8"), "error: --precision: should be 'fp32'"),

@@ -1,0 +1,88 @@
+"""What people type first does the natural thing, or says in one line what would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli.app import app
+from bench.cli.profile import _named
+from bench.cli.run import _plan
+from bench.cli.screen import _Count
+from bench.errors import UserError
+from bench.record.read_write import read_record
+from bench.record.run import RunRecord
+from bench.spec.experiment import load_or_compare
+
+COMPARED = "no model named: se_resnet50, resnet50, resnet101"
+TINY = ("--dataset", "shapes", "--recipe", "quick", "--epochs", "1", "--batch-size", "10")
+FEW = ("--train-limit", "20", "--test-limit", "20")
+
+
+def said(*arguments: str, code: int) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_train_and_profile_without_a_name_take_the_models_of_the_comparison(tmp_path: Path) -> None:
+    """They say which, and what a smaller start would be, before anything can go wrong."""
+    missing = str(tmp_path / "photos")
+    out = said("train", "--dataset", "folder", "--data-dir", missing, code=2)
+    assert COMPARED in out
+    assert "senet-bench train resnet18 --dataset shapes" in out
+    out = said("profile", "--batch-size", "0", "--no-memory", code=2)
+    assert f"{COMPARED} with fresh weights" in out
+
+
+def test_report_without_records_names_the_command_that_makes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = said("report", code=2)
+    assert "senet-bench train resnet18 --dataset shapes --recipe quick" in out
+    assert out.count("\n") == 1
+
+
+def test_several_seeds_are_several_runs(tmp_path: Path) -> None:
+    said("train", "resnet18", *TINY, *FEW, "--seeds", "0,3", "--out", str(tmp_path), code=0)
+    records = [read_record(path) for path in tmp_path.glob("*/run.json")]
+    assert sorted(r.spec.seed for r in records if isinstance(r, RunRecord)) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--seed", "1", "--seeds", "2"), "--seed and --seeds both name seeds"),
+        (("--epochs", "1", "--set", "epochs=2"), "--epochs 1 and --set epochs=2 contradict"),
+    ],
+)
+def test_what_contradicts_is_refused(arguments: tuple[str, ...], problem: str) -> None:
+    assert problem in said("train", "resnet18", "--dataset", "shapes", *arguments, code=2)
+
+
+def test_models_are_a_comparison() -> None:
+    """Two models and a data set, as one would type them; a preset among them is refused."""
+    found = load_or_compare(["se_resnet18", "resnet18"], "folder").changed(seeds=(0, 1))
+    assert found.name == "se_resnet18-resnet18"
+    assert [entry.name for entry in found.models] == ["se_resnet18", "resnet18"]
+    assert (found.data.name, found.recipe.name) == ("folder", "standard")
+    assert load_or_compare(["quickstart"]).name == "quickstart"
+    with pytest.raises(UserError, match="quickstart is a comparison of its own"):
+        load_or_compare(["resnet18", "quickstart"])
+    told = _plan(found, 4, Path("reports/x"))
+    assert "4 trainings of 100 epochs (2 models × 2 seeds), then 2 profiled" in told
+
+
+def test_a_folder_of_a_run_can_be_profiled_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert _named(None, [str(tmp_path)]) == (tmp_path, None)
+    assert _named(None, ["resnet18"]) == (None, ["resnet18"])
+
+
+def test_trainings_are_counted_where_there_are_several() -> None:
+    count = _Count(2)
+    assert (count(), count.end(), count()) == ("[1/2] ", "[1/2] ", "[2/2] ")
+    assert _Count(1)() == _Count(None)() == ""

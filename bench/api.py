@@ -115,7 +115,7 @@ def evaluate(
     model: str | None = None,
     stem: str | None = None,
     attention: Attention = None,
-    recipe: str = "standard",
+    recipe: str | None = None,
     device: str = "auto",
     precision: str | None = None,
     out: str | Path | None = None,
@@ -131,56 +131,23 @@ def evaluate(
 
     Raises UserError (or senet's ModelError) when the weights are not there or do not fit.
     """
-    from bench.compute import foreign
-    from bench.compute.sources import PRETRAINED
-    from bench.errors import UserError
-    from bench.execute.evaluate_weights import rescore_file, rescore_run
-    from bench.machine.devices import resolve
-    from bench.spec.model_name import parse
-    from bench.spec.run import DataSpec
-    from bench.spec.values import validated
+    from bench.execute.evaluate_source import EvaluateRequest
+    from bench.execute.evaluate_source import evaluate as test
 
-    text, chosen = str(source), resolve(device)
-    if Path(source).is_dir():
-        given = {
-            "dataset": dataset,
-            "model": model,
-            "stem": stem,
-            "attention": attention,
-            "out": out,
-        }
-        known = {key for key, value in given.items() if value is not None}
-        known |= data_options.keys() - {"data_dir", "test_limit"}
-        if known:
-            raise UserError(
-                f"{source} is a run's folder: {', '.join(sorted(known))} does not apply"
-            )
-        data_dir = data_options.get("data_dir")
-        with _shown(progress) as emit:
-            return rescore_run(
-                Path(source),
-                device=chosen,
-                precision=precision,
-                data_dir=Path(data_dir) if data_dir else None,
-                test_limit=data_options.get("test_limit"),
-                emit=emit,
-            )
-    own = text if foreign.is_model(text) else model
-    if own and foreign.is_model(own):
-        data_options.setdefault("image_size", foreign.input_size(parse(own)) or 32)
+    request = EvaluateRequest(
+        str(source),
+        dataset=dataset,
+        data=data_options,
+        model=model,
+        stem=stem,
+        attention=_table(attention),
+        recipe=recipe,
+        device=device,
+        precision=precision,
+        out=Path(out) if out else None,
+    )
     with _shown(progress) as emit:
-        return rescore_file(
-            PRETRAINED if foreign.is_model(text) else text,
-            validated(DataSpec, {"name": dataset or "cifar10", **data_options}),
-            model=own,
-            stem=stem,
-            attention=_table(attention),
-            recipe=recipe,
-            device=chosen,
-            precision=precision or "fp32",
-            out=Path(out) if out else None,
-            emit=emit,
-        )
+        return test(request, emit)
 
 
 def load(*folders: str | Path, price_per_hour: float | None = None) -> pd.DataFrame:

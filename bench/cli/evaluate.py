@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,15 @@ from bench.cli import options as opt
 
 if TYPE_CHECKING:
     from bench.execute.evaluate_weights import Rescored
+
+# How the command line calls what the request calls otherwise, or shorter.
+CALLED = {"label": "--data-label", "bias": "--se-bias", "divisor": "--se-divisor"} | {
+    name: f"--{name.replace('_', '-')}"
+    for name in (
+        *("model", "stem", "dataset", "recipe", "precision", "out", "attention", "reduction"),
+        *("labels", "image_size", "test_limit"),
+    )
+}
 
 
 def evaluate(
@@ -85,114 +93,29 @@ def evaluate(
       senet-bench evaluate timm:resnet50.a1_in1k --dataset folder --data-dir imagenet
     """
     from bench.cli.screen import screen
-    from bench.compute.artifact import is_artifact
-    from bench.compute.foreign import is_model
-    from bench.compute.sources import PRETRAINED
-    from bench.execute.evaluate_weights import rescore_file, rescore_run
-    from bench.machine.devices import resolve
+    from bench.execute.evaluate_source import EvaluateRequest
+    from bench.execute.evaluate_source import evaluate as test
 
-    if Path(source).is_dir():
-        known: dict[str, object] = {
-            "--model": model,
-            "--stem": stem,
-            "--dataset": dataset,
-            "--data-label": data_label,
-            "--labels": labels,
-            "--image-size": image_size,
-            "--recipe": recipe,
-            "--attention": attention,
-            "--reduction": reduction,
-            "--se-bias": se_bias,
-            "--se-divisor": se_divisor,
-            "--out": out,
-        }
-        _refuse(known, f"{source} is a run's folder")
-        with screen(stderr=True) as emit:
-            result = rescore_run(
-                Path(source),
-                device=resolve(device),
-                precision=precision,
-                data_dir=data_dir,
-                test_limit=test_limit,
-                emit=emit,
-            )
-    elif is_artifact(source):
-        own: dict[str, object] = {"--model": model, "--stem": stem, "--precision": precision}
-        own |= {"--attention": attention, "--reduction": reduction, "--se-bias": se_bias}
-        _refuse(own | {"--se-divisor": se_divisor, "--out": out}, f"{source} is run as it is")
-        chosen = (data_label, labels, image_size, test_limit)
-        result = _of_artifact(source, dataset, recipe, data_dir, chosen)
-    else:
-        data = opt.data_spec(
-            dataset or "cifar10",
-            data_dir,
-            data_label,
-            "fine" if labels is None else labels,
-            _image_size(source, model) if image_size is None else image_size,
-            None,
-            test_limit,
-        )
-        named, weights = (source, PRETRAINED) if is_model(source) else (model, source)
-        with screen(stderr=True) as emit:
-            result = rescore_file(
-                weights,
-                data,
-                model=named,
-                stem=stem,
-                attention=opt.attention(attention, reduction, se_bias, se_divisor),
-                recipe=recipe or "standard",
-                device=resolve(device),
-                precision=precision or "fp32",
-                out=out,
-                emit=emit,
-            )
+    data = {"data_dir": data_dir and str(data_dir), "label": data_label, "labels": labels}
+    request = EvaluateRequest(
+        source,
+        dataset=dataset,
+        data=opt.given(data | {"image_size": image_size, "test_limit": test_limit}),
+        model=model,
+        stem=stem,
+        attention=opt.attention(attention, reduction, se_bias, se_divisor),
+        recipe=recipe,
+        device=device,
+        precision=precision,
+        out=out,
+        called=CALLED,
+    )
+    with screen(stderr=True) as emit:
+        result = test(request, emit)
     if as_json:
         opt.print_json(result.as_json())
     else:
         _print(result)
-
-
-def _of_artifact(
-    source: str,
-    dataset: str | None,
-    recipe: str | None,
-    data_dir: Path | None,
-    chosen: tuple[str | None, str | None, int | None, int | None],
-) -> Rescored:
-    """Test an artefact on the data set that is named, or else on that of its record."""
-    from bench.cli.screen import screen
-    from bench.execute.artifacts import evaluate_artifact
-
-    data_label, labels, image_size, test_limit = chosen
-    data = None
-    if dataset is not None:
-        data = opt.data_spec(
-            dataset, data_dir, data_label, labels or "fine", image_size or 32, None, test_limit
-        )
-    else:
-        names = ("--data-label", "--labels", "--image-size", "--test-limit")
-        of_data = dict(zip(names, chosen, strict=True))
-        _refuse(of_data, f"without --dataset {source} is tested on its record's")
-    with screen(stderr=True) as emit:
-        return evaluate_artifact(Path(source), data, recipe, data_dir, emit)
-
-
-def _refuse(options: Mapping[str, object], why: str) -> None:
-    """Raise UserError for an option that is given and does not apply."""
-    from bench.errors import UserError
-
-    for option, value in options.items():
-        if value is not None:
-            raise UserError(f"{why}: {option} does not apply")
-
-
-def _image_size(*names: str | None) -> int:
-    """Return the size of images that the first foreign one of the names is for, 32 for others."""
-    from bench.compute.foreign import input_size, is_model
-    from bench.spec.model_name import parse
-
-    foreign = [parse(name) for name in names if name and is_model(name)]
-    return (input_size(foreign[0]) if foreign else None) or 32
 
 
 def _print(result: Rescored) -> None:

@@ -41,7 +41,7 @@ from bench.measure.prepare import (
 )
 from bench.measure.rows import TurnGroup, asked_scenarios, groups, scenarios
 from bench.measure.scenarios.ask import ask
-from bench.measure.settle import Build, Count, build_timed, candidate
+from bench.measure.settle import Build, Candidate, Count, build_timed, candidate
 from bench.measure.workload import Workload
 from bench.record.profile import NoiseFacts, ProfileRecord, TimingFacts
 from bench.spec.profile import ProfileSpec, RowSpec
@@ -81,23 +81,7 @@ def profile(
         if spec.memory and server is None:
             server = stack.enter_context(MemoryServer())
         numerics.prepare(spec.device)
-        networks = {}
-        for model in spec.models:
-            tell("building", model.name, 0.0)
-            networks[model] = build_timed(model, build)
-        if server:  # works while this process counts, in one thread: two pools would wait in turns
-            server.expect(expected_rows(spec))
-            torch.set_num_threads(1)
-        candidates = {}
-        for model, (network, load_s) in networks.items():
-            tell("counting", model.name, 0.0)
-            run_id = (run_ids or {}).get(model)
-            known = model in trained
-            candidates[model] = candidate(model, network, load_s, count, run_id, trained=known)
-        if server:
-            tell("measuring memory", "", 0.0)
-            server.wait()
-            numerics.prepare(spec.device)
+        candidates = _candidates(spec, build, count, run_ids or {}, trained, server, tell)
         stack.enter_context(device_memory.keeping_freed(spec.device, wanted=spec.keep_freed))
         for warning in noise.warnings(noise.glance(devices.gpu_uuid(spec.device))):
             on_warning(warning)
@@ -112,6 +96,35 @@ def profile(
             yield from profile_group(sitting, group, number)
             compiler.forget_compiled()
             device_memory.release_memory(spec.device)
+
+
+def _candidates(
+    spec: ProfileSpec,
+    build: Build,
+    count: Count,
+    run_ids: Mapping[ModelSpec, str],
+    trained: Collection[ModelSpec],
+    server: MemoryServer | None,
+    tell: Callable[[str, object, float], None],
+) -> dict[ModelSpec, Candidate]:
+    """Build and count the models, while the server measures what it can be asked by now."""
+    networks = {}
+    for model in spec.models:
+        tell("building", model.name, 0.0)
+        networks[model] = build_timed(model, build)
+    if server:  # works while this process counts, in one thread: two pools would wait in turns
+        server.expect(expected_rows(spec))
+        torch.set_num_threads(1)
+    candidates = {}
+    for model, (network, load_s) in networks.items():
+        tell("counting", model.name, 0.0)
+        known, run_id = model in trained, run_ids.get(model)
+        candidates[model] = candidate(model, network, load_s, count, run_id, trained=known)
+    if server:
+        tell("measuring memory", "", 0.0)
+        server.wait()
+        numerics.prepare(spec.device)
+    return candidates
 
 
 def calibrated(

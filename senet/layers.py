@@ -71,7 +71,10 @@ def hidden_channels(channels: int, reduction: int, divisor: int = 1) -> int:
     positive_int("reduction", reduction)
     positive_int("divisor", divisor)
     if reduction > channels:
-        raise ModelError(f"reduction {reduction} exceeds the {channels} channels of a block")
+        raise ModelError(
+            f"reduction {reduction} exceeds the {channels} channels of a block; "
+            f"there it can be 1 to {channels}"
+        )
     return max(divisor, (channels // reduction + divisor // 2) // divisor * divisor)
 
 

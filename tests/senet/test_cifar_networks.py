@@ -77,6 +77,17 @@ def test_parameters_are_those_of_osmr_imgclsmob(name: str, params: int) -> None:
     assert sizes(name)[0] == params
 
 
+def test_wrn16_4_has_the_paper_s_2_7_million() -> None:
+    """Zagoruyko and Komodakis: WRN-16-4 has 2.7 M parameters, at half the width of WRN-16-8."""
+    params, macs = sizes("wrn16_4")
+    assert params == 2_748_890
+    stem, head = 27 * 16 * 1024, 256 * 10
+    first = (9 * 16 * 64 + 16 * 64 + 3 * 9 * 64 * 64) * 1024
+    second = (9 * 64 * 128 + 64 * 128 + 3 * 9 * 128 * 128) * 256
+    third = (9 * 128 * 256 + 128 * 256 + 3 * 9 * 256 * 256) * 64
+    assert macs == stem + first + second + third + head
+
+
 def test_wrn16_8_has_the_paper_s_eleven_million() -> None:
     """Zagoruyko and Komodakis, table 5: WRN-16-8 has 11.0 M, WRN-28-10 36.5 M parameters."""
     params, macs = sizes("wrn16_8")

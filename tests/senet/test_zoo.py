@@ -234,7 +234,7 @@ def test_networks_for_cifar_have_their_own_stem_alone(name: str) -> None:
         (
             "se_resnet20",
             {"reduction": 17},
-            "reduction 17 exceeds the 16 channels of a block",
+            "reduction 17 exceeds the 16 channels of a block; there it can be 1 to 16",
         ),
         ("resnet20", {"attention": "sse"}, "unknown attention 'sse'; choose from: none, se, eca"),
         ("resnet20", {"shortcut": "C"}, "unknown shortcut 'C'; choose from: A, B"),

@@ -37,6 +37,26 @@ def refused(result: Result, *words: str) -> None:
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("name", "attention", "words"),
+    [
+        ("resnet20", "foo", ("unknown attention 'foo'", "none, se, eca, cbam")),
+        ("se_resnet20", "reduction=64", ("reduction 64 exceeds the 16 channels", "1 to 16")),
+        ("resnet20", "cbam,excitation=relu", ("excitation does not apply", "it applies to: se")),
+        ("se_resnet20", "position=conv3x3", ("no bottlenecks", "it applies to: resnet50")),
+        ("se_resnet20", "stages=(4)", ("has the stages 1 to 3, and no stage 4",)),
+        ("se_resnet20", "squeeze=median", ("unknown squeeze 'median'", "avg, max, none")),
+        ("eca_resnet20", "se", ("has attention eca, not se", "se_resnet20 has that")),
+        ("resnet20", "ge_theta,extent=3", ("unknown extent 3", "0, 2, 4, 8")),
+    ],
+)
+def test_an_attention_that_cannot_be_is_refused_with_what_can(
+    name: str, attention: str, words: tuple[str, ...], here: Path
+) -> None:
+    refused(senet_bench("train", name, "--attention", attention, *TRAIN), *words)
+    assert not list(here.glob("runs/*"))
+
+
 def test_two_models_are_trained_tested_and_recorded(tiny_model: str, here: Path) -> None:
     result = senet_bench("train", tiny_model, "se_resnet18", *TRAIN)
     assert result.exit_code == 0, result.output

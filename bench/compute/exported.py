@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.compute.onnx_model import OnnxModel
 from bench.compute.session import Session, Unsupported, adapter, ready
 from bench.machine import devices
 from bench.record.deployment import QuantizationFacts
@@ -29,6 +30,8 @@ def onnxruntime(model: nn.Module, example: Tensor, device: str, precision: Preci
 
     if _onnx_provider(device, precision)[0] not in ort.get_available_providers():
         raise Unsupported("this onnxruntime has no CUDA: pip install onnxruntime-gpu")
+    if isinstance(model, OnnxModel):  # as it is in the file
+        return onnx_session(model.content, example, device, precision)
     with quiet():
         content = to_onnx(ready(model, device, precision), adapter(device, precision)(example))
     return onnx_session(content.SerializeToString(), example, device, precision)
@@ -145,7 +148,11 @@ def openvino(model: nn.Module, example: Tensor, device: str, precision: Precisio
     if {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}[precision] not in able:
         raise Unsupported(f"openvino has no {precision} kernels for this processor")
     with quiet():
-        converted = to_openvino(ready(model, "cpu", "fp32"), example.cpu())
+        if isinstance(model, OnnxModel):
+            converted = ov.Core().read_model(io.BytesIO(model.content))
+            converted.reshape(list(example.shape))
+        else:
+            converted = to_openvino(ready(model, "cpu", "fp32"), example.cpu())
     return openvino_session(converted, compile_openvino(converted, precision))
 
 

@@ -82,6 +82,8 @@ def _check_fits(named: ModelName, sizes: Mapping[str, Any], dataset: data.Datase
     """Raise UserError for sizes in brackets that are not those of the data set."""
     own = {"num_classes": len(dataset.classes), "image_size": dataset.image_size}
     words = {"num_classes": "{0} classes, not {1}", "image_size": "{0}×{0} pixels, not {1}×{1}"}
+    if sizes.get("in_channels", 3) != 3:
+        raise UserError(f"{named.full}: images of data sets have 3 channels")
     for key, has in own.items():
         if sizes[key] != has:
             told = words[key].format(has, sizes[key])

@@ -45,7 +45,12 @@ def ready(
     precision: Precision,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> nn.Module:
-    """Return a copy of the model in eval mode on the device, its weights in the precision."""
+    """Return a copy of the model in eval mode on the device, its weights in the precision.
+
+    Raises `Unsupported` for a graph in a file, which no runtime of torch runs.
+    """
+    if not getattr(model, "runs_in_torch", True):
+        raise Unsupported("a model in an ONNX file runs in onnxruntime or openvino")
     placed = copy.deepcopy(model).eval().requires_grad_(False)
     # torch's annotations of Module.to do not know memory_format
     return placed.to(device=device, dtype=DTYPE[precision], memory_format=memory_format)  # type: ignore[call-overload, no-any-return]

@@ -152,6 +152,12 @@ def calibrated(
 def check(spec: ProfileSpec) -> None:
     """Raise UserError for what no row could be measured with."""
     inference.check(spec.runtimes, spec.precisions)
+    for model in spec.models:
+        if model.in_channels != 3:
+            raise UserError(
+                f"{model.name} takes images of {model.in_channels} channels; only those of 3"
+                " can be profiled"
+            )
     fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK", "0")
     if devices.kind(spec.device) == "mps" and fallback not in ("", "0"):
         raise UserError(

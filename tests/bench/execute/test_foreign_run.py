@@ -177,3 +177,33 @@ def test_every_generator_goes_on_where_it_was() -> None:
     assert drawn() == first
     generators.restore({"cpu": saved["cpu"]}, "cpu")  # as checkpoints had them before
     assert float(torch.rand(1)) == first[-1]
+
+
+def test_an_onnx_file_runs_as_it_is_and_in_no_runtime_of_torch(workplace: Path) -> None:
+    """Its rows in eager would be ONNX Runtime's under another name."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(0).normal(size=(3 * 32 * 32, 10)).astype(np.float32)
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["B", 3, 32, 32])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 10])
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+    ]
+    constants = [numpy_helper.from_array(weight, "weight")]
+    graph = helper.make_graph(nodes, "mine", [images], [logits], constants)
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), "mine.onnx")
+    runtimes = ("--runtime", "eager,onnxruntime,openvino", "--json")
+    result = invoke("profile", "onnx:mine.onnx", *runtimes, *QUICK)
+    rows = {row["runtime"]: row for row in json.loads(result.stdout)["rows"]}
+    assert rows["onnxruntime"]["status"] == rows["openvino"]["status"] == "ok"
+    assert rows["onnxruntime"]["macs"] == 3 * 32 * 32 * 10
+    assert rows["eager"]["status"] == "unsupported"
+    assert "runs in onnxruntime or openvino" in rows["eager"]["reason"]
+
+
+def test_images_of_one_channel_are_refused_in_one_line(workplace: Path) -> None:
+    result = invoke("profile", "timm:resnet10t[in_channels=1]", *QUICK, code=2)
+    assert "takes images of 1 channels; only those of 3 can be profiled" in result.stderr

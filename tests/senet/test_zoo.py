@@ -83,7 +83,10 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         ({"num_classes": 2.5}, "num_classes must be an integer of at least 1, not 2.5"),
         ({"num_classes": True}, "num_classes must be an integer of at least 1, not True"),
         ({"reduction": 0}, "reduction must be an integer of at least 1, not 0"),
-        ({"reduction": 257}, "reduction 257 exceeds the 256 channels of a block"),
+        (
+            {"reduction": 257},
+            "reduction 257 exceeds the 256 channels of a block; there it can be 1 to 256",
+        ),
         ({"se_bias": "no"}, "se_bias must be True or False, not 'no'"),
         ({"se_divisor": 0}, "se_divisor must be an integer of at least 1, not 0"),
     ],

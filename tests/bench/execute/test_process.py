@@ -225,7 +225,8 @@ def test_an_experiment_times_the_weights_of_its_runs(here: Path) -> None:
     assert "weights.safetensors" in failed.reason
 
 
-SPEC = RunSpec(model=ModelSpec(name="tiny"), data=DataSpec(), recipe=Recipe(name="r"))
+DATA = DataSpec(name="folder", data_dir="d\udcfd")
+SPEC = RunSpec(model=ModelSpec(name="tiny"), data=DATA, recipe=Recipe(name="r"))
 JOBS = (
     TrainJob(SPEC, "resume", Path("r\udcff")),
     ProfileJob(

@@ -102,6 +102,8 @@ def _print(
     from rich.console import Console
     from rich.table import Table
 
+    from bench.machine import waiting
+
     table = Table(box=SIMPLE, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -116,6 +118,7 @@ def _print(
     table.add_row("system", f"{environment.os}, Python {environment.python}, {gib:.1f} GiB memory")
     table.add_row("processor", f"{environment.cpu_model}, {environment.cpu_isa}")
     table.add_row("threads", f"{environment.num_threads} on {environment.num_cores} usable cores")
+    table.add_row("", f"waiting by {waiting.policy()}")
     versions = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
     table.add_row("versions", versions)
     for key, value in environment.env.items():

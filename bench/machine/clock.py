@@ -21,6 +21,11 @@ def synchronizer(device: str) -> Callable[[], None]:
             return lambda: None
 
 
+def has_passed(mark: Any) -> bool:
+    """Tell whether the device has come to a mark in its queue, without waiting for it."""
+    return bool(mark.query())
+
+
 def event_clock(
     device: str,
 ) -> tuple[Callable[[], object], Callable[[Any, Any], float]] | None:

@@ -34,7 +34,7 @@ PACKAGES = (
     "torchao",
 )
 PREFIXES = (
-    *("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "MKL_", "KMP_", "CUDA_", "CUBLAS_"),
+    *("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "GOMP_", "MKL_", "KMP_", "CUDA_", "CUBLAS_"),
     *("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"),
 )
 GIT_TIMEOUT_S = 2.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -20,9 +22,19 @@ def capture_step(step: Callable[[], None], device: str, num_warmups: int = 3) ->
             step()
     current.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=_pool(torch.device(device).index or 0)):
         step()
     return graph.replay
+
+
+@functools.cache
+def _pool(index: int) -> Any:
+    """Return the memory that all graphs of a GPU share, in place of as much again for each.
+
+    What a graph computes on the way may lie where another's lies, since they are replayed one
+    after the other; so a result must be read before another graph is replayed.
+    """
+    return torch.cuda.graph_pool_handle()
 
 
 def capture_graph(

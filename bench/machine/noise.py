@@ -1,12 +1,15 @@
 """What disturbs a measurement: other work, stolen time, throttling, battery, clocks.
 
-`watch` looks at the machine before and after a group is timed; `warnings` says in words what is
+`watch` looks at the machine before and after a group is timed, and at a GPU between its blocks,
+since it clocks up and down within milliseconds; `warnings` says in words what is
 worth knowing. A processor that others use is not refused, but nobody is left in the dark.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +26,10 @@ from bench.record.profile import NoiseFacts
 BUSY_SHARE = 0.1
 STOLEN_SHARE = 0.02
 GLANCE_S = 0.3
+SAMPLE_EVERY_S = 0.5
+FEWEST_STEPS = 20
+SLOW_STEP, SLOW_SHARE = 2.0, 0.05  # over the median; of all steps, below which it is chance
+CONTENDED = "other work slowed the training down"
 # What psutil raises where a system has no such sensor, or hides it: it is then not measured.
 NO_SENSOR = (AttributeError, NotImplementedError, OSError, RuntimeError)
 
@@ -90,32 +97,61 @@ def _core_throttled(folder: Path = Path("/sys/devices/system/cpu")) -> int:
         return 0
 
 
-def watch(gpu_uuid: str | None = None) -> Callable[[], NoiseFacts]:
-    """Begin to watch; the returned function ends it and tells what was seen meanwhile."""
-    before = _counters()
-    throttled_before = nvml.throttle_reasons(gpu_uuid) if gpu_uuid else ()
+class GpuSamples:
+    """What a GPU said of itself between blocks, still warm of them: before and after it idles.
 
-    def end() -> NoiseFacts:
-        return _noise(before, _counters(), gpu_uuid, throttled_before)
+    It is asked every half second at most, which takes it microseconds.
+    """
 
-    return end
+    def __init__(self, uuid: str, now: Callable[[], float] = time.monotonic) -> None:
+        self.uuid, self.now, self.last = uuid, now, -math.inf
+        self.reasons: dict[str, None] = {}  # in the order they came
+        self.clocks: list[int] = []
+
+    def take(self) -> None:
+        """Ask the GPU, unless it was asked just before."""
+        if self.now() - self.last < SAMPLE_EVERY_S:
+            return
+        self.last = self.now()
+        self.reasons.update(dict.fromkeys(nvml.throttle_reasons(self.uuid)))
+        clock = nvml.clock_mhz(self.uuid)
+        self.clocks += [] if clock is None else [clock]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A look at the machine that goes on: `sample` between blocks, then `end`."""
+
+    before: _Counters
+    gpu: GpuSamples | None
+
+    def sample(self) -> None:
+        """Look at what cannot be told afterwards: why a GPU is slow now, and its clock."""
+        if self.gpu:
+            self.gpu.take()
+
+    def end(self) -> NoiseFacts:
+        """Return what was seen since the beginning."""
+        return _noise(self.before, _counters(), self.gpu)
+
+
+def watch(gpu_uuid: str | None = None) -> Watch:
+    """Begin to watch."""
+    return Watch(_counters(), GpuSamples(gpu_uuid) if gpu_uuid else None)
 
 
 def glance(gpu_uuid: str | None = None) -> NoiseFacts:
     """Return what the machine does now, from a look of a third of a second."""
-    end = watch(gpu_uuid)
+    glanced = watch(gpu_uuid)
+    glanced.sample()
     time.sleep(GLANCE_S)
-    return end()
+    return glanced.end()
 
 
-def _noise(
-    before: _Counters, after: _Counters, gpu_uuid: str | None, throttled_before: tuple[str, ...]
-) -> NoiseFacts:
+def _noise(before: _Counters, after: _Counters, gpu: GpuSamples | None) -> NoiseFacts:
     capacity_s = max(1e-9, (after.at - before.at) * after.num_cores)
     others_s = after.busy_s - before.busy_s - (after.own_s - before.own_s)
-    throttled = [f"GPU: {reason}" for reason in throttled_before]
-    if gpu_uuid:
-        throttled += [f"GPU: {reason}" for reason in nvml.throttle_reasons(gpu_uuid)]
+    throttled = [f"GPU: {reason}" for reason in gpu.reasons] if gpu else []
     if after.cgroup_throttled > before.cgroup_throttled:
         throttled.append("CPU: the control group's quota was used up")
     if after.core_throttled > before.core_throttled:
@@ -127,10 +163,43 @@ def _noise(
         cpu_mhz=_cpu_mhz(),
         on_battery=_on_battery(),
         throttled=tuple(dict.fromkeys(throttled)),
-        gpu_mhz=nvml.clock_mhz(gpu_uuid) if gpu_uuid else None,
-        gpu_processes=nvml.other_processes(gpu_uuid) if gpu_uuid else None,
-        gpu_temperature_c=nvml.temperature_c(gpu_uuid) if gpu_uuid else None,
+        gpu_mhz=round(statistics.median(gpu.clocks)) if gpu and gpu.clocks else None,
+        gpu_processes=nvml.other_processes(gpu.uuid) if gpu else None,
+        gpu_temperature_c=nvml.temperature_c(gpu.uuid) if gpu else None,
     )
+
+
+class StepTimes:
+    """The seconds between the steps of a training, which tell of other work on its cores."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now, self.last = now, math.nan
+        self.seconds: list[float] = []
+
+    def step(self) -> None:
+        """Note that a step ended."""
+        now = self.now()
+        if not math.isnan(self.last):
+            self.seconds.append(now - self.last)
+        self.last = now
+
+    def pause(self) -> None:
+        """Let what comes before the next step, such as saving, be no part of its time."""
+        self.last = math.nan
+
+    def warning(self) -> str | None:
+        """Return in words that many steps took far longer than most, or None."""
+        if len(self.seconds) < FEWEST_STEPS:
+            return None
+        usual = statistics.median(self.seconds)
+        slow = [seconds for seconds in self.seconds if seconds > SLOW_STEP * usual]
+        if len(slow) < SLOW_SHARE * len(self.seconds):
+            return None
+        lost = (sum(slow) - usual * len(slow)) / sum(self.seconds)
+        return (
+            f"{CONTENDED}: {len(slow)} of {len(self.seconds)} steps took more than twice as long"
+            f" as most, which cost about {100 * lost:.0f} % of the time"
+        )
 
 
 def _cpu_mhz() -> float | None:

@@ -13,7 +13,7 @@ import torch
 import torch.utils.deterministic
 
 from bench.errors import UserError
-from bench.machine import heap
+from bench.machine import heap, waiting
 from bench.machine.cores import threads_for
 from bench.machine.devices import kind
 from bench.spec.values import PRECISIONS, Precision
@@ -194,7 +194,7 @@ def flags(device: str) -> dict[str, str]:
     }
     match kind(device):
         case "cpu":
-            return common | {"freed_memory": heap.state()}
+            return common | {"freed_memory": heap.state(), "threads_wait": waiting.policy()}
         case "cuda":
             return common | _cuda_flags(device)
         case _:

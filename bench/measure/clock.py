@@ -20,13 +20,14 @@ class Clock:
     """A wall clock in seconds, how to wait for the device, and the device's own clock if any.
 
     ``mark`` puts a time stamp into the device's queue and ``between`` returns the seconds between
-    two of them, after a synchronise.
+    two of them, after a synchronise; ``passed`` tells whether the device has come to one.
     """
 
     now: Callable[[], float] = time.perf_counter
     synchronize: Callable[[], None] = _nothing
     mark: Callable[[], object] | None = None
     between: Callable[[Any, Any], float] | None = None
+    passed: Callable[[Any], bool] = lambda mark: False
 
     def read(self) -> float:
         """Return the time at which all work given to the device so far is done."""
@@ -58,11 +59,13 @@ def time_block(work: Work, iters: int, clock: Clock, which_round: int = 0) -> Bl
 
 def queued_call_s(
     work: Work, clock: Clock, occupy: Callable[[float], None], seconds: float
-) -> float:
+) -> float | None:
     """Return one call's seconds by the device's clock, given to it while it is still busy.
 
     ``occupy`` keeps the device busy for about so long, so that the call is complete in its queue
-    when it begins and never waits for the host: what is left of the wall time is launching.
+    when it begins and never waits for the host: what is left of the wall time is launching. None
+    where the device began before that: a queue holds some 1,024 launches, and what is launched
+    later may be waited for.
     """
     assert clock.mark is not None
     assert clock.between is not None
@@ -71,8 +74,9 @@ def queued_call_s(
     first = clock.mark()
     work()
     last = clock.mark()
+    is_late = clock.passed(first)
     clock.synchronize()
-    return clock.between(first, last)
+    return None if is_late else clock.between(first, last)
 
 
 def overhead_s(clock: Clock) -> float:

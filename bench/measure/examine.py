@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.compute import session
 from bench.machine import devices
+from bench.machine.clock import occupier
 from bench.measure import energy, workload
 from bench.measure.breakdown import break_down
 from bench.measure.clock import Clock, queued_call_s
@@ -35,10 +36,11 @@ def _completed(
     }
     if occupy and facts.block_s:
         call_s = max(facts.block_s[-1] / facts.block_iters[-1], 0.0)
-        queued = (
+        queued = [
             queued_call_s(load.work, clock, occupy, 2 * call_s) for _ in range(DEVICE_SAMPLES)
-        )
-        changes["device_s"] = tuple(queued)
+        ]
+        whole = tuple(seconds for seconds in queued if seconds is not None)
+        changes["device_s"] = whole if len(whole) == len(queued) else None
     return facts.model_copy(update=changes)
 
 
@@ -66,7 +68,8 @@ def _extras(
         images = workload.random_images(row.batch_size, row.model.image_size, seed=0)
         call_s = 1 / (times.calls_per_s(facts.block_s, facts.block_iters) or math.inf)
         network = session.ready(sitting.candidates[row.model].network, *how)
-        found["breakdown"] = break_down(network, session.adapter(*how)(images), clock, call_s)
+        inputs = session.adapter(*how)(images)
+        found["breakdown"] = break_down(network, inputs, clock, call_s, occupier(sitting.device))
     return found
 
 

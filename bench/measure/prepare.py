@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import uuid
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from bench.compute import parity, session
 from bench.compute.int8.calibration import Calibration
-from bench.machine import device_memory, numerics
+from bench.machine import device_memory, devices, numerics
 from bench.measure import accuracy, workload
 from bench.measure.accuracy import TestSet
 from bench.measure.peak_memory import MemoryServer, ran_out
@@ -61,6 +62,7 @@ class Sitting:
 def fitting_batch_size(sitting: Sitting, group: TurnGroup) -> int:
     """Return the largest power-of-two fraction of the start at which every model fits, or 1."""
     size = group[0].batch_size
+    _make_room(sitting.spec.device)
     while size > 1 and not _fits(sitting, group, size):
         size //= 2
     return size
@@ -147,7 +149,20 @@ def _memory(sitting: Sitting, row: RowSpec) -> MemoryFacts | str | None:
     """Ask what a row's work needs; not for int8, whose quantiser needs more than the work."""
     if row.precision == "int8":
         return None
-    return sitting.server.ask(row) if sitting.server else None
+    if sitting.server is None:
+        return None
+    _make_room(row.device)
+    return sitting.server.ask(row)
+
+
+def _make_room(device: str) -> None:
+    """Give an accelerator back what rows before have left: another process may need it all.
+
+    A CPU's memory is kept: there it is no room that is missing, and pages come back slowly.
+    """
+    if devices.kind(device) != "cpu":
+        gc.collect()  # of what rows that failed still hold
+        device_memory.release_memory(device)
 
 
 def _too_large(row: RowSpec) -> str:
@@ -157,6 +172,7 @@ def _too_large(row: RowSpec) -> str:
 def _try(sitting: Sitting, row: RowSpec) -> Prepared:
     network, seed = sitting.candidates[row.model].network, sitting.spec.seed
     calibration = sitting.calibrations.get(row.model) if row.precision == "int8" else None
+    _make_room(row.device)
     try:
         if row.mode == "train":
             load = workload.training(network, row, seed=seed)

@@ -220,16 +220,21 @@ def _measure(
     """Time the rows in turns, and watch what else the machine does meanwhile."""
     device = sitting.spec.device
     clock = workload.clock_of(device)
-    end = noise.watch(devices.gpu_uuid(device))
+    watched = noise.watch(devices.gpu_uuid(device))
+
+    def tell(stage: str, row: RowSpec, fraction: float) -> None:  # called between blocks
+        watched.sample()
+        sitting.tell(stage, row, fraction, number)
+
     timed = timing.measure(
         {row: load.work for row, load in loads.items()},
         sitting.spec.timing,
         clock,
         scenario=scenario,
         seed=sitting.spec.seed,
-        on_progress=lambda stage, row, fraction: sitting.tell(stage, row, fraction, number),
+        on_progress=tell,
     )
-    seen = end()
+    seen = watched.end()
     occupy = occupier(device)
     return {row: _completed(facts, loads[row], clock, occupy) for row, facts in timed.items()}, seen
 

@@ -21,7 +21,7 @@ from bench.compute.int8.calibration import Calibration
 from bench.compute.session import Session, Unsupported
 from bench.compute.training_state import start
 from bench.machine import numerics
-from bench.machine.clock import event_clock, synchronizer
+from bench.machine.clock import event_clock, has_passed, synchronizer
 from bench.measure.clock import Clock, Work
 from bench.record.deployment import QuantizationFacts
 from bench.record.profile import ParityFacts, SplitFacts
@@ -68,7 +68,9 @@ def clock_of(device: str) -> Clock:
     """Return the clock that waits for the device."""
     clock = Clock(synchronize=synchronizer(device))
     events = event_clock(device)
-    return replace(clock, mark=events[0], between=events[1]) if events else clock
+    if events is None:
+        return clock
+    return replace(clock, mark=events[0], between=events[1], passed=has_passed)
 
 
 def random_images(batch_size: int, image_size: int, *, seed: int) -> Tensor:

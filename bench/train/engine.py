@@ -17,7 +17,7 @@ from bench.compute.training_state import Training
 from bench.compute.training_step import Batch, Setting, memory_format, place
 from bench.errors import UserError
 from bench.events import EpochDone, Event, Preparing, StepDone
-from bench.machine import device_memory, devices, generators, numerics
+from bench.machine import device_memory, devices, generators, noise, numerics
 from bench.record.run import EpochFacts, RuntimeTrial
 from bench.signals import Preempted, stop_requests
 from bench.spec.run import RunSpec
@@ -29,6 +29,7 @@ from bench.train.tracing import NO_TRACE, Trace
 
 Validate = Callable[[nn.Module], float]
 GO_ON = "--resume goes on"
+ASK_EVERY = 16  # steps of a GPU: a second or two
 
 
 @dataclass(frozen=True)
@@ -176,25 +177,53 @@ def _out_of_memory(job: Job, training: Training) -> UserError:
 def _train(job: Job, training: Training) -> None:
     """Take all steps; after each, and after each epoch, do what has to be done then."""
     is_plain = job.spec.engine == "plain"
-    watch = loop.Stopwatch(training, job.spec.device)
+    watch, times = loop.Stopwatch(training, job.spec.device), noise.StepTimes()
     with stop_requests() as stop_requested:
         for facts in _plain_steps(job, training) if is_plain else _steps(job, training, watch):
             if facts is None:
+                times.step()
                 job.trace.on_step()
                 job.emit(StepDone(training.epoch + 1, training.step))
                 if is_plain:
                     _stop_plain(job, training, stop_requested())
                 # Of several processes all save, or none: a signal may have reached only one.
-                elif distributed.any_of(job.group, job.saver.due() or stop_requested() is not None):
+                elif _asks(job, training) and distributed.any_of(
+                    job.group, job.saver.due() or stop_requested() is not None
+                ):
+                    _note_contention(job, times)
                     with watch.paused():
                         _save(job, training, stop_requested())
+                    times.pause()
                 continue
+            times.pause()
+            _note_contention(job, times)
             training.history.append(_validated(job, training, facts))
             if is_plain:
                 loop.check_finite(training, job.group)
                 job.saver.save(training)
             job.saver.note_epoch(training)
             job.emit(EpochDone(training.history[-1]))
+
+
+def _asks(job: Job, training: Training) -> bool:
+    """Say whether to ask the other processes after this step if anything is to be saved.
+
+    To ask waits for all of them on the host. Steps of a GPU are short and queued ahead, which
+    that would end: there it is every `ASK_EVERY` steps and after the last of an epoch.
+    """
+    is_often = job.group.is_alone or devices.kind(job.spec.device) == "cpu"
+    return is_often or training.step % ASK_EVERY == 0 or training.step == job.num_steps
+
+
+def _note_contention(job: Job, times: noise.StepTimes) -> None:
+    """Keep with the training, once, that its steps were slowed down by others.
+
+    On an accelerator steps are queued: the time from one to the next tells nothing.
+    """
+    warning = times.warning() if job.spec.device == "cpu" else None
+    if warning is not None:
+        others = [text for text in job.saver.problems if not text.startswith(noise.CONTENDED)]
+        job.saver.problems = [*others, warning]
 
 
 def _steps(job: Job, training: Training, watch: loop.Stopwatch) -> Iterator[EpochFacts | None]:

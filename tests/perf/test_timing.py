@@ -80,7 +80,8 @@ def test_agrees_with_torchs_timer(benchmark: BenchmarkFixture, name: str) -> Non
         ours = statistics.median(times.call_times(facts.block_s, facts.block_iters))
         ratios.append(ours / theirs)
     ratio = statistics.median(ratios)
-    benchmark.extra_info["seconds over torch's"] = ratio
+    wanted = f"within {WITHIN:.0%} of 1"
+    benchmark.extra_info.update({"seconds over torch's": ratio, "wanted": wanted})
     benchmark.pedantic(work)
     if not benchmark.disabled:
         assert abs(ratio - 1) <= WITHIN, ratios
@@ -162,6 +163,7 @@ def test_the_best_runtime_over_eager(benchmark: BenchmarkFixture) -> None:
             "over plain eager": ratio,
             "over eager": best / found["eager"],
             "of the peak": share,
+            "wanted": f"over plain eager ≥ {FASTER:g}, of the peak ≥ {OF_PEAK:g}",
         }
     )
     benchmark.pedantic(lambda: None)
@@ -192,7 +194,7 @@ def test_a_ratio_reproduces_itself(benchmark: BenchmarkFixture) -> None:
         return times.paired_ratio(se, plain).estimate
 
     found = [ratio() for _ in range(2)]
-    benchmark.extra_info["SE over plain"] = found
+    benchmark.extra_info.update({"SE over plain": found, "wanted": "within 3% of each other"})
     benchmark.pedantic(lambda: None)
     if not small:
         assert max(found) / min(found) <= 1.03, found

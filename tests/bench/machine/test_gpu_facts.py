@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from bench.compute import compiler
 from bench.errors import UserError
-from bench.machine import device_memory, devices, numerics
+from bench.machine import device_memory, devices, graphs, numerics
 
 
 def gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int], arch: str = "") -> None:
@@ -158,3 +159,32 @@ def test_inductor_leaves_the_layout_as_it_is_on_mps() -> None:
     assert compiler.options("mps") == {"layout_optimization": False}
     assert compiler.options("cpu") == {}
     assert hasattr(torch._inductor.config, "layout_optimization")
+
+
+def test_all_graphs_of_a_gpu_share_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a sitting are replayed one after the other, never together."""
+    pools: list[Any] = []
+
+    class Recorded:
+        def __init__(self, graph: Any, pool: Any) -> None:
+            pools.append(pool)
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *error: object) -> None: ...
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    handles = iter(range(10))
+    graphs._pool.cache_clear()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+    monkeypatch.setattr(torch.cuda, "graph", Recorded)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(handles))
+    taken: list[str] = []
+    for device in ("cuda:0", "cuda:0", "cuda:1"):
+        graphs.capture_step(lambda device=device: taken.append(device), device)  # type: ignore[misc]
+    graphs._pool.cache_clear()
+    assert pools == [0, 0, 1]
+    assert len(taken) == 3 * 4  # three to warm up, one recorded

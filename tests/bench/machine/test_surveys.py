@@ -1,7 +1,9 @@
 """What the machine can do, uses and suffers: roofline, energy, noise."""
 
+import itertools
 import os
 from collections import namedtuple
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from simulated_device import Device
 from bench.machine import noise, nvml
 from bench.measure import energy, roofline
 from bench.measure.breakdown import break_down
-from bench.measure.clock import Clock
+from bench.measure.clock import Clock, queued_call_s
 from bench.record.profile import MachineFacts, NoiseFacts
 
 
@@ -128,7 +130,7 @@ def counters(**changes):
 def test_other_work_is_what_is_busy_and_not_ours():
     """2 cores for 10 s, 16 s busy, 6 s of them ours, 1 s stolen: 50 % and 5 %."""
     after = counters(at=10.0, busy_s=16.0, own_s=6.0, steal_s=1.0)
-    found = noise._noise(counters(), after, None, ())
+    found = noise._noise(counters(), after, None)
     assert found.other_cpu_share == pytest.approx(0.5)
     assert found.steal_share == pytest.approx(0.05)
 
@@ -147,7 +149,7 @@ def test_only_the_cores_that_we_may_run_on_are_watched(monkeypatch):
 def test_throttling_between_the_looks_is_told():
     """A quota that was used up and a hot core."""
     after = counters(at=1.0, cgroup_throttled=3, core_throttled=1)
-    found = noise._noise(counters(), after, None, ())
+    found = noise._noise(counters(), after, None)
     assert found.throttled == (
         "CPU: the control group's quota was used up",
         "CPU: slowed down by heat",
@@ -172,7 +174,7 @@ def test_noise_is_told_in_words(facts, words):
 
 def test_watching_sees_this_machine():
     """A look gives shares between 0 and 1."""
-    found = noise.watch()()
+    found = noise.watch().end()
     assert 0 <= (found.other_cpu_share or 0) <= 1
     assert 0 <= (found.steal_share or 0) <= 1
 
@@ -194,3 +196,99 @@ def test_the_time_of_a_call_is_broken_down_by_stage_and_kind():
         assert {"conv", "norm", "activation", "pooling"} == set(found.seconds["stem"])
         assert found.num_calls >= 2
         assert found.call_s == 0.1
+
+
+def step_times(seconds):
+    """Return step times whose clock showed these seconds from step to step."""
+    ends = iter([0.0, *itertools.accumulate(seconds)])
+    found = noise.StepTimes(lambda: next(ends))
+    for _ in range(len(seconds) + 1):
+        found.step()
+    return found
+
+
+def test_steps_that_take_twice_as_long_as_most_are_told_with_what_they_cost():
+    told = step_times([0.1, 0.1, 0.1, 0.3] * 10).warning()
+    assert told == (
+        "other work slowed the training down: 10 of 40 steps took more than twice as long as most,"
+        " which cost about 33 % of the time"
+    )
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        [0.1] * 100,
+        [0.1] * 39 + [5.0],  # one of forty is chance
+        [0.1, 0.19] * 50,
+        [0.1, 0.3] * 5,  # too few to say
+        [],
+    ],
+)
+def test_steady_steps_are_not_told(seconds):
+    assert step_times(seconds).warning() is None
+
+
+def test_what_comes_between_steps_is_no_part_of_them():
+    now = [0.0]
+    found = noise.StepTimes(lambda: now[0])
+    for _ in range(30):
+        for _ in range(4):
+            now[0] += 0.1
+            found.step()
+        found.pause()
+        now[0] += 10.0
+    assert found.seconds == pytest.approx([0.1] * 90)
+    assert found.warning() is None
+
+
+def test_a_gpu_is_asked_while_it_is_warm_and_not_too_often(monkeypatch):
+    """Before and after it idles, at another clock and without a reason to throttle."""
+    now, answers = [0.0], iter([("power cap",), (), ("power cap", "thermal slowdown")])
+    clocks = iter([1980, 1200, 1410])
+    monkeypatch.setattr(nvml, "throttle_reasons", lambda uuid: next(answers))
+    monkeypatch.setattr(nvml, "clock_mhz", lambda uuid: next(clocks))
+    monkeypatch.setattr(nvml, "other_processes", lambda uuid: 0)
+    monkeypatch.setattr(nvml, "temperature_c", lambda uuid: 70)
+    watched = noise.watch("GPU-1")
+    watched.gpu.now = lambda: now[0]
+    for now[0] in (1.0, 1.1, 1.2, 1.6, 2.0, 2.2):
+        watched.sample()
+    found = watched.end()
+    assert found.throttled == ("GPU: power cap", "GPU: thermal slowdown")
+    assert found.gpu_mhz == 1410
+
+
+class Queue:
+    """A device that takes a second for each operator, given to it at once."""
+
+    def __init__(self):
+        self.at, self.waits = 0.0, 0
+
+    def mark(self):
+        self.at += 0.5
+        return self.at
+
+    def clock(self):
+        def wait():
+            self.waits += 1
+
+        return Clock(synchronize=wait, mark=self.mark, between=lambda a, b: b - a)
+
+
+def test_operators_of_a_device_with_a_queue_are_marked_there_and_not_waited_for():
+    """It is kept busy before each call, and waited for once after it."""
+    queue, occupied = Queue(), []
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU()).eval()
+    found = break_down(network, torch.zeros(1, 3, 4, 4), queue.clock(), 0.1, occupied.append)
+    kinds = found.seconds.popitem()[1]
+    assert kinds == {"conv": 0.5, "activation": 0.5}
+    assert occupied == [pytest.approx(0.3)] * found.num_calls
+    assert queue.waits <= 2 * found.num_calls + 3
+
+
+@pytest.mark.parametrize(("is_late", "seconds"), [(False, 0.5), (True, None)])
+def test_a_call_that_the_device_began_before_it_was_all_given_is_not_timed(is_late, seconds):
+    """A queue holds about 1,024 launches: what comes later may have been waited for."""
+    clock = replace(Queue().clock(), passed=lambda mark: is_late)
+    assert queued_call_s(lambda: None, clock, lambda s: None, 1.0) == seconds

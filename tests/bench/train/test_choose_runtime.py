@@ -190,3 +190,26 @@ def test_wrong_gradients_are_found_before_a_training_and_dropout_is_none() -> No
     assert "gradients are off by" in str(choose_runtime.gradient_problem(given, "channels_last"))
     assert all(torch.equal(v, before[n]) for n, v in given.model.state_dict().items())
     assert all(p.grad is None for p in given.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("is_kept", "num_steps", "chosen"),
+    [
+        # Compiled, 0.008 s a step instead of 0.010, and 60 s to compile, spent by trying.
+        (True, 8_000, "channels_last"),  # 64 + 18 from the cache > 80
+        (True, 10_000, "compile_channels_last"),  # 80 + 18 < 100
+        (False, 10_000, "channels_last"),  # 80 + 60 > 100
+        (False, 40_000, "compile_channels_last"),
+    ],
+)
+def test_compiling_again_is_charged_as_what_the_cache_leaves_of_it(
+    is_kept: bool, num_steps: int, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {
+        "channels_last": (0.01, 0.1),
+        "eager": (0.02, 0.1),
+        "compile_channels_last": (0.008, 60.0),
+    }
+    monkeypatch.setattr(choose_runtime, "_measure", measured(times))
+    with torch._inductor.config.patch(fx_graph_cache=is_kept, force_disable_caches=False):
+        assert choose_runtime.choose(work(), num_steps)[0] == chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from dataclasses import replace
@@ -12,11 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from bench.compute.distributed import ALONE
+from bench.compute import distributed
+from bench.compute.distributed import ALONE, Group
 from bench.compute.training_state import Training
 from bench.data import Normalization, Split
 from bench.errors import UserError
 from bench.events import EpochDone, Event, StepDone
+from bench.machine import noise
 from bench.signals import Preempted
 from bench.spec.recipe import Recipe
 from bench.spec.run import DataSpec, ModelSpec, RunSpec
@@ -177,3 +180,55 @@ def test_the_plain_loop_goes_on_from_whole_epochs(tmp_path: Path) -> None:
     saved, _ = checkpoint.load_newest(tmp_path, "cpu")
     assert saved is not None
     assert (saved["epoch"], saved["step"]) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["fast", "plain"])
+def test_contention_is_kept_once_with_the_training(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the record's warnings, and in a checkpoint of a training that goes on."""
+    monkeypatch.setattr(noise, "FEWEST_STEPS", 6)
+    seconds = itertools.cycle([0.1, 0.1, 0.9])
+    monkeypatch.setattr(noise.StepTimes, "step", lambda self: self.seconds.append(next(seconds)))
+    given = job(tmp_path, name)
+    given.saver.problems = ["something else"]
+    assert engine.fit(given, start(given)) is None
+    assert given.saver.problems[0] == "something else"
+    (told,) = given.saver.problems[1:]
+    assert told.startswith("other work slowed the training down: 4 of 12 steps")
+    saved = saver.Saver(given.spec, "digest", tmp_path, ALONE).load()
+    assert saved is not None
+    assert saved["problems"] == given.saver.problems
+
+
+@pytest.mark.parametrize(
+    ("device", "world_size", "asked"),
+    [
+        ("cuda:0", 2, [16, 32, 40]),  # the last step of the epoch is the 40th
+        ("cuda:0", 1, list(range(1, 41))),
+        ("cpu", 2, list(range(1, 41))),
+    ],
+)
+def test_processes_on_gpus_do_not_wait_for_each_other_after_every_step(
+    device: str, world_size: int, asked: list[int], tmp_path: Path
+) -> None:
+    given = job(tmp_path)
+    spec = given.spec.model_copy(update={"device": device})
+    images = Split(torch.zeros(320, 3, 8, 8, dtype=torch.uint8), torch.zeros(320, dtype=torch.long))
+    given = replace(given, spec=spec, images=images, group=Group(0, world_size))
+    training = start(job(tmp_path))
+    found = []
+    for training.step in range(1, 41):
+        found += [training.step] if engine._asks(given, training) else []
+    assert found == asked
+
+
+def test_no_statistics_are_sent_around_before_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are shared once an epoch, and gradients lie where they are sent from."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        distributed, "DistributedDataParallel", lambda model, **how: given.update(how)
+    )
+    distributed.parallel(nn.Linear(1, 1), "cuda:1", Group(1, 2))
+    assert given["broadcast_buffers"] is False
+    assert given["gradient_as_bucket_view"] is True

@@ -69,7 +69,7 @@ def _extras(
         call_s = 1 / (times.calls_per_s(facts.block_s, facts.block_iters) or math.inf)
         network = session.ready(sitting.candidates[row.model].network, *how)
         inputs = session.adapter(*how)(images)
-        found["breakdown"] = break_down(network, inputs, clock, call_s, occupier(sitting.device))
+        found["breakdown"] = break_down(network, inputs, clock, call_s, occupier(row.device))
     return found
 
 

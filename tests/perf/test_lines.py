@@ -16,12 +16,20 @@ def test_a_line_has_figures_and_what_was_wanted_of_them() -> None:
     assert line("test_y", {}) == "test_y: no figure (wanted: nothing)"
 
 
-def test_benchmarks_end_with_a_line_each_and_the_machine() -> None:
+def test_benchmarks_end_with_a_line_each_and_the_machine(tmp_path: Path) -> None:
     """Benchmarks that are run as tests do not."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["tests/perf/test_timing.py", "-k", "calls_by_the_clock"]
-    root = Path(__file__).parents[2]
-    quick = ["--benchmark-enable", "--benchmark-max-time=0.01", "--benchmark-min-rounds=1"]
-    for options, is_told in ((quick, True), ([], False)):
-        done = subprocess.run([*command, *options], cwd=root, capture_output=True, text=True)
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(benchmark):\n"
+        "    benchmark.extra_info.update(ratio=2.5, wanted='ratio ≥ 2')\n"
+        "    benchmark.pedantic(len, ['x'])\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.perf.conftest"]
+    for option, is_told in (("--benchmark-enable", True), ("--benchmark-disable", False)):
+        done = subprocess.run(
+            [*command, str(tmp_path), option],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+        )
+        assert ("test_it: ratio 2.5 (wanted: ratio ≥ 2)" in done.stdout) is is_told, done.stdout
         assert ("threads waiting by" in done.stdout) is is_told, done.stdout

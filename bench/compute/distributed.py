@@ -151,11 +151,7 @@ def parallel(model: nn.Module, device: str, group: Group) -> nn.Module:
     # 1×1 convolutions have gradients whose strides differ without any consequence.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     ids = [torch.device(device)] if devices.kind(device) == "cuda" else None
-    # Statistics are each process' own within an epoch, and shared at its end: a broadcast of every
-    # layer's before every step would cost a small GPU step a good part of its time.
-    return DistributedDataParallel(
-        model, device_ids=ids, gradient_as_bucket_view=True, broadcast_buffers=False
-    )
+    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
 
 def add_up(group: Group, tensor: Tensor) -> Tensor:

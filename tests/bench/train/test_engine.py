@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-from bench.compute import distributed
 from bench.compute.distributed import ALONE, Group
 from bench.compute.training_state import Training
 from bench.data import Normalization, Split
@@ -221,14 +220,3 @@ def test_processes_on_gpus_do_not_wait_for_each_other_after_every_step(
     for training.step in range(1, 41):
         found += [training.step] if engine._asks(given, training) else []
     assert found == asked
-
-
-def test_no_statistics_are_sent_around_before_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are shared once an epoch, and gradients lie where they are sent from."""
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(
-        distributed, "DistributedDataParallel", lambda model, **how: given.update(how)
-    )
-    distributed.parallel(nn.Linear(1, 1), "cuda:1", Group(1, 2))
-    assert given["broadcast_buffers"] is False
-    assert given["gradient_as_bucket_view"] is True

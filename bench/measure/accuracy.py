@@ -20,7 +20,7 @@ from bench.data import Dataset, Normalization, place, test_batches
 from bench.machine import numerics
 from bench.record.deployment import DeploymentAccuracy
 from bench.spec.values import Precision
-from bench.stats.accuracy import paired
+from bench.stats.accuracy import paired, wilson
 from bench.stats.hits import pack, unpack
 
 CHUNK = 500  # images that are normalised together, however few a call takes
@@ -35,6 +35,14 @@ TOP1_TOLERANCE: dict[Precision, float] = {
 
 These find what is broken. What rounding and int8 cost within them is a result, not a fault.
 """
+CHANGED_TOLERANCE: dict[Precision, float] = {
+    "fp32": 0.01,
+    "tf32": 0.05,
+    "bf16": 0.3,
+    "fp16": 0.05,
+    "int8": 0.5,
+}
+"""Which share of the likeliest classes may differ: a network that knows little loses no top-1."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +153,15 @@ def is_finite(classified: Classified) -> bool:
 def accuracy_problem(found: DeploymentAccuracy, precision: Precision) -> str | None:
     """Return in words why a session's accuracy is not that of the network, None where it is.
 
-    It is wrong where the whole paired interval of the difference lies beyond the tolerance.
+    It is wrong where the whole paired interval of the difference lies beyond the tolerance, or
+    that of the share of changed classes does.
     """
     sizes = found.num_images
+    if wilson(found.changed, sizes).low > CHANGED_TOLERANCE[precision]:
+        return (
+            f"{found.changed:,} of {sizes:,} test images get another class than from eager fp32"
+            f" (tolerance {100 * CHANGED_TOLERANCE[precision]:g} %)"
+        )
     difference = paired(unpack(found.reference_hits, sizes), unpack(found.hits, sizes))
     tolerance = TOP1_TOLERANCE[precision]
     low, high = difference.interval.low, difference.interval.high

@@ -83,10 +83,9 @@ def test_a_session_may_overwrite_its_logits(tested: TestSet, model: torch.nn.Mod
 def test_a_wrongly_folded_batch_norm_is_found(tested: TestSet, model: torch.nn.Module) -> None:
     session = deployed.session_of(deployed.wrongly_folded(model))
     found = accuracy_of(session, tested, model)
-    problem = accuracy_problem(found, "fp32")
-    assert problem is not None
-    assert "points from eager fp32's" in problem
-    assert found.changed > 30
+    assert "get another class than" in str(accuracy_problem(found, "fp32"))
+    assert "points from eager fp32's" in str(accuracy_problem(found, "bf16"))
+    assert 30 < found.changed < 300 * 0.3
     assert found.logit_error > 0.1
 
 

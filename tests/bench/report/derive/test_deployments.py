@@ -1,0 +1,198 @@
+"""Deployments in a report: each with its own accuracy, and nothing with another's."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import record_factory as make
+
+from bench.record.deployment import CalibrationFacts, DeploymentAccuracy, QuantizationFacts
+from bench.record.read_write import from_json, to_json
+from bench.report.derive.deployments import deployment_fronts, gate_losses
+from bench.report.page import csv_table, markdown
+from bench.report.page.deployments import deployment_tables
+from bench.report.page.main_table import main_table
+from bench.report.read.deployed import adjusted_p, deployments
+from bench.report.read.load import load
+from bench.report.read.plausible import contradiction
+from bench.report.read.study import Study, study
+from bench.stats.accuracy import mcnemar
+from bench.stats.hits import pack
+
+NUM_IMAGES = 1000
+Hits = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+def hits(share: float, seed: int = 0) -> Hits:
+    return np.random.default_rng(seed).random(NUM_IMAGES) < share
+
+
+def losing(reference: Hits, lost: int, won: int = 0) -> Hits:
+    """Return the reference with its first right images wrong, and its first wrong ones right."""
+    found = reference.copy()
+    found[np.flatnonzero(reference)[:lost]] = False
+    found[np.flatnonzero(~reference)[:won]] = True
+    return found
+
+
+def accuracy(own: Hits, reference: Hits) -> DeploymentAccuracy:
+    return DeploymentAccuracy(
+        dataset="Shapes",
+        digest="a" * 64,
+        num_images=len(own),
+        top1_correct=int(own.sum()),
+        top5_correct=len(own),
+        predictions_sha256="0" * 64,
+        hits=pack(own),
+        reference_hits=pack(reference),
+        changed=int((own != reference).sum()),
+        logit_error=0.01,
+        seconds=1.0,
+    )
+
+
+def int8_facts() -> QuantizationFacts:
+    drawn = CalibrationFacts(source="training split", num_images=256, seed=0, digest="b" * 64)
+    return QuantizationFacts(method="m", int8_operators=20, operators=21, calibration=drawn)
+
+
+def write(folder: Path, name: str, runtime: str, precision: str, **changes: Any) -> None:
+    """Write a profile of a model's deployment."""
+    record = make.profile_record(
+        make.model(name),
+        runtime=runtime,
+        precision=precision,
+        id=f"{name}-{runtime}-{precision}",
+        **changes,
+    )
+    assert from_json(to_json(record)) == record
+    make.write_profile(folder, record)
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Study:
+    """A run with 800 of 1,000 right, and what deploying does to it in four rows."""
+    own = hits(0.8)
+    make.write_run(tmp_path / "run", own, spec=make.model("resnet50"))
+    lossy = losing(own, 30, 4)
+    write(tmp_path, "resnet50", "eager", "fp32", accuracy=accuracy(own, own), call_s=0.2)
+    write(tmp_path, "resnet50", "openvino", "int8", accuracy=accuracy(lossy, own), call_s=0.05,
+          quantization=int8_facts(), weight_bytes=23_500_000)  # fmt: skip
+    write(tmp_path, "resnet50", "openvino", "bf16", call_s=0.1)
+    write(tmp_path, "resnet50", "compile", "fp32", accuracy=accuracy(own, own), call_s=0.15)
+    return study(load([tmp_path]))
+
+
+def lines(shown: Study) -> dict[tuple[str, str], dict[str, str]]:
+    read = csv.DictReader(io.StringIO(csv_table.to_csv(shown)))
+    return {(row["runtime"], row["precision"]): row for row in read}
+
+
+def test_no_row_shows_the_accuracy_of_another_artefact(shown: Study) -> None:
+    """What was not tested itself is empty, and accuracy_of says what was in its place."""
+    found = lines(shown)
+    own = hits(0.8)
+    assert found["eager", "fp32"]["accuracy_of"] == "eager fp32"
+    assert float(found["eager", "fp32"]["top1"]) == pytest.approx(own.mean())
+    assert found["openvino", "int8"]["accuracy_of"] == "this deployment"
+    assert float(found["openvino", "int8"]["top1"]) == pytest.approx(own.mean() - 0.026)
+    bf16 = found["openvino", "bf16"]
+    assert bf16["accuracy_of"] == "eager fp32, not this"
+    empty = ("top1", "top1_low", "top1_interval", "top5", "ece", "test_loss", "top1_change")
+    assert [bf16[name] for name in empty] == [""] * len(empty)
+    assert found["openvino", "int8"]["ece"] == ""
+    assert float(bf16["throughput"]) > 0
+
+
+def test_what_deploying_loses_is_paired_on_the_same_images(shown: Study) -> None:
+    row = lines(shown)["openvino", "int8"]
+    assert float(row["top1_change"]) == pytest.approx(-0.026)
+    assert float(row["top1_change_low"]) < -0.026 < float(row["top1_change_high"]) < 0
+    assert float(row["top1_change_p"]) == pytest.approx(mcnemar(30, 4))
+    assert row["changed_predictions"] == "34"
+    assert (row["int8_operators"], row["quantizable_operators"]) == ("20", "21")
+    assert (row["calibration_images"], row["weight_bytes"]) == ("256", "23500000")
+
+
+def test_p_values_are_corrected_for_the_rows_and_eager_fp32_is_none_of_them(shown: Study) -> None:
+    found = deployments(shown.costs)
+    adjusted = adjusted_p(found)
+    names = {one.key: one.row.first.runtime for one in found}
+    by_runtime = {names[key]: p for key, p in adjusted.items()}
+    assert set(by_runtime) == {"openvino", "compile"}
+    assert by_runtime["openvino"] == pytest.approx(2 * mcnemar(30, 4))
+    assert by_runtime["compile"] == 1
+
+
+def test_points_are_deployments(shown: Study) -> None:
+    """int8 is the fastest and fp32 compiled the most accurate: eager is on no front."""
+    (front,) = deployment_fronts(shown.costs)
+    on_front = {p.deployment.row.first.runtime: p.on_front for p in front.points}
+    assert on_front == {"openvino": True, "compile": True, "eager": False}
+    assert [choice.deployment.row.first.runtime for choice in front.choices] == [
+        "openvino",
+        "compile",
+    ]
+    assert all(0 < point.probability <= 1 for point in front.points if point.on_front)
+
+
+def test_the_report_has_a_table_of_what_precision_and_runtime_do(shown: Study) -> None:
+    text = markdown.render(deployment_tables(shown))
+    assert "## What precision and runtime do" in text
+    assert "| int8 | openvino | 64 |" in text
+    assert "20 of 21" in text
+    assert "Which deployment to take, Shapes" in text
+
+
+def test_the_main_table_leaves_empty_what_was_not_tested(tmp_path: Path) -> None:
+    """The only row is OpenVINO's in bf16: the run's accuracy does not stand beside its speed."""
+    make.write_run(tmp_path / "run", hits(0.8), spec=make.model("resnet50"))
+    write(tmp_path, "resnet50", "openvino", "bf16")
+    text = markdown.render(main_table(study(load([tmp_path]))))
+    assert "openvino" in text
+    assert "80." not in text.split("\n")[2].split("openvino")[0].split("resnet50")[1][:120]
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (60, "SE's gate is part of what int8 costs"),
+        (0, "that SE's gate is what int8 costs is not shown"),
+    ],
+)
+def test_whether_the_gate_is_what_int8_costs_is_answered(
+    extra: int, said: str, tmp_path: Path
+) -> None:
+    """ResNet-50 loses 20 images of 1,000; SE-ResNet-50 loses as many, or 60 more."""
+    plain, se = hits(0.8, 1), hits(0.82, 2)
+    pairs = {"resnet50": (plain, 20), "se_resnet50": (se, 20 + extra)}
+    for name, (own, lost) in pairs.items():
+        write(tmp_path, name, "openvino", "int8", accuracy=accuracy(losing(own, lost), own))
+    shown = study(load([tmp_path]))
+    (loss,) = gate_losses(shown.costs)
+    assert loss.extra.interval.estimate == pytest.approx(-extra / NUM_IMAGES)
+    assert said in markdown.render(deployment_tables(shown))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"top1_correct": 1}, "hits are marked, 1 counted"),
+        ({"hits": "!"}, "not base64"),
+        ({"reference_hits": "gA=="}, "1 bytes long"),
+        ({"changed": 1001}, "1001 of 1000 test images"),
+        ({"seconds": -1.0}, "seconds is -1"),
+    ],
+)
+def test_an_accuracy_that_contradicts_itself_is_set_aside(
+    changes: dict[str, Any], said: str
+) -> None:
+    own = hits(0.8)
+    facts = accuracy(own, own).model_copy(update=changes)
+    record = make.profile_record(make.model("resnet50"), accuracy=facts)
+    assert said in str(contradiction(record))

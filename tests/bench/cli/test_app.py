@@ -60,7 +60,7 @@ def test_a_name_that_no_file_system_has_is_an_error(
     assert left.value.code == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")
-    assert LONG in last
+    assert LONG[:60] in last
     assert list(tmp_path.iterdir()) == []
 
 

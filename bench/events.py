@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.record.profile import ProfileRecord
 from bench.record.run import EpochFacts, RunRecord
+from bench.signals import EXIT_PREEMPTED
 from bench.spec.run import RunSpec
 
 
@@ -104,6 +105,30 @@ class JobFailed:
     record: str
 
 
+@dataclass(frozen=True)
+class JobBegan:
+    """A job was taken up by a process on ``host``, at ``at`` seconds since 1970."""
+
+    host: str
+    pid: int
+    at: float
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    """A job's process has ended; ``code`` and ``reason`` are `bench.execute.process.Ended`'s."""
+
+    code: int | None
+    reason: str | None
+    wall_s: float
+    last_lines: tuple[str, ...] = ()
+
+    @property
+    def is_preempted(self) -> bool:
+        """Tell whether it saved and ended because it was asked to."""
+        return self.code == EXIT_PREEMPTED
+
+
 Event = (
     Preparing
     | RunStarted
@@ -115,7 +140,19 @@ Event = (
     | RowDone
     | Warned
     | JobFailed
+    | JobBegan
+    | JobEnded
 )
 
 
+@dataclass(frozen=True)
+class JobNews:
+    """An event of one of several jobs that are done at the same time."""
+
+    name: str
+    event: Event
+
+
 Emit = Callable[[Event], None]
+# Whoever shows a suite is told whose event it is.
+EmitNews = Callable[[Event | JobNews], None]

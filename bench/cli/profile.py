@@ -19,7 +19,7 @@ from bench.signals import EXIT_INTERRUPTED
 if TYPE_CHECKING:
     from bench.events import Emit, Event
     from bench.execute.sittings import Profiled
-    from bench.execute.test_spec import TestSpec
+    from bench.spec.test_set import TestSpec
 
 SCENARIOS = ("end_to_end", "server")
 
@@ -277,8 +277,8 @@ def _named(run: Path | None, models: list[str] | None) -> tuple[Path | None, lis
 
 def _test_spec(data: tuple[Any, ...], recipe: str, *, required: bool) -> TestSpec | None:
     """Return on what weights are tested; None where no data set is named."""
-    from bench.execute.test_spec import TestSpec
     from bench.spec.recipe import get_recipe
+    from bench.spec.test_set import TestSpec
 
     if data[0] is None:
         return None

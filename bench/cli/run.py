@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli import options as opt
 
 if TYPE_CHECKING:
+    from bench.events import EmitNews
+    from bench.execute.experiment import Conducted
+    from bench.execute.launch.launchers import Launcher
     from bench.spec.experiment import Experiment
 
 
@@ -76,6 +82,35 @@ def run(
             rich_help_panel=opt.MACHINE,
         ),
     ] = None,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Who does the jobs: here (one after the other), slurm or ray.",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = "here",
+    set_launcher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Options of slurm (partition=gpu,gpus_per_node=1; cluster=local for this machine)"
+            " or ray (address, num_cpus, num_gpus); max_jobs at a time.",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = None,
+    retries: Annotated[
+        int,
+        typer.Option(
+            min=0, help="How often a job that failed is tried again.", rich_help_panel=opt.MACHINE
+        ),
+    ] = 0,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="On Ctrl-C leave the jobs of slurm or ray running, and do not ask.",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = False,
 ) -> None:
     """Carry out a whole comparison: train, test and profile every model, write the report.
 
@@ -92,17 +127,13 @@ def run(
       senet-bench run mine.toml --resume
 
       senet-bench run se_resnet18 resnet18 --dataset folder --data-dir photos --seeds 2
-    """
-    from rich.console import Console
 
-    from bench.cli.screen import screen
+      senet-bench run matched --seeds 5 --on slurm --set-launcher partition=gpu,gpus_per_node=1
+    """
     from bench.execute.experiment import conduct
+    from bench.execute.launch.launchers import launcher_options
     from bench.execute.run_folder import if_unfinished
     from bench.report.derive.seeds import Stated
-    from bench.report.page import terminal
-    from bench.report.page.main_table import lettered, main_notes, narrow_table
-    from bench.report.page.verdict import lines
-    from bench.signals import stoppable
     from bench.spec.experiment import load_or_compare
 
     experiment = load_or_compare(source or ["quickstart"], dataset).changed(
@@ -123,27 +154,66 @@ def run(
         opt.positive_points("--seed-sd", seed_sd), opt.positive_points("--margin", margin)
     )
     report = out or Path("reports") / experiment.name
+    folder = runs or Path("runs") / experiment.name
+    options = launcher_options(set_launcher or [])
     total = len(experiment.entries()) * len(experiment.seeds)
     typer.echo(_plan(experiment, total, report))
-    with stoppable(), screen(total=total) as emit:
+    with _launching(on, options, folder, total, detach=detach) as (launcher, emit):
         done = conduct(
             experiment,
-            runs or Path("runs") / experiment.name,
+            folder,
             report,
             emit=emit,
             if_unfinished=if_unfinished(resume=resume, restart=restart),
             timeout_s=timeout,
             stated=stated,
             remeasure=remeasure,
+            launcher=launcher,
+            retries=retries,
         )
+    _tell(done, report)
+
+
+@contextlib.contextmanager
+def _launching(
+    on: str, options: dict[str, Any], folder: Path, total: int, *, detach: bool
+) -> Iterator[tuple[Launcher | None, EmitNews]]:
+    """Yield who does the jobs and who is told of them; ask once what is to become of jobs."""
+    from bench.cli.suite_screen import suite_screen
+    from bench.execute.launch.conductor import conducting
+    from bench.execute.launch.suite import cancel_all
+    from bench.signals import Stopped, stoppable
+
+    with conducting(on, options, folder) as launcher:
+        try:
+            with stoppable(), suite_screen(total) as emit:
+                yield launcher, emit
+        except Stopped as reason:
+            if launcher is None:
+                raise
+            asked = not detach and sys.stdin.isatty()
+            if asked and typer.confirm("Cancel the jobs that run?", default=False, err=True):
+                raise Stopped(f"{reason}; {cancel_all(folder, launcher)} jobs cancelled") from None
+            again = "the same command follows them again"
+            raise Stopped(f"detached; the jobs go on in {folder}, {again}") from None
+
+
+def _tell(done: Conducted, report: Path) -> None:
+    """Print the answer, where the report is and what failed, and leave with its exit code."""
+    from rich.console import Console
+
+    from bench.report.page import terminal
+    from bench.report.page.main_table import lettered, main_notes, narrow_table
+    from bench.report.page.verdict import lines
+
     if done.rendered is not None:
         Console().print(terminal.render(narrow_table(done.rendered.study)))
         typer.echo(lettered(main_notes(done.rendered.study)))
         Console().print(terminal.bullets(lines(done.rendered.findings)))
         typer.echo(f"\nOpen {report / 'report.html'}")
         typer.echo("beside it: report.md, results.csv, charts")
-    for cell in done.failed:
-        typer.echo(f"failed: {cell.name}: {cell.reason} ({cell.record})", err=True)
+    for job in done.failed:
+        typer.echo(f"failed: {job.name}: {job.reason} ({job.record})", err=True)
     if done.failed:
         typer.echo("Repeat the command to do only what failed.", err=True)
         raise typer.Exit(opt.EXIT_FAILED)

@@ -6,7 +6,7 @@ and what goes wrong in one is recorded beside it and keeps no other from being d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -16,12 +16,13 @@ from bench.compute.inference import check as check_runtimes
 from bench.compute.model import identify, sketch
 from bench.data import Dataset
 from bench.errors import UserError
-from bench.events import Emit, JobFailed, RunDone
+from bench.events import EmitNews, JobFailed, RunDone
 from bench.execute import checks, run_folder, train_run
 from bench.execute.jobs import ProfileJob, TrainJob, profiles_in, put_aside
+from bench.execute.launch.launchers import Launcher
+from bench.execute.launch.suite import carry_out_all
 from bench.execute.process import carry_out
 from bench.execute.subjects import Subjects, profile_job
-from bench.execute.test_spec import TestSpec
 from bench.machine.devices import resolve
 from bench.machine.environment import utc_now
 from bench.measure.rows import is_complete
@@ -33,6 +34,7 @@ from bench.report.derive.seeds import NOTHING_STATED, Stated
 from bench.report.write import Rendered, render
 from bench.spec.experiment import Experiment
 from bench.spec.run import ModelSpec, RunSpec
+from bench.spec.test_set import TestSpec
 from bench.spec.values import validated
 
 PROFILES = "profiles"
@@ -56,19 +58,22 @@ def conduct(
     runs: Path,
     out: Path,
     *,
-    emit: Emit,
+    emit: EmitNews,
     if_unfinished: run_folder.IfUnfinished = "refuse",
     timeout_s: float | None = None,
     stated: Stated = NOTHING_STATED,
     remeasure: bool = False,
+    launcher: Launcher | None = None,
+    retries: int = 0,
 ) -> Conducted:
     """Train, test and profile all of an experiment, then render its report into ``out``.
 
     Runs and profiles lie in ``runs``; what is there already is not done again, and what failed
     before is continued. Everything that can be refused is refused (UserError) before the first
     run starts. A job that fails, or takes longer than ``timeout_s`` seconds, is recorded as a
-    `Failure`, and the others are done. ``remeasure`` profiles anew. Raises `Preempted` when a
-    signal asked for an end.
+    `Failure`, and the others are done. Raises `Preempted` when a signal asked for an end. With a
+    ``launcher`` the jobs are done by it, each ``retries`` times more where it fails, and the
+    sitting has a node for itself. ``remeasure`` profiles anew.
     """
     device = resolve(experiment.device)
     check(experiment, device)
@@ -83,16 +88,17 @@ def conduct(
     for job in jobs:
         checks.check_batch_size(job.spec, len(dataset.train))
         run_folder.check_unfinished(job.folder, job.if_unfinished)
-    failed = [_trained(job, dataset, emit, timeout_s) for job in jobs]
+    how = _How(emit, timeout_s, launcher, retries)
+    failed = _trained(jobs, dataset, how)
     sitting = _profile_job(experiment, device, specs, runs)
     if sitting is not None:
-        failed.append(_profiled(sitting, emit, timeout_s, remeasure))
+        failed += _profiled(sitting, how, remeasure)
     records = [
         run_folder.load_run(job.folder) for job in jobs if (job.folder / run_folder.RECORD).exists()
     ]
     profiles = profiles_in(sitting.folder) if sitting else []
     rendered = render([runs], out, stated=stated) if records or profiles else None
-    return Conducted(tuple(records), tuple(profiles), rendered, tuple(job for job in failed if job))
+    return Conducted(tuple(records), tuple(profiles), rendered, tuple(failed))
 
 
 def check(experiment: Experiment, device: str) -> None:
@@ -131,20 +137,31 @@ def _train_job(spec: RunSpec, runs: Path, if_unfinished: run_folder.IfUnfinished
     return job
 
 
-def _trained(
-    job: TrainJob, dataset: Dataset, emit: Emit, timeout_s: float | None
-) -> JobFailed | None:
-    """Train a run, or find it finished; return why it has no record."""
-    if not (job.folder / run_folder.RECORD).exists():
-        return _done(job, emit, timeout_s)
-    try:
-        found = run_folder.load_finished(job.folder, dataset)
-    except UserError as error:
-        failed = JobFailed(job.name, str(error), str(job.folder / run_folder.RECORD))
-        emit(failed)
-        return failed
-    emit(RunDone(found, str(job.folder), reused=True))
-    return None
+@dataclass(frozen=True)
+class _How:
+    """How jobs are done: here one after the other, or by a launcher."""
+
+    emit: EmitNews
+    timeout_s: float | None
+    launcher: Launcher | None
+    retries: int
+
+
+def _trained(jobs: Sequence[TrainJob], dataset: Dataset, how: _How) -> list[JobFailed]:
+    """Train runs, or find them finished; return those that have no record, and why."""
+    failed, to_do = [], []
+    for job in jobs:
+        if not (job.folder / run_folder.RECORD).exists():
+            to_do.append(job)
+            continue
+        try:
+            record = run_folder.load_finished(job.folder, dataset)
+        except UserError as error:
+            failed.append(JobFailed(job.name, str(error), str(job.folder / run_folder.RECORD)))
+            how.emit(failed[-1])
+        else:
+            how.emit(RunDone(record, str(job.folder), reused=True))
+    return failed + _done(to_do, how)
 
 
 def _profile_job(
@@ -166,9 +183,7 @@ def _profile_job(
     return replace(job, alone=True, out=runs / PROFILES / job.spec.digest())
 
 
-def _profiled(
-    job: ProfileJob, emit: Emit, timeout_s: float | None, remeasure: bool
-) -> JobFailed | None:
+def _profiled(job: ProfileJob, how: _How, remeasure: bool) -> list[JobFailed]:
     """Do a sitting unless it was finished before, or is to be measured again; say why it is not.
 
     One that was cut short is repeated as a whole, because rows of different sittings have not
@@ -181,28 +196,50 @@ def _profiled(
         found = profiles_in(job.folder)
         starved = [record for record in found if record.noise and record.noise.starved]
         if is_complete(job.spec, found) and (not starved or number == 0):
-            return None  # what an earlier command left is only measured again on demand
+            return []  # what an earlier command left is only measured again on demand
         if starved:
             put_aside(job.folder, found)
-        failed = _done(job, emit, timeout_s)
+        failed = _done([job], how, exclusive=True)
         if failed:
             return failed
-    return None
+    return []
 
 
-def _done(job: TrainJob | ProfileJob, emit: Emit, timeout_s: float | None) -> JobFailed | None:
-    """Do a job; when it fails, record that, tell it, and return it."""
-    ended = carry_out(job, emit, timeout_s)
-    if ended.reason is None:
-        archive_failures(job.folder)
-        return None
+def _done(
+    jobs: Sequence[TrainJob | ProfileJob], how: _How, *, exclusive: bool = False
+) -> list[JobFailed]:
+    """Do jobs; those that fail are recorded, told, and returned."""
+    if how.launcher is not None:
+        return carry_out_all(
+            jobs,
+            how.launcher,
+            how.emit,
+            retries=how.retries,
+            timeout_s=how.timeout_s,
+            exclusive=exclusive,
+        )
+    return [failed for job in jobs if (failed := _done_here(job, how)) is not None]
+
+
+def _done_here(job: TrainJob | ProfileJob, how: _How) -> JobFailed | None:
+    """Do a job in a process of this machine; return why it failed."""
+    reason = None
+    for _ in range(1 + how.retries):
+        ended = carry_out(job, how.emit, how.timeout_s)
+        reason = ended.reason
+        if reason is None:
+            archive_failures(job.folder)
+            return None
+        if isinstance(job, TrainJob) and job.if_unfinished == "refuse":
+            job = replace(job, if_unfinished="resume")
+    assert reason is not None, "it was tried at least once"
     failure = Failure(
         id=job.name,
-        reason=ended.reason,
+        reason=reason,
         created_at=utc_now(),
         wall_s=ended.wall_s,
         last_lines=ended.last_lines,
     )
-    failed = JobFailed(job.name, ended.reason, str(write_failure(job.folder, failure)))
-    emit(failed)
+    failed = JobFailed(job.name, reason, str(write_failure(job.folder, failure)))
+    how.emit(failed)
     return failed

@@ -22,12 +22,12 @@ from pydantic import Field, TypeAdapter
 
 from bench.errors import EXIT_USAGE, UserError
 from bench.events import Emit, Event, Preparing, Profiling, RowDone, RunDone, StepDone, Warned
-from bench.execute.test_spec import TestSpec
 from bench.record.profile import ProfileRecord
 from bench.record.read_write import read_record, write_record
 from bench.signals import EXIT_PREEMPTED, Preempted, Stopped, stoppable
 from bench.spec.profile import ProfileSpec
 from bench.spec.run import ModelSpec, RunSpec
+from bench.spec.test_set import TestSpec
 
 if TYPE_CHECKING:
     from bench.measure.accuracy import TestSet

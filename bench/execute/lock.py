@@ -32,6 +32,7 @@ if os.name == "posix":
     import fcntl
 
 LOCK = "writer.lock"
+BUSY = "is being written by"
 TOUCH_EVERY_S = 30.0
 STALE_AFTER_S = 600.0  # without a touch from another machine
 WAIT_S = 1.0  # for one that only looks whose the lock is
@@ -141,7 +142,7 @@ def _acquire(path: Path) -> int:
 
 def _taken(path: Path, owner: Owner | None) -> UserError:
     who = owner or "another process"
-    return UserError(f"{path.parent} is being written by {who}; if that is not so, delete {path}")
+    return UserError(f"{path.parent} {BUSY} {who}; if that is not so, delete {path}")
 
 
 def _opened(path: Path) -> tuple[int, bool]:
@@ -237,6 +238,22 @@ def _is_running(owner: Owner) -> bool:
     if owner.ticks is not None:  # else its number was given to another
         return _ticks(owner.pid) == owner.ticks
     return abs(started - owner.started) < SAME_START_S
+
+
+def free(folder: Path, host: str) -> None:
+    """Remove the lock of a process on another machine, of which its scheduler says it is dead.
+
+    One on this machine tells itself whether its owner lives.
+    """
+    path = folder / LOCK
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            owner = _read(file)
+        finally:
+            os.close(file)
+        if owner is not None and owner.host == host != socket.gethostname():
+            path.unlink()
 
 
 def _age_s(path: Path, file: int) -> float:

@@ -12,12 +12,12 @@ from bench.data import DATASETS
 from bench.errors import UserError, unknown
 from bench.execute.jobs import ProfileJob
 from bench.execute.run_folder import WEIGHTS, load_run
-from bench.execute.test_spec import TestSpec
 from bench.machine.devices import resolve
 from bench.measure.profile import check
 from bench.record.files import check_writable
 from bench.spec.profile import ProfileSpec, TimingSpec
 from bench.spec.run import DataSpec, ModelSpec
+from bench.spec.test_set import TestSpec
 from bench.spec.values import validated
 
 CLASSES = {"shapes": 10, "cifar10": 10, "cifar100": 100}

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from bench.data import Dataset, normalization
 from bench.errors import UserError
 from bench.events import Emit
-from bench.execute.test_spec import TestSpec
 from bench.execute.train_run import load_data
 from bench.measure.accuracy import TestSet
 from bench.spec.run import ModelSpec
+from bench.spec.test_set import TestSpec
 
 
 def load_test_set(spec: TestSpec, models: Iterable[ModelSpec], emit: Emit) -> TestSet:

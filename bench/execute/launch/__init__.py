@@ -1,0 +1,1 @@
+"""Jobs on other machines: handed to a scheduler that people run already, and followed by files."""

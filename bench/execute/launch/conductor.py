@@ -1,0 +1,60 @@
+"""Be the one who hands out a suite's jobs, by an engine that can do them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.execute import lock
+from bench.execute.launch.launchers import HERE, Launcher, check_launcher, open_launcher
+from bench.execute.launch.node import SEEN
+
+CONDUCTOR = "conductor"
+PROBE_POLL_S = 0.1
+
+
+@contextlib.contextmanager
+def conducting(name: str, options: Mapping[str, Any], runs: Path) -> Iterator[Launcher | None]:
+    """Yield the launcher while nobody else hands out jobs of ``runs``; None for this machine.
+
+    Raises UserError for a launcher or an option that there is not, where the engine cannot be
+    reached, where its nodes do not see ``runs``, and where another conductor is at work.
+    """
+    check_launcher(name)
+    if name == HERE:
+        if options:
+            raise UserError("--set-launcher is for --on slurm and --on ray")
+        yield None
+        return
+    with lock.held(runs / CONDUCTOR):
+        launcher = open_launcher(name, options, runs)
+        try:
+            if launcher.is_remote:
+                probe(launcher, runs)
+            yield launcher
+        finally:
+            launcher.close()
+
+
+def probe(launcher: Launcher, runs: Path) -> None:
+    """Let a job look for a folder of ``runs``; UserError where its node does not see it."""
+    folder = runs / f"probe-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    try:
+        job_id = launcher.submit(folder, False)
+        while not (folder / SEEN).exists():
+            # Asked before the last look: a file system may show late what a dead job has written.
+            if launcher.is_dead(job_id) and not (folder / SEEN).exists():
+                raise UserError(
+                    f"the nodes do not see {runs.resolve()}: choose a folder that they share"
+                    " (--runs)"
+                )
+            time.sleep(PROBE_POLL_S)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

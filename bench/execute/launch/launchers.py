@@ -1,0 +1,84 @@
+"""Who starts jobs: this machine, Slurm or Ray. One entry each is all that there is to add.
+
+No scheduler of our own: a launcher hands a folder's job to an engine that people run, and asks
+that engine whether the job is dead.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """``submit`` starts the job of a folder, on a node of its own if that is asked for.
+
+    It returns the engine's name of the job, by which ``is_dead`` and ``cancel`` know it later, from
+    other processes too. ``max_jobs`` are handed over at most at a time. The nodes of one that
+    ``is_remote`` may not see the folder of runs.
+    """
+
+    submit: Callable[[Path, bool], str]
+    is_dead: Callable[[str], bool]
+    cancel: Callable[[str], None]
+    max_jobs: int
+    close: Callable[[], None] = lambda: None
+    is_remote: bool = True
+
+
+# The module of each, which has `open_launcher(options, runs)`, and the extra that it needs.
+LAUNCHERS: dict[str, tuple[str, str]] = {
+    "slurm": ("bench.execute.launch.slurm", "slurm"),
+    "ray": ("bench.execute.launch.on_ray", "ray"),
+}
+HERE = "here"
+
+
+def check_launcher(name: str) -> None:
+    """Raise UserError for a launcher that there is not."""
+    if name != HERE and name not in LAUNCHERS:
+        raise unknown("launcher", name, (HERE, *LAUNCHERS))
+
+
+def open_launcher(name: str, options: Mapping[str, Any], runs: Path) -> Launcher:
+    """Return a launcher; UserError for one that is not installed, or an option that it has not."""
+    check_launcher(name)
+    module, extra = LAUNCHERS[name]
+    try:
+        made: Launcher = importlib.import_module(module).open_launcher(dict(options), runs)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("bench"):
+            raise
+        raise UserError(
+            f"--on {name} needs {error.name}: pip install 'senet-bench[{extra}]'"
+        ) from None
+    return made
+
+
+def launcher_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the options in texts like ``partition=gpu,timeout_min=600``; UserError for others."""
+    options: dict[str, Any] = {}
+    for part in ",".join(texts).split(",") if texts else []:
+        key, equals, text = part.partition("=")
+        if not (key and equals and text):
+            raise UserError(f"--set-launcher takes option=value with commas, not {part!r}")
+        try:
+            options[key] = json.loads(text)
+        except ValueError:
+            options[key] = text
+    return options
+
+
+def take(options: dict[str, Any], name: str, default: int, fewest: int = 1) -> int:
+    """Take a whole number out of a launcher's options; UserError for another value."""
+    value = options.pop(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < fewest:
+        raise UserError(f"launcher option {name} takes a whole number from {fewest}, not {value!r}")
+    return value

@@ -1,0 +1,83 @@
+"""What a scheduler runs on a node: the job that lies in a folder, its events into a file there.
+
+folder/job.json ──► a process of its own ──► folder/events.jsonl, which the conductor follows
+
+Whoever sees the folder sees how far the job is, now or later, from anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.events import Event, JobBegan, JobEnded
+from bench.execute.jobs import Job, TrainJob, encode, job_text, read_job, teller
+from bench.execute.process import carry_out
+from bench.record.files import write_whole
+from bench.signals import EXIT_PREEMPTED, Preempted
+
+JOB = "job.json"
+EVENTS = "events.jsonl"
+SEEN = "seen"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A job and the seconds that it may take."""
+
+    job: Job
+    timeout_s: float | None = None
+
+
+def write_assignment(folder: Path, assignment: Assignment) -> None:
+    """Put a job where a node finds it; a run that is there already is gone on with."""
+    job = assignment.job
+    if isinstance(job, TrainJob) and job.if_unfinished == "refuse":
+        job = replace(job, if_unfinished="resume")  # it may be another node that goes on
+    facts = {"job": json.loads(job_text(job)), "timeout_s": assignment.timeout_s}
+    write_whole(folder / JOB, json.dumps(facts).encode())
+
+
+def read_assignment(folder: Path) -> Assignment:
+    """Return the job in a folder, to be done there whatever the folder is called here."""
+    facts = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    job = read_job(json.dumps(facts["job"]), folder)
+    if isinstance(job, TrainJob):
+        job = replace(job, out=folder.parent)
+    return Assignment(job, facts["timeout_s"])
+
+
+def work(folder: str | bytes) -> int:
+    """Do the job of a folder in a process of its own; return its exit code, 75 if preempted.
+
+    A folder without a job only asks whether it is seen.
+    """
+    place = Path(os.fsdecode(folder))
+    if not (place / JOB).exists():
+        (place / SEEN).touch()
+        return 0
+    assignment = read_assignment(place)
+    with (place / EVENTS).open("a", encoding="utf-8") as events:
+
+        def write(event: Event) -> None:
+            events.write(encode(event) + "\n")
+            events.flush()
+
+        tell = teller(events)
+        write(JobBegan(socket.gethostname(), os.getpid(), time.time()))
+        try:
+            ended = carry_out(assignment.job, tell, assignment.timeout_s)
+        except Preempted as reason:
+            write(JobEnded(EXIT_PREEMPTED, str(reason), 0.0))
+            return EXIT_PREEMPTED
+        write(JobEnded(ended.code, ended.reason, ended.wall_s, ended.last_lines))
+        return 1 if ended.code is None else abs(ended.code)
+
+
+if __name__ == "__main__":
+    sys.exit(work(sys.argv[1]))

@@ -1,0 +1,100 @@
+"""Jobs by submitit: on Slurm, or with ``cluster=local`` in processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import submitit
+from submitit.slurm.slurm import SlurmExecutor
+
+from bench.errors import UserError, unknown
+from bench.execute.launch.launchers import Launcher, take
+from bench.execute.launch.node import work
+from bench.machine.cores import usable_cores
+
+LOGS = "launcher"  # where submitit keeps its files, below the runs
+# What Slurm's accounting calls a job that is over (sacct, "JOB STATE CODES").
+DEAD = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+}
+
+
+def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
+    """Return the launcher; UserError for options of none and where there is no Slurm."""
+    cluster = options.pop("cluster", "slurm")
+    if cluster not in ("slurm", "local"):
+        raise unknown("cluster", str(cluster), ("slurm", "local"))
+    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or usable_cores()))
+    fitting = max(1, usable_cores() // threads)  # jobs whose threads are disjoint
+    max_jobs = take(options, "max_jobs", 1000 if cluster == "slurm" else fitting)
+    _check(options)
+    if cluster == "slurm" and shutil.which("sbatch") is None:
+        raise UserError("no Slurm can be reached from here: there is no sbatch")
+    submit = partial(_submit, cluster, options, runs / LOGS)
+    if cluster == "local":
+        return Launcher(submit, _has_gone, _interrupt, max_jobs, is_remote=False)
+    return Launcher(submit, partial(_is_dead, runs / LOGS), partial(_cancel, runs / LOGS), max_jobs)
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise UserError for an option that submitit has not, or that has another type there."""
+    shared = submitit.AutoExecutor._typed_parameters()
+    known = {*shared, *SlurmExecutor._valid_parameters()}
+    for name, value in options.items():
+        if name.removeprefix("slurm_") not in known:
+            raise unknown("option of the slurm launcher", name, sorted(known))
+        if not isinstance(value, shared.get(name, object)):
+            wanted = shared[name].__name__
+            raise UserError(f"launcher option {name} is of type {wanted}, not {value!r}")
+
+
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as submitit calls them: those of Slurm alone have a prefix."""
+    shared = submitit.AutoExecutor._typed_parameters()
+    return {
+        name if name in shared or name.startswith("slurm_") else f"slurm_{name}": value
+        for name, value in options.items()
+    }
+
+
+def _submit(
+    cluster: str, options: dict[str, Any], logs: Path, folder: Path, exclusive: bool
+) -> str:
+    executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
+    alone = {"slurm_exclusive": True} if exclusive and cluster == "slurm" else {}
+    executor.update_parameters(name="senet-bench", **_named(options), **alone)
+    return str(executor.submit(work, os.fsencode(folder.resolve())).job_id)
+
+
+def _is_dead(logs: Path, job_id: str) -> bool:
+    """Tell whether Slurm says that a job is over; one that it does not know yet is not."""
+    return submitit.SlurmJob(logs, job_id).state.split()[0] in DEAD
+
+
+def _cancel(logs: Path, job_id: str) -> None:
+    submitit.SlurmJob(logs, job_id).cancel()
+
+
+def _has_gone(job_id: str) -> bool:
+    """Tell whether a process of this machine is over; its own parent reaps it here."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(int(job_id), os.WNOHANG)
+    try:
+        return psutil.Process(int(job_id)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _interrupt(job_id: str) -> None:
+    """Ask the process tree of a local job to end; the job saves."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(int(job_id)).children():
+            process.send_signal(signal.SIGTERM)

@@ -1,0 +1,162 @@
+"""Carry out the jobs of an experiment by a launcher: hand out, follow, retry, set aside.
+
+waiting ──► submitted ──► its events followed ──► done, waiting again, or set aside
+
+Two things tell of a job. What it writes says how it ended. Where it says nothing, the engine's word
+that it is dead counts, and frees the lock which it held on a node that this machine cannot see.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.events import EmitNews, JobBegan, JobEnded, JobFailed, JobNews
+from bench.execute import lock
+from bench.execute.jobs import Job
+from bench.execute.launch import follow, node
+from bench.execute.launch.launchers import Launcher
+from bench.machine.environment import utc_now
+from bench.record.failure import Failure, archive_failures, write_failure
+from bench.record.files import write_whole
+
+POLL_S = 0.2
+BUSY_S = 1.0  # until a folder that somebody else writes is tried again
+LAUNCHED = "launched.json"
+PREEMPTIONS = 1000  # of one job; whoever preempts it more often will never let it end
+
+
+@dataclass
+class _Active:
+    """A job that was handed over: by which name the engine knows it, and what it told so far."""
+
+    job: Job
+    job_id: str
+    tail: follow.Tail
+    host: str = ""
+    ended: JobEnded | None = None
+
+
+@dataclass
+class _Suite:
+    launcher: Launcher
+    emit: EmitNews
+    retries: int
+    timeout_s: float | None
+    exclusive: bool
+    waiting: deque[Job]
+    active: dict[str, _Active] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    preempted: dict[str, int] = field(default_factory=dict)
+    failed: list[JobFailed] = field(default_factory=list)
+
+
+def carry_out_all(
+    jobs: Sequence[Job],
+    launcher: Launcher,
+    emit: EmitNews,
+    *,
+    retries: int = 0,
+    timeout_s: float | None = None,
+    exclusive: bool = False,
+) -> list[JobFailed]:
+    """Do all jobs; return those that failed ``retries`` times more, which are recorded.
+
+    A job that an earlier conductor has handed over and that its engine still knows is followed, not
+    done again. ``exclusive`` jobs get a node of their own.
+    """
+    suite = _Suite(launcher, emit, retries, timeout_s, exclusive, deque(jobs))
+    while suite.waiting or suite.active:
+        while suite.waiting and len(suite.active) < launcher.max_jobs:
+            _start(suite, suite.waiting.popleft())
+        for active in list(suite.active.values()):
+            _follow(suite, active)
+        if suite.active:
+            time.sleep(POLL_S)
+    return suite.failed
+
+
+def _start(suite: _Suite, job: Job) -> None:
+    """Hand a job over, or find that this was done before."""
+    known = _launched(job.folder)
+    if known is not None and not suite.launcher.is_dead(known):
+        suite.active[job.name] = _Active(job, known, follow.Tail(job))
+        return
+    node.write_assignment(job.folder, node.Assignment(job, suite.timeout_s))
+    tail = follow.Tail(job, follow.size(job.folder))
+    job_id = suite.launcher.submit(job.folder, suite.exclusive)
+    write_whole(job.folder / LAUNCHED, json.dumps({"job_id": job_id}).encode())
+    suite.active[job.name] = _Active(job, job_id, tail)
+
+
+def _launched(folder: Path) -> str | None:
+    """Return by which name an engine knows a folder's job, None where none does."""
+    try:
+        return str(json.loads((folder / LAUNCHED).read_text(encoding="utf-8"))["job_id"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _follow(suite: _Suite, active: _Active) -> None:
+    """Pass on what a job told, and settle it when it has ended or is dead."""
+    # Asked first: what a job writes before it is dead is there by the time that it is read.
+    dead = suite.launcher.is_dead(active.job_id)
+    for event in active.tail.read():
+        if isinstance(event, JobBegan):
+            active.host, active.ended = event.host, None
+        elif isinstance(event, JobEnded):
+            active.ended = event
+        suite.emit(JobNews(active.job.name, event))
+    if dead:
+        _settle(suite, active)
+
+
+def _settle(suite: _Suite, active: _Active) -> None:
+    """Do with a job that is over what its end asks for."""
+    job, ended = active.job, active.ended
+    del suite.active[job.name]
+    (job.folder / LAUNCHED).unlink(missing_ok=True)
+    if ended is None:
+        lock.free(job.folder, active.host)
+        ended = JobEnded(1, f"its process on {active.host or 'its node'} is gone", 0.0)
+    if ended.code == 0:
+        archive_failures(job.folder)
+        return
+    if lock.BUSY in (ended.reason or ""):
+        # What a dead worker started has lost its reader: it saves and ends at its next step.
+        suite.waiting.append(job)
+        time.sleep(BUSY_S)
+        return
+    times = suite.preempted if ended.is_preempted else suite.failures
+    times[job.name] = times.get(job.name, 0) + 1
+    if times[job.name] <= (PREEMPTIONS if ended.is_preempted else suite.retries):
+        suite.waiting.append(job)
+        return
+    failure = Failure(
+        id=job.name,
+        reason=ended.reason or f"exit code {ended.code}",
+        created_at=utc_now(),
+        wall_s=ended.wall_s,
+        last_lines=ended.last_lines,
+    )
+    failed = JobFailed(job.name, failure.reason, str(write_failure(job.folder, failure)))
+    suite.emit(failed)
+    suite.failed.append(failed)
+
+
+def running(runs: Path) -> dict[str, str]:
+    """Return the folders below ``runs`` whose jobs were handed over, with their engine's names."""
+    found = ((path.parent, _launched(path.parent)) for path in runs.rglob(LAUNCHED))
+    return {str(folder): job_id for folder, job_id in found if job_id is not None}
+
+
+def cancel_all(runs: Path, launcher: Launcher) -> int:
+    """Ask all jobs of a suite that still live to end; return how many there were."""
+    living = [job_id for job_id in running(runs).values() if not launcher.is_dead(job_id)]
+    for job_id in living:
+        launcher.cancel(job_id)
+    return len(living)

@@ -1,0 +1,240 @@
+"""Jobs by launchers: the same records as here, killed and gone on with, followed from anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.errors import UserError
+from bench.events import Event, JobBegan, JobEnded, JobNews, StepDone
+from bench.execute import experiment as conduct
+from bench.execute import lock
+from bench.execute.jobs import TrainJob, encode
+from bench.execute.launch import follow, node, suite
+from bench.execute.launch.conductor import conducting, probe
+from bench.execute.launch.launchers import Launcher, launcher_options, open_launcher
+from bench.record.failure import failures
+from bench.signals import EXIT_PREEMPTED
+from bench.spec.experiment import Experiment, parse_experiment
+from bench.spec.recipe import Recipe
+from bench.spec.run import DataSpec, ModelSpec, RunSpec
+
+ROOT = Path(__file__).parents[4]
+EXPERIMENT = """
+name = "suite"
+models = ["resnet20"]
+stems = ["cifar"]
+seeds = [0, 1]
+device = "cpu"
+
+[data]
+name = "shapes"
+train_limit = 64
+test_limit = 20
+
+[recipe]
+base = "quick"
+epochs = 1
+"""
+
+
+def spec(seed: int) -> RunSpec:
+    return RunSpec(
+        model=ModelSpec(name="tiny"), data=DataSpec(), recipe=Recipe(name="r"), seed=seed
+    )
+
+
+def jobs(out: Path, number: int) -> list[TrainJob]:
+    return [TrainJob(spec(seed), "refuse", out) for seed in range(number)]
+
+
+@dataclass
+class Engine:
+    """An engine whose nodes write what a test says; ``ends`` are the ends of each job in turn."""
+
+    ends: Callable[[Path, int], int | None]
+    submitted: dict[str, int] = field(default_factory=dict)
+    living: set[str] = field(default_factory=set)
+
+    def submit(self, folder: Path, exclusive: bool) -> str:
+        times = self.submitted[folder.name] = self.submitted.get(folder.name, 0) + 1
+        code = self.ends(folder, times)
+        with (folder / node.EVENTS).open("a") as events:
+            events.write(encode(JobBegan("far", 1, 0.0)) + "\n")
+            if code is not None:
+                events.write(encode(JobEnded(code, f"code {code}" if code else None, 1.0)) + "\n")
+        return f"{folder.name}/{times}"
+
+    def launcher(self, max_jobs: int = 1000) -> Launcher:
+        return Launcher(self.submit, lambda name: name not in self.living, lambda _: None, max_jobs)
+
+
+def done_by(engine: Engine, out: Path, number: int, retries: int = 0) -> list[str]:
+    events: list[object] = []
+    failed = suite.carry_out_all(
+        jobs(out, number), engine.launcher(), events.append, retries=retries
+    )
+    return [job.reason for job in failed]
+
+
+def test_a_thousand_jobs_are_done_once_each_at_little_cost(tmp_path: Path) -> None:
+    """What is ours of a job that does nothing: at most 50 ms."""
+    engine = Engine(lambda folder, times: 0)
+    begin = time.process_time()
+    assert done_by(engine, tmp_path, 1000) == []
+    assert (time.process_time() - begin) / 1000 < 0.05
+    assert set(engine.submitted.values()) == {1}
+    assert len(engine.submitted) == 1000
+
+
+def test_what_fails_is_retried_and_then_set_aside_with_its_reason(tmp_path: Path) -> None:
+    """Two retries: one job is well at the third try, the other never."""
+    well = jobs(tmp_path, 2)[0].name
+    engine = Engine(lambda folder, times: 0 if folder.name == well and times == 3 else 1)
+    assert done_by(engine, tmp_path, 2, retries=2) == ["code 1"]
+    assert set(engine.submitted.values()) == {3}
+    assert len(failures(jobs(tmp_path, 2)[1].folder)) == 1
+    assert failures(jobs(tmp_path, 2)[0].folder) == []
+
+
+def test_a_job_that_is_preempted_goes_on_without_a_retry(tmp_path: Path) -> None:
+    engine = Engine(lambda folder, times: EXIT_PREEMPTED if times < 5 else 0)
+    assert done_by(engine, tmp_path, 1) == []
+    assert set(engine.submitted.values()) == {5}
+
+
+def test_a_node_that_vanishes_frees_its_lock_by_the_engines_word(tmp_path: Path) -> None:
+    """Its lock names another machine and is new: only the engine knows that its owner is dead."""
+
+    def ends(folder: Path, times: int) -> int | None:
+        owner = {"pid": 1, "started": 0.0, "host": "far", "boot": "x", "locked": True}
+        if times == 1:
+            (folder / lock.LOCK).write_text(json.dumps(owner))
+            return None
+        with lock.held(folder):  # UserError while the lock of the dead process is there
+            return 0
+
+    engine = Engine(ends)
+    assert done_by(engine, tmp_path, 1, retries=1) == []
+    assert set(engine.submitted.values()) == {2}
+
+
+def test_a_lock_on_this_machine_is_nobodys_to_free(tmp_path: Path) -> None:
+    with lock.held(tmp_path):
+        lock.free(tmp_path, lock.myself().host)
+        assert (tmp_path / lock.LOCK).exists()
+
+
+def test_a_job_that_was_handed_over_before_is_followed_not_done_again(tmp_path: Path) -> None:
+    """The conductor died: the engine still knows the job, which then ends."""
+    (job,) = jobs(tmp_path, 1)
+    engine = Engine(lambda folder, times: 0, living={"before"})
+    node.write_assignment(job.folder, node.Assignment(job))
+    (job.folder / suite.LAUNCHED).write_text('{"job_id": "before"}')
+    events = [encode(JobBegan("far", 1, 0.0)), encode(JobEnded(0, None, 1.0))]
+    (job.folder / node.EVENTS).write_text("\n".join(events) + "\n")
+    seen: list[object] = []
+
+    def emit(news: object) -> None:
+        seen.append(news)
+        engine.living.clear()
+
+    assert suite.carry_out_all([job], engine.launcher(), emit) == []
+    assert engine.submitted == {}
+    assert JobNews(job.name, JobEnded(0, None, 1.0)) in seen
+
+
+def test_a_folder_says_how_far_its_job_is(tmp_path: Path) -> None:
+    """A line that is being written is left for later; an end that was cut short is no end."""
+    (job,) = jobs(tmp_path, 1)
+    node.write_assignment(job.folder, node.Assignment(job, 3.0))
+    assert node.read_assignment(job.folder).timeout_s == 3.0
+    path = job.folder / node.EVENTS
+    path.write_text(encode(JobBegan("far", 1, 0.0)) + "\n" + encode(StepDone(1, 1)) + "\n" + '["Jo')
+    (standing,) = follow.standings(tmp_path)
+    assert (standing.name, standing.state, standing.host) == (job.name, "running", "far")
+    tail = follow.Tail(job)
+    assert len(list(tail.read())) == 2
+    with path.open("a") as file:
+        file.write(encode(JobEnded(1, "why", 1.0))[4:] + "\n")
+    assert list(tail.read()) == [JobEnded(1, "why", 1.0)]
+    (standing,) = follow.standings(tmp_path)
+    assert (standing.state, standing.what) == ("failed", "why")
+
+
+def test_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
+    for name, options, words in (
+        ("pbs", {}, "unknown launcher 'pbs'; choose from: here, slurm, ray"),
+        ("slurm", {"partitoin": "x"}, "unknown option of the slurm launcher 'partitoin'"),
+        ("slurm", {"cluster": "pbs"}, "unknown cluster 'pbs'; choose from: slurm, local"),
+        ("slurm", {"timeout_min": "x"}, "timeout_min is of type int"),
+        ("slurm", {"max_jobs": 0}, "max_jobs takes a whole number from 1"),
+        ("slurm", {}, "no Slurm can be reached from here"),
+    ):
+        with pytest.raises(UserError, match=words):
+            open_launcher(name, options, tmp_path)
+    with pytest.raises(UserError, match="takes option=value with commas, not 'gpu'"):
+        launcher_options(["partition=gpu,gpu"])
+    assert launcher_options(["a=1,b=x", "c=true"]) == {"a": 1, "b": "x", "c": True}
+
+
+def test_a_folder_that_nodes_do_not_see_is_told_before_the_suite(tmp_path: Path) -> None:
+    blind = Launcher(lambda folder, alone: "job", lambda name: True, lambda name: None, 1)
+    with pytest.raises(UserError, match="the nodes do not see"):
+        probe(blind, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    seeing = Launcher(
+        lambda folder, alone: str(node.work(os.fsencode(folder))), lambda name: True, print, 1
+    )
+    probe(seeing, tmp_path)
+
+
+def test_there_is_one_conductor_of_a_folder(tmp_path: Path) -> None:
+    options = {"cluster": "local"}
+    with conducting("slurm", options, tmp_path):
+        second = conducting("slurm", options, tmp_path)
+        with pytest.raises(UserError, match="is being written by process"):
+            second.__enter__()
+    with conducting("slurm", options, tmp_path):
+        pass
+
+
+def experiment() -> Experiment:
+    made = parse_experiment(EXPERIMENT, "suite.toml")
+    return made.model_copy(update={"profile": None})
+
+
+def test_the_local_executor_gives_the_records_of_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights bit for bit, though one of the workers is killed on the way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    here = conduct.conduct(experiment(), Path("here"), Path("o1"), emit=lambda event: None)
+    killed: list[int] = []
+
+    def emit(event: Event | JobNews) -> None:
+        if isinstance(event, JobNews) and isinstance(event.event, JobBegan) and not killed:
+            killed.append(event.event.pid)
+            for process in psutil.Process(event.event.pid).children(recursive=True):
+                process.send_signal(signal.SIGKILL)
+
+    runs = Path("there")
+    with conducting("slurm", {"cluster": "local"}, runs) as launcher:
+        there = conduct.conduct(
+            experiment(), runs, Path("o2"), emit=emit, launcher=launcher, retries=1
+        )
+    assert killed
+    assert there.failed == here.failed == ()
+    assert [run.weights for run in there.runs] == [run.weights for run in here.runs]
+    assert [run.test for run in there.runs] == [run.test for run in here.runs]
+    assert {standing.state for standing in follow.standings(runs)} == {"done"}
+    assert suite.running(runs) == {}

@@ -111,6 +111,18 @@ def run(
             rich_help_panel=opt.MACHINE,
         ),
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Start nothing: say how many hours it takes, by runs that were measured.",
+            rich_help_panel=opt.MACHINE,
+        ),
+    ] = False,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --plan: what a machine costs.", rich_help_panel=opt.MACHINE),
+    ] = None,
 ) -> None:
     """Carry out a whole comparison: train, test and profile every model, write the report.
 
@@ -155,6 +167,9 @@ def run(
     )
     report = out or Path("reports") / experiment.name
     folder = runs or Path("runs") / experiment.name
+    if plan:
+        _print_plan(experiment, folder, price_per_hour)
+        return
     options = launcher_options(set_launcher or [])
     total = len(experiment.entries()) * len(experiment.seeds)
     typer.echo(_plan(experiment, total, report))
@@ -172,6 +187,23 @@ def run(
             retries=retries,
         )
     _tell(done, report)
+
+
+def _print_plan(experiment: Experiment, folder: Path, price_per_hour: float | None) -> None:
+    """Say what is left of an experiment and what that takes."""
+    from bench.execute.launch.plan import plan
+    from bench.machine.devices import resolve
+
+    device = resolve(experiment.device)
+    found = plan(experiment, folder, [Path("runs"), folder], device, price_per_hour)
+    typer.echo(f"{experiment.name}: {found.num_left} of {found.num_runs} trainings are left")
+    if found.unknown:
+        typer.echo(f"not measured on {device}, in no figure below: {', '.join(found.unknown)}")
+    typer.echo(f"  {found.machine_hours:.2f} machine-hours of training")
+    for workers, hours in found.hours.items():
+        typer.echo(f"  {hours:.2f} h on {workers} machine{'s' if workers > 1 else ''}")
+    if found.price is not None:
+        typer.echo(f"  {found.price:.2f} at {price_per_hour:g} an hour")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from bench.events import EmitNews, JobFailed, RunDone
 from bench.execute import checks, run_folder, train_run
 from bench.execute.jobs import ProfileJob, TrainJob, profiles_in, put_aside
 from bench.execute.launch.launchers import Launcher
-from bench.execute.launch.suite import carry_out_all
+from bench.execute.launch.suite import carry_out_all, is_handed_over
 from bench.execute.process import carry_out
 from bench.execute.subjects import Subjects, profile_job
 from bench.machine.devices import resolve
@@ -75,8 +75,9 @@ def conduct(
     ``launcher`` the jobs are done by it, each ``retries`` times more where it fails, and the
     sitting has a node for itself. ``remeasure`` profiles anew.
     """
-    device = resolve(experiment.device)
-    check(experiment, device)
+    device = _device(experiment, launcher)
+    if launcher is None or not launcher.is_remote:  # what nodes cannot do, they say
+        check(experiment, device)
     check_writable(runs)
     check_writable(out)
     dataset, _ = train_run.load_data(experiment.data, emit)
@@ -99,6 +100,15 @@ def conduct(
     profiles = profiles_in(sitting.folder) if sitting else []
     rendered = render([runs], out, stated=stated) if records or profiles else None
     return Conducted(tuple(records), tuple(profiles), rendered, tuple(failed))
+
+
+def _device(experiment: Experiment, launcher: Launcher | None) -> str:
+    """Return on what to compute; UserError for auto on nodes, of which nothing is known here."""
+    if launcher is None or not launcher.is_remote:
+        return resolve(experiment.device)
+    if experiment.device == "auto":
+        raise UserError("which device the nodes have is not known here: give --device cuda or cpu")
+    return experiment.device
 
 
 def check(experiment: Experiment, device: str) -> None:
@@ -130,9 +140,9 @@ def run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) -
 
 
 def _train_job(spec: RunSpec, runs: Path, if_unfinished: run_folder.IfUnfinished) -> TrainJob:
-    """Return the job for a run; one that failed before is continued without being asked."""
+    """Return the job for a run; one that failed, or was handed over, goes on unasked."""
     job = TrainJob(spec, if_unfinished, runs)
-    if if_unfinished == "refuse" and failures(job.folder):
+    if if_unfinished == "refuse" and (failures(job.folder) or is_handed_over(job.folder)):
         return replace(job, if_unfinished="resume")
     return job
 

@@ -148,6 +148,11 @@ def _settle(suite: _Suite, active: _Active) -> None:
     suite.failed.append(failed)
 
 
+def is_handed_over(folder: Path) -> bool:
+    """Tell whether the job of a folder was ever given to an engine."""
+    return (folder / node.JOB).exists()
+
+
 def running(runs: Path) -> dict[str, str]:
     """Return the folders below ``runs`` whose jobs were handed over, with their engine's names."""
     found = ((path.parent, _launched(path.parent)) for path in runs.rglob(LAUNCHED))

@@ -162,7 +162,10 @@ def _trained(jobs: Sequence[TrainJob], dataset: Dataset, how: _How) -> list[JobF
     failed, to_do = [], []
     for job in jobs:
         if not (job.folder / run_folder.RECORD).exists():
-            to_do.append(job)
+            if how.launcher is None:
+                failed += _done([job], how)
+            else:  # what is finished is told first: the others are done at the same time
+                to_do.append(job)
             continue
         try:
             record = run_folder.load_finished(job.folder, dataset)

@@ -211,6 +211,7 @@ def _launching(
     on: str, options: dict[str, Any], folder: Path, total: int, *, detach: bool
 ) -> Iterator[tuple[Launcher | None, EmitNews]]:
     """Yield who does the jobs and who is told of them; ask once what is to become of jobs."""
+    from bench.cli.screen import screen
     from bench.cli.suite_screen import suite_screen
     from bench.execute.launch.conductor import conducting
     from bench.execute.launch.suite import cancel_all
@@ -218,7 +219,8 @@ def _launching(
 
     with conducting(on, options, folder) as launcher:
         try:
-            with stoppable(), suite_screen(total) as emit:
+            shown: Any = screen(total=total) if launcher is None else suite_screen(total)
+            with stoppable(), shown as emit:
                 yield launcher, emit
         except Stopped as reason:
             if launcher is None:

@@ -98,6 +98,11 @@ def screen(*, stderr: bool = False, total: int | None = None) -> Iterator[Callab
         yield _plain(partial(typer.echo, err=stderr), _Count(total))
 
 
+def plain(write: Callable[[str], None]) -> Callable[[Event], None]:
+    """Return what writes events in lines, as where there is no terminal."""
+    return _plain(write, _Count(None))
+
+
 @contextlib.contextmanager
 def silence() -> Iterator[Callable[[Event], None]]:
     """Show nothing: one of several processes speaks for all."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bench.cli.screen import screen
+from bench.cli.screen import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def suite_screen(total: int) -> Iterator[EmitNews]:
-    """Show the news of all jobs while the block runs; events of one job as `screen` does."""
+    """Show the news of ``total`` jobs while the block runs, and what is said of all in lines."""
     from rich.console import Console
 
     from bench.events import JobNews
 
     console = Console(highlight=False)
+    lines = plain(typer.echo)
     with contextlib.ExitStack() as stack:
-        alone = stack.enter_context(screen(total=total))
         many: Callable[[JobNews], None] = _plain
         if console.is_terminal and not console.is_dumb_terminal:
             many = stack.enter_context(_live(console, total))
@@ -35,7 +35,7 @@ def suite_screen(total: int) -> Iterator[EmitNews]:
             if isinstance(event, JobNews):
                 many(event)
             else:
-                alone(event)
+                lines(event)
 
         yield emit
 

@@ -1,6 +1,6 @@
 """What a scheduler runs on a node: the job that lies in a folder, its events into a file there.
 
-folder/job.json ──► a process of its own ──► folder/events.jsonl, which the conductor follows
+folder/job.jsonl ──► a process of its own ──► folder/events.jsonl, which the conductor follows
 
 Whoever sees the folder sees how far the job is, now or later, from anywhere.
 """
@@ -21,7 +21,7 @@ from bench.execute.process import carry_out
 from bench.record.files import write_whole
 from bench.signals import EXIT_PREEMPTED, Preempted
 
-JOB = "job.json"
+JOB = "job.jsonl"  # reports read every .json as a record
 EVENTS = "events.jsonl"
 SEEN = "seen"
 

@@ -26,7 +26,7 @@ from bench.record.files import write_whole
 
 POLL_S = 0.2
 BUSY_S = 1.0  # until a folder that somebody else writes is tried again
-LAUNCHED = "launched.json"
+LAUNCHED = "launched.jsonl"
 PREEMPTIONS = 1000  # of one job; whoever preempts it more often will never let it end
 
 

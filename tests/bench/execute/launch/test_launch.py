@@ -22,6 +22,7 @@ from bench.execute.launch import follow, node, suite
 from bench.execute.launch.conductor import conducting, probe
 from bench.execute.launch.launchers import Launcher, launcher_options, open_launcher
 from bench.record.failure import failures
+from bench.report.read.load import load
 from bench.signals import EXIT_PREEMPTED
 from bench.spec.experiment import Experiment, parse_experiment
 from bench.spec.recipe import Recipe
@@ -238,3 +239,4 @@ def test_the_local_executor_gives_the_records_of_here(
     assert [run.test for run in there.runs] == [run.test for run in here.runs]
     assert {standing.state for standing in follow.standings(runs)} == {"done"}
     assert suite.running(runs) == {}
+    assert load([runs]).set_aside == ()

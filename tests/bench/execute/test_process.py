@@ -196,7 +196,7 @@ def test_a_second_signal_ends_all_at_once(here: Path) -> None:
         psutil.Process(pid).wait(timeout=10)  # raises TimeoutExpired if it lives on
 
 
-def wait_for(path: Path, seconds: float = 60.0) -> None:
+def wait_for(path: Path, seconds: float = 180.0) -> None:
     """Wait until a file is there; fail when that takes too long."""
     for _ in range(round(seconds / 0.05)):
         if path.exists():

@@ -11,6 +11,7 @@ from typing import Any
 import deployed
 import pytest
 import torch
+from bench.execute.test_spec import TestSpec
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
@@ -20,7 +21,6 @@ from bench.compute.session import Session
 from bench.errors import UserError
 from bench.execute.jobs import ProfileJob, do
 from bench.execute.test_sets import check_fits
-from bench.execute.test_spec import TestSpec
 from bench.machine import noise
 from bench.measure import breakdown, roofline
 from bench.record.deployment import QuantizationFacts

@@ -11,7 +11,6 @@ from typing import Any
 import deployed
 import pytest
 import torch
-from bench.execute.test_spec import TestSpec
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
@@ -29,6 +28,7 @@ from bench.record.read_write import read_record
 from bench.record.run import RunRecord
 from bench.spec.profile import ProfileSpec, TimingSpec
 from bench.spec.run import ModelSpec
+from bench.spec.test_set import TestSpec
 
 QUICK = ("--max-seconds", "0.02", "--no-memory", "--no-charts", "--device", "cpu")
 QUICK_TIMING = TimingSpec(

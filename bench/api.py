@@ -204,7 +204,7 @@ def _sorted_options(options: dict[str, Any]) -> tuple[dict[str, Any], ...]:
 @contextlib.contextmanager
 def _shown(progress: bool) -> Iterator[Callable[[Event], None]]:
     """Show progress on stderr, as the command line does, or nothing."""
-    from bench.cli.screen import screen, silence
+    from bench.cli.screens.screen import screen, silence
 
     with screen(stderr=True) if progress else silence() as emit:
         yield emit

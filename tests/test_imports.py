@@ -112,7 +112,7 @@ def test_within_reports_reading_comes_before_deriving_and_rendering_last() -> No
     order = ("read", "derive", "charts", "page")
     for number, part in enumerate(order):
         later = tuple(f"bench.report.{name}" for name in order[number + 1 :])
-        for path in files(f"bench/report/{part}/*.py"):
+        for path in files(f"bench/report/{part}/**/*.py"):
             assert imports_any(path, later) == set(), path
 
 
@@ -124,7 +124,7 @@ def test_only_machine_asks_which_devices_there_are() -> None:
 
 
 def test_the_command_line_imports_nothing_heavy_before_a_command_runs() -> None:
-    for path in files("bench/cli/*.py", "bench/__main__.py"):
+    for path in files("bench/cli/**/*.py", "bench/__main__.py"):
         assert imports_any(path, HEAVY, top_level_only=True) == set(), path.name
     code = f"import sys, bench.cli.app; sys.exit(any(p in sys.modules for p in {HEAVY!r}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

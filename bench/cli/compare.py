@@ -14,7 +14,7 @@ from bench.cli import options as opt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.derive.gate import Change, Wanted
+    from bench.report.derive.speed.gate import Change, Wanted
 
 EXIT_REGRESSION = 1
 EXIT_UNDECIDED = 3
@@ -78,8 +78,8 @@ def compare(
 
       senet-bench compare profiles/main profiles/branch
     """
-    from bench.report.derive import gate
-    from bench.report.page import gate_tables
+    from bench.report.derive.speed import gate
+    from bench.report.page.tables import gate_tables
 
     threshold = _threshold(fail_on)
     wanted = gate.Wanted(
@@ -128,7 +128,7 @@ def _measured(
 def _changes(base: Path, new: Path, wanted: Wanted, threshold: float | None) -> list[Change]:
     """Return the rows; UserError where there is none, or none at all can be told about."""
     from bench.errors import UserError
-    from bench.report.derive import gate
+    from bench.report.derive.speed import gate
 
     changes = gate.compare(gate.read(base), gate.read(new), wanted)
     if not changes:
@@ -171,7 +171,7 @@ def _show(changes: Sequence[Change], threshold: float | None, as_json: bool) -> 
 
     from rich.console import Console
 
-    from bench.report.page import gate_tables
+    from bench.report.page.tables import gate_tables
 
     if as_json:
         data = [gate_tables.as_data(change, threshold) for change in changes]

@@ -92,7 +92,7 @@ def evaluate(
 
       senet-bench evaluate timm:resnet50.a1_in1k --dataset folder --data-dir imagenet
     """
-    from bench.cli.screen import screen
+    from bench.cli.screens.screen import screen
     from bench.execute.evaluate_source import EvaluateRequest
     from bench.execute.evaluate_source import evaluate as test
 

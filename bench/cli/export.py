@@ -38,8 +38,8 @@ def export(
 
       senet-bench export runs/resnet18-cifar-… --to openvino --precision int8
     """
-    from bench.cli.screen import screen
-    from bench.execute import artifacts
+    from bench.cli.screens.screen import screen
+    from bench.execute.deploy import artifacts
 
     facts: dict[str, Any] = {
         "to": to,

@@ -103,7 +103,7 @@ def _row(model: ModelSpec) -> dict[str, Any]:
     import torch
 
     from bench.compute.model import build, num_params
-    from bench.measure.cost import traced_macs
+    from bench.measure.count.cost import traced_macs
 
     with torch.device("meta" if model.origin is None else "cpu"):  # shapes without weights
         network = build(model)

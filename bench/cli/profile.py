@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options as opt
-from bench.cli.profile_output import Wanted, _show
-from bench.cli.screen import screen
+from bench.cli.screens.profile_output import Wanted, _show
+from bench.cli.screens.screen import screen
 from bench.errors import EXIT_USAGE
 from bench.signals import EXIT_INTERRUPTED
 

@@ -53,8 +53,8 @@ def report(
     from bench.errors import UserError
     from bench.report.derive.seeds import Stated
     from bench.report.page import terminal
-    from bench.report.page.main_table import lettered, main_notes, narrow_table
     from bench.report.page.readme import fill
+    from bench.report.page.tables.main_table import lettered, main_notes, narrow_table
     from bench.report.page.verdict import lines
     from bench.report.write import render
 

@@ -211,8 +211,8 @@ def _launching(
     on: str, options: dict[str, Any], folder: Path, total: int, *, detach: bool
 ) -> Iterator[tuple[Launcher | None, EmitNews]]:
     """Yield who does the jobs and who is told of them; ask once what is to become of jobs."""
-    from bench.cli.screen import screen
-    from bench.cli.suite_screen import suite_screen
+    from bench.cli.screens.screen import screen
+    from bench.cli.screens.suite_screen import suite_screen
     from bench.execute.launch.conductor import conducting
     from bench.execute.launch.suite import cancel_all
     from bench.signals import Stopped, stoppable
@@ -237,7 +237,7 @@ def _tell(done: Conducted, report: Path) -> None:
     from rich.console import Console
 
     from bench.report.page import terminal
-    from bench.report.page.main_table import lettered, main_notes, narrow_table
+    from bench.report.page.tables.main_table import lettered, main_notes, narrow_table
     from bench.report.page.verdict import lines
 
     if done.rendered is not None:

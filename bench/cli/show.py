@@ -30,7 +30,8 @@ def show(
 
     from bench.errors import UserError
     from bench.report.derive.findings import findings
-    from bench.report.page import one_run, terminal
+    from bench.report.page import terminal
+    from bench.report.page.tables import one_run
     from bench.report.read.load import load
     from bench.report.read.study import study
 
@@ -63,8 +64,8 @@ def columns(
     from rich.console import Console
 
     from bench.report.page.blocks import table
-    from bench.report.page.main_table import MAIN_DEFINITIONS
     from bench.report.page.readme import column_definitions
+    from bench.report.page.tables.main_table import MAIN_DEFINITIONS
     from bench.report.page.terminal import render
     from bench.report.table.rows import DEFINITIONS
 

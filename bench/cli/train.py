@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options as opt
-from bench.cli.screen import duration, screen, silence
+from bench.cli.screens.screen import duration, screen, silence
 
 if TYPE_CHECKING:
     from bench.record.run import RunRecord

@@ -17,10 +17,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from bench.compute.artifact import save_program
 from bench.compute.compiler import options as inductor_options
 from bench.compute.compiler import prepare_compiler
-from bench.compute.exported import onnxruntime, openvino
+from bench.compute.exchange.artifact import save_program
+from bench.compute.exchange.exported import onnxruntime, openvino
 from bench.compute.int8 import inductor_pt2e, onnx_qdq, openvino_nncf
 from bench.compute.int8.calibration import Calibration
 from bench.compute.session import Runtime, Session, Unsupported, adapter, ready, stored_bytes

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.compute import foreign
-from bench.compute.artifact import is_artifact
+from bench.compute.exchange.artifact import is_artifact
 from bench.compute.sources import PRETRAINED
 from bench.data import DATASETS
 from bench.errors import UserError, unknown
 from bench.events import Emit
-from bench.execute.artifacts import evaluate_artifact
+from bench.execute.deploy.artifacts import evaluate_artifact
 from bench.execute.evaluate_weights import Rescored, rescore_file, rescore_run
 from bench.machine.devices import resolve
 from bench.spec.model_name import parse

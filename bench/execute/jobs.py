@@ -31,7 +31,7 @@ from bench.spec.test_set import TestSpec
 
 if TYPE_CHECKING:
     from bench.measure.accuracy import TestSet
-    from bench.measure.peak_memory import MemoryServer
+    from bench.measure.resources.peak_memory import MemoryServer
 
 
 STEP_EVERY_S = 0.1  # more often nobody reads how far a training is
@@ -140,7 +140,7 @@ def _train(job: TrainJob, emit: Emit) -> None:
 def _profile(job: ProfileJob, emit: Emit, server: MemoryServer | None) -> None:
     from bench.compute.model import build
     from bench.execute import lock
-    from bench.measure.cost import count
+    from bench.measure.count.cost import count
     from bench.measure.profile import profile
 
     weights, test_set = dict(job.weights), _test_set(job, emit)
@@ -162,7 +162,7 @@ def _profile(job: ProfileJob, emit: Emit, server: MemoryServer | None) -> None:
 
 def _test_set(job: ProfileJob, emit: Emit) -> TestSet | None:
     """Return the test set of a sitting; None, and a warning that says why, where there is none."""
-    from bench.execute.test_sets import load_test_set
+    from bench.execute.deploy.test_sets import load_test_set
 
     if job.test is None or not job.weights:
         if job.spec.accuracy and "infer" in job.spec.modes:

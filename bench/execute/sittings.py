@@ -13,7 +13,7 @@ from bench.execute import jobs
 from bench.execute.jobs import ProfileJob
 from bench.execute.process import carry_out
 from bench.measure import workload  # noqa: F401  # what a copy of this process needs
-from bench.measure.peak_memory import MemoryServer
+from bench.measure.resources.peak_memory import MemoryServer
 from bench.record.profile import ProfileRecord
 from bench.signals import Preempted
 

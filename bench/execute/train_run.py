@@ -29,7 +29,7 @@ from bench.execute.run_folder import (
 )
 from bench.machine import numerics
 from bench.machine.environment import collect, utc_now
-from bench.measure.cost import traced_macs
+from bench.measure.count.cost import traced_macs
 from bench.record.read_write import write_record
 from bench.record.run import RunRecord, RuntimeTrial, ValidationFacts
 from bench.spec.run import DataSpec, RunSpec

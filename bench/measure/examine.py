@@ -9,10 +9,11 @@ from typing import Any
 from bench.compute import session
 from bench.machine import devices
 from bench.machine.clock import occupier
-from bench.measure import energy, workload
-from bench.measure.breakdown import break_down
+from bench.measure import workload
 from bench.measure.clock import Clock, queued_call_s
 from bench.measure.prepare import Sitting
+from bench.measure.resources import energy
+from bench.measure.resources.breakdown import break_down
 from bench.measure.rows import is_largest
 from bench.measure.workload import Workload
 from bench.record.profile import TimingFacts

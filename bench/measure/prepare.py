@@ -17,7 +17,7 @@ from bench.compute.int8.calibration import Calibration
 from bench.machine import device_memory, devices, numerics
 from bench.measure import accuracy, workload
 from bench.measure.accuracy import TestSet
-from bench.measure.peak_memory import MemoryServer, ran_out
+from bench.measure.resources.peak_memory import MemoryServer, ran_out
 from bench.measure.rows import TurnGroup, groups
 from bench.measure.settle import Candidate
 from bench.measure.workload import Workload

@@ -28,10 +28,9 @@ from bench.events import Profiling
 from bench.machine import device_memory, devices, noise, numerics
 from bench.machine.clock import occupier
 from bench.machine.environment import collect, utc_now
-from bench.measure import roofline, timing, workload
+from bench.measure import timing, workload
 from bench.measure.accuracy import TestSet
 from bench.measure.examine import _completed, _extras
-from bench.measure.peak_memory import MemoryServer
 from bench.measure.prepare import (
     Prepared,
     Sitting,
@@ -39,6 +38,8 @@ from bench.measure.prepare import (
     fitting_batch_size,
     prepare_row,
 )
+from bench.measure.resources import roofline
+from bench.measure.resources.peak_memory import MemoryServer
 from bench.measure.rows import TurnGroup, asked_scenarios, groups, scenarios
 from bench.measure.scenarios.ask import ask
 from bench.measure.settle import Build, Candidate, Count, build_timed, candidate

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from bench.record.files import check_writable, write_set
 from bench.report.derive.findings import Findings, findings
 from bench.report.derive.seeds import NOTHING_STATED, Stated
-from bench.report.page import csv_table, html, markdown
+from bench.report.page import html, markdown
 from bench.report.page.blocks import Image
 from bench.report.page.contents import TITLE, contents
 from bench.report.page.model_card import model_cards
+from bench.report.page.tables import csv_table
 from bench.report.read.load import SetAside, load
 from bench.report.read.study import Study, study
 

@@ -11,8 +11,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 import senet
-from bench.measure.cost import count, fvcore_counts
-from bench.measure.operators import trace
+from bench.measure.count.cost import count, fvcore_counts
+from bench.measure.count.operators import trace
 
 
 class Plain(nn.Module):

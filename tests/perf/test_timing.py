@@ -19,8 +19,9 @@ from torch.utils.benchmark import Timer
 from bench.compute.model import build, identify
 from bench.machine import heap
 from bench.machine.numerics import prepare
-from bench.measure import roofline, workload
-from bench.measure.cost import count
+from bench.measure import workload
+from bench.measure.count.cost import count
+from bench.measure.resources import roofline
 from bench.measure.settle import settle_untrained
 from bench.measure.timing import measure
 from bench.spec.profile import RowSpec, TimingSpec

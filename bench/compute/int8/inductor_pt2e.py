@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.compute.artifact import save_program
 from bench.compute.compiler import prepare_compiler
-from bench.compute.exported import quiet
+from bench.compute.exchange.artifact import save_program
+from bench.compute.exchange.exported import quiet
 from bench.compute.int8.calibration import Calibration
 from bench.compute.session import Session, Unsupported, adapter, ready, stored_bytes
 from bench.record.deployment import QuantizationFacts

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.compute.exported import EXAMPLES, onnx_session, quiet, to_onnx
+from bench.compute.exchange.exported import EXAMPLES, onnx_session, quiet, to_onnx
 from bench.compute.int8.calibration import Calibration
 from bench.compute.session import Session
 from bench.machine.numerics import has_vnni

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bench.compute.exported import (
+from bench.compute.exchange.exported import (
     EXAMPLES,
     compile_openvino,
     openvino_session,

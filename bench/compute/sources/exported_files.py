@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.compute.onnx_model import OnnxModel
+from bench.compute.exchange.onnx_model import OnnxModel
 from bench.compute.sources.source import Source, Wanted, first_line, library, require
 from bench.errors import UserError
 from bench.record.files import sha256

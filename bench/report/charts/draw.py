@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from bench.report import escape
 from bench.report.charts import attention, confusion, curves, forest, scatter, time_to
 from bench.report.charts.palette import colours
-from bench.report.derive.attention_tax import tax_lines
-from bench.report.derive.axes import accuracy_axes
 from bench.report.derive.deployments import deployment_fronts
 from bench.report.derive.findings import Findings
 from bench.report.derive.gains import priced
+from bench.report.derive.speed.attention_tax import tax_lines
+from bench.report.derive.speed.axes import accuracy_axes
 from bench.report.read.trained import Cell
 
 FONT = "DejaVu Sans"

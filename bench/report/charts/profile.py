@@ -15,7 +15,7 @@ from bench.report import escape
 from bench.report.charts.draw import Plan
 from bench.report.charts.label_places import Label, place, settle
 from bench.report.charts.palette import colours, marker
-from bench.report.derive.profile_rows import intensity
+from bench.report.derive.speed.profile_rows import intensity
 from bench.report.read.models import kind as attention_kind
 from bench.report.read.profiled import CostRow
 

@@ -15,8 +15,8 @@ from matplotlib.transforms import Bbox
 from bench.report import escape
 from bench.report.charts.label_places import Label, place, settle
 from bench.report.charts.palette import marker
-from bench.report.derive.axes import Axis
 from bench.report.derive.pareto import burden_at
+from bench.report.derive.speed.axes import Axis
 from bench.report.read.models import kind
 from bench.report.read.trained import Measured
 from bench.spec.run import ModelSpec

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Any
 
-from bench.report.derive.axes import Axis, cost_axes
 from bench.report.derive.conditions import accuracy_conditions
-from bench.report.derive.ratios import time_ratio
 from bench.report.derive.seeds import SeedLuck
+from bench.report.derive.speed.axes import Axis, cost_axes
+from bench.report.derive.speed.ratios import time_ratio
 from bench.report.read.models import attention_title, depth, family, width
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell

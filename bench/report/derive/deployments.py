@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report.derive.attention_tax import twins
-from bench.report.derive.axes import Axis, latency_ms, throughput
 from bench.report.derive.headline import machine_of
 from bench.report.derive.pareto import burden_at, round_budgets
+from bench.report.derive.speed.attention_tax import twins
+from bench.report.derive.speed.axes import Axis, latency_ms, throughput
 from bench.report.read.deployed import Deployment, deployments
 from bench.report.read.models import model_order
 from bench.report.read.profiled import CostRow

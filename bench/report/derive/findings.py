@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from bench.report.derive.attribution import Attribution, attributions
-from bench.report.derive.axes import accuracy_axes
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.gains import Gain, gains
 from bench.report.derive.headline import headlines, machine_of
 from bench.report.derive.labels import cell_labels, model_labels
 from bench.report.derive.pairs import Pairs, compare, lone_cells
 from bench.report.derive.pareto import Front, accuracy_draws, front
-from bench.report.derive.ratios import Ratio, corrected, time_ratio
 from bench.report.derive.seeds import NOTHING_STATED, SeedLuck, Stated, luck_of
+from bench.report.derive.speed.axes import accuracy_axes
+from bench.report.derive.speed.ratios import Ratio, corrected, time_ratio
 from bench.report.derive.time_to import Race, races
 from bench.report.read.load import SetAside
 from bench.report.read.models import depth, kind, width

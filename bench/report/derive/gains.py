@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.report.derive.attention_tax import TaxLine
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.pairs import difference_of
 from bench.report.derive.published import PublishedGain, gains_beside, reasons
 from bench.report.derive.seeds import SeedLuck
+from bench.report.derive.speed.attention_tax import TaxLine
 from bench.report.read.models import depth, family, kind, plain_twin, width
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell

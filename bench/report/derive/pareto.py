@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report.derive.axes import Axis
+from bench.report.derive.speed.axes import Axis
 from bench.report.read.trained import Cell
 from bench.stats.luck import Luck, pooled
 from bench.stats.pareto import Floats, on_front, partially_pooled

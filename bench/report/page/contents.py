@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from bench.report.derive.findings import Findings
 from bench.report.page import details, sections
-from bench.report.page.attention import attention
 from bench.report.page.blocks import Block, Bullets, Heading, Image, Paragraph
-from bench.report.page.deployments import deployment_tables, scenario_blocks
 from bench.report.page.formats import count
-from bench.report.page.main_table import MAIN_DEFINITIONS, main_table
+from bench.report.page.tables.attention import attention
+from bench.report.page.tables.deployments import deployment_tables, scenario_blocks
+from bench.report.page.tables.main_table import MAIN_DEFINITIONS, main_table
 from bench.report.page.verdict import verdict
 
 TITLE = "senet-bench report"

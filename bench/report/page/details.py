@@ -10,9 +10,9 @@ import numpy as np
 from bench.record.environment import Environment
 from bench.report.derive.findings import Findings
 from bench.report.derive.per_class import class_top1, confusion_counts
-from bench.report.derive.profile_rows import doubts
 from bench.report.derive.published import Beside, beside
 from bench.report.derive.reproduce import profile_commands, train_command
+from bench.report.derive.speed.profile_rows import doubts
 from bench.report.derive.time_to import Race, Reach
 from bench.report.page.blocks import Block, Code, Heading, Paragraph, Table, place, rate, table
 from bench.report.page.formats import MISSING, count, number

@@ -12,9 +12,9 @@ from typing import Any
 
 from bench.report import escape
 from bench.report.charts.palette import colours
-from bench.report.derive.axes import Axis, accuracy_axes, latency_ms, throughput
 from bench.report.derive.findings import Findings
 from bench.report.derive.headline import machine_of
+from bench.report.derive.speed.axes import Axis, accuracy_axes, latency_ms, throughput
 from bench.report.page.blocks import place
 from bench.report.read.models import kind
 from bench.report.read.profiled import CostRow

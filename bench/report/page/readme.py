@@ -9,8 +9,8 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.record.files import write_whole
 from bench.report.page.blocks import Block, Heading, Paragraph, table
-from bench.report.page.main_table import MAIN_DEFINITIONS, main_table
 from bench.report.page.markdown import render
+from bench.report.page.tables.main_table import MAIN_DEFINITIONS, main_table
 from bench.report.read.load import load
 from bench.report.read.study import study
 from bench.report.table.rows import DEFINITIONS

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report.derive.attribution import Attribution, Effect
-from bench.report.derive.axes import Axis
 from bench.report.derive.findings import Findings, Speed
 from bench.report.derive.headline import machine_of
 from bench.report.derive.pairs import Pair, seeds_wanted
 from bench.report.derive.pareto import Front, Place
+from bench.report.derive.speed.axes import Axis
 from bench.report.page.blocks import Block, Heading, Paragraph, Table, table
 from bench.report.page.formats import (
     MISSING,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report.derive.attention_tax import RuntimeCost, ScenarioCost, scenario_costs
 from bench.report.derive.findings import Findings
 from bench.report.derive.pairs import Pair, seeds_wanted
-from bench.report.derive.profile_rows import doubts, starved
 from bench.report.derive.published import beside
+from bench.report.derive.speed.attention_tax import RuntimeCost, ScenarioCost, scenario_costs
+from bench.report.derive.speed.profile_rows import doubts, starved
 from bench.report.page.blocks import Block, Bullets, Heading
 from bench.report.page.formats import count, number, percent
 from bench.report.page.wording import (

@@ -8,7 +8,7 @@ from bench.report.derive.attribution import Effect, Gap
 from bench.report.derive.gains import Gain
 from bench.report.derive.pairs import Pair, seeds_wanted
 from bench.report.derive.pareto import Choice, Front
-from bench.report.derive.ratios import SPEED_MARGIN, Ratio
+from bench.report.derive.speed.ratios import SPEED_MARGIN, Ratio
 from bench.report.page.formats import chance, number, p_value, points, ratio
 from bench.stats.accuracy import Difference
 from bench.stats.times import Interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.record.profile import TimingFacts
-from bench.report.derive.profile_rows import (
+from bench.report.derive.speed.profile_rows import (
     compile_s,
     intensity,
     launch_bound,

@@ -18,10 +18,10 @@ from bench.cli.app import app
 from bench.compute import inference
 from bench.compute.session import Session
 from bench.errors import UserError
+from bench.execute.deploy.test_sets import check_fits
 from bench.execute.jobs import ProfileJob, do
-from bench.execute.test_sets import check_fits
 from bench.machine import noise
-from bench.measure import breakdown, roofline
+from bench.measure.resources import breakdown, roofline
 from bench.record.deployment import QuantizationFacts
 from bench.record.profile import ProfileRecord
 from bench.record.read_write import read_record
@@ -341,7 +341,7 @@ def test_an_export_that_fails_leaves_nothing(run: str, monkeypatch: pytest.Monke
         (Path("exports") / "half.pt2").touch()
         raise UserError("No space left on device")
 
-    monkeypatch.setattr("bench.execute.artifacts._record", fail)
+    monkeypatch.setattr("bench.execute.deploy.artifacts._record", fail)
     result = invoke("export", run, "--to", "pt2", "--out", "exports/half.pt2")
     assert result.exit_code == 2
     assert not Path("exports/half.pt2").exists()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from bench.cli.app import app
 from bench.cli.profile import _named
 from bench.cli.run import _plan
-from bench.cli.screen import _Count
+from bench.cli.screens.screen import _Count
 from bench.errors import UserError
 from bench.record.read_write import read_record
 from bench.record.run import RunRecord

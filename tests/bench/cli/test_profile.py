@@ -18,7 +18,8 @@ from bench.errors import UserError
 from bench.events import Profiling, RowDone
 from bench.execute import jobs, process
 from bench.machine import noise
-from bench.measure import breakdown, profile, roofline
+from bench.measure import profile
+from bench.measure.resources import breakdown, roofline
 from bench.record import files
 from bench.record.profile import ProfileRecord
 from bench.record.read_write import read_record

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.compute import exported
+from bench.compute.exchange import exported
 from bench.compute.session import Unsupported
 from tests.conftest import build_tiny
 

@@ -316,7 +316,7 @@ def exported(network: nn.Module, path: Path) -> None:
 
 
 def test_an_onnx_file_is_a_model_for_inference(tmp_path: Path) -> None:
-    from bench.measure.cost import count
+    from bench.measure.count.cost import count
 
     network = timm.create_model("resnet10t", num_classes=10).eval()
     exported(network, tmp_path / "model.onnx")

@@ -10,7 +10,7 @@ from bench.execute import take_turns
 from bench.execute.jobs import profiles_in
 from bench.record.profile import NoiseFacts
 from bench.record.read_write import to_json
-from bench.report.derive import gate
+from bench.report.derive.speed import gate
 
 # Stands for the code of a checkout: "profile" writes the record that lies beside it.
 PROFILE = """

@@ -10,9 +10,9 @@ import torch
 from simulated_device import Device
 
 from bench.machine import noise, nvml
-from bench.measure import energy, roofline
-from bench.measure.breakdown import break_down
 from bench.measure.clock import Clock, queued_call_s
+from bench.measure.resources import energy, roofline
+from bench.measure.resources.breakdown import break_down
 from bench.record.profile import MachineFacts, NoiseFacts
 
 

@@ -8,8 +8,9 @@ from bench.compute import inference
 from bench.compute.session import Session
 from bench.machine import heap, noise
 from bench.machine import numerics as devices
-from bench.measure import breakdown, roofline, settle, workload
+from bench.measure import settle, workload
 from bench.measure.profile import check, profile
+from bench.measure.resources import breakdown, roofline
 from bench.measure.rows import groups, is_complete
 from bench.record.cost import CostFacts
 from bench.record.read_write import from_json, to_json

@@ -12,8 +12,8 @@ import pytest
 import timm
 import torch
 
-from bench.measure.cost import count
-from bench.measure.operators import trace
+from bench.measure.count.cost import count
+from bench.measure.count.operators import trace
 
 # name -> image size, parameters M, GMACs, activations M
 PUBLISHED = {

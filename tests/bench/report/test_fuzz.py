@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from bench.record.read_write import from_json
 from bench.report.derive.findings import findings
-from bench.report.page import csv_table, html, markdown
+from bench.report.page import html, markdown
 from bench.report.page.contents import contents
+from bench.report.page.tables import csv_table
 from bench.report.read.load import load
 from bench.report.read.study import study
 

@@ -22,10 +22,10 @@ from bench.record.profile import (
 )
 from bench.report.charts.draw import draw
 from bench.report.charts.profile import plans
-from bench.report.derive.attention_tax import taxes, twins
-from bench.report.derive.profile_rows import cost_rows, seconds_spent, strict
-from bench.report.derive.ratios import time_ratio
-from bench.report.page import profile_tables as tables
+from bench.report.derive.speed.attention_tax import taxes, twins
+from bench.report.derive.speed.profile_rows import cost_rows, seconds_spent, strict
+from bench.report.derive.speed.ratios import time_ratio
+from bench.report.page.tables import profile_tables as tables
 from bench.report.page.terminal import render
 from bench.report.table.rows import profile_row
 from bench.stats import times

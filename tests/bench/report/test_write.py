@@ -9,7 +9,7 @@ import record_factory as make
 
 from bench.errors import UserError
 from bench.report.page.formats import count
-from bench.report.page.main_table import MAIN_DEFINITIONS
+from bench.report.page.tables.main_table import MAIN_DEFINITIONS
 from bench.report.table.rows import DEFINITIONS
 from bench.report.write import render
 

@@ -14,9 +14,10 @@ import record_factory as make
 from bench.record.deployment import CalibrationFacts, DeploymentAccuracy, QuantizationFacts
 from bench.record.read_write import from_json, to_json
 from bench.report.derive.deployments import deployment_fronts, gate_losses
-from bench.report.page import csv_table, markdown
-from bench.report.page.deployments import deployment_tables
-from bench.report.page.main_table import main_table
+from bench.report.page import markdown
+from bench.report.page.tables import csv_table
+from bench.report.page.tables.deployments import deployment_tables
+from bench.report.page.tables.main_table import main_table
 from bench.report.read.deployed import adjusted_p, deployments
 from bench.report.read.load import load
 from bench.report.read.plausible import contradiction

@@ -7,15 +7,15 @@ import pytest
 import record_factory as make
 
 from bench.record.profile import MemoryFacts, NoiseFacts
-from bench.report.derive import gate
-from bench.report.derive.axes import Axis
 from bench.report.derive.conditions import accuracy_conditions, speed_conditions
 from bench.report.derive.findings import findings
 from bench.report.derive.headline import headlines
 from bench.report.derive.pareto import accuracy_draws, front
-from bench.report.derive.profile_rows import cost_rows
-from bench.report.derive.ratios import time_ratio
 from bench.report.derive.seeds import Stated, luck_of
+from bench.report.derive.speed import gate
+from bench.report.derive.speed.axes import Axis
+from bench.report.derive.speed.profile_rows import cost_rows
+from bench.report.derive.speed.ratios import time_ratio
 from bench.report.derive.time_to import races
 from bench.report.read.load import load
 from bench.report.read.study import study

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import record_factory as make
 
-from bench.report.derive.attention_tax import tax_lines
 from bench.report.derive.findings import Findings, findings
 from bench.report.derive.gains import EPOCH, priced
 from bench.report.derive.seeds import Stated
-from bench.report.page.attention import attention
+from bench.report.derive.speed.attention_tax import tax_lines
 from bench.report.page.blocks import Table
+from bench.report.page.tables.attention import attention
 from bench.report.read.load import load
 from bench.report.read.study import study
 from bench.spec.run import ModelSpec

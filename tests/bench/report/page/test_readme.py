@@ -12,8 +12,8 @@ import record_factory as make
 import typer
 
 from bench.errors import UserError
-from bench.report.page.main_table import MAIN_DEFINITIONS
 from bench.report.page.readme import column_definitions, fill, replace
+from bench.report.page.tables.main_table import MAIN_DEFINITIONS
 from bench.report.table.rows import DEFINITIONS
 
 README = Path(__file__).parents[4] / "README.md"

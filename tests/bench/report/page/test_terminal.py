@@ -10,7 +10,7 @@ from rich.console import Console
 from bench.report.derive.findings import findings
 from bench.report.page import terminal
 from bench.report.page.blocks import table
-from bench.report.page.main_table import lettered, main_notes, narrow_table
+from bench.report.page.tables.main_table import lettered, main_notes, narrow_table
 from bench.report.page.verdict import lines
 from bench.report.read.load import load
 from bench.report.read.study import study

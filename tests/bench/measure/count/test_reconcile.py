@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import senet
-from bench.measure import reconcile as module
-from bench.measure.reconcile import CounterRow, reconcile
+from bench.measure.count import reconcile as module
+from bench.measure.count.reconcile import CounterRow, reconcile
 
 # Elements that BatchNorm normalises in an (SE-)ResNet-50 with the ImageNet stem at 32 × 32.
 NORMALISED = 226_816

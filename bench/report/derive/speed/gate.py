@@ -23,8 +23,8 @@ from bench.report.derive.conditions import (
     speed_conditions,
 )
 from bench.report.derive.pairs import difference_of
-from bench.report.derive.profile_rows import doubts, starved
 from bench.report.derive.seeds import luck_of
+from bench.report.derive.speed.profile_rows import doubts, starved
 from bench.report.read.load import load
 from bench.report.read.profiled import CostRow
 from bench.report.read.pytest_json import Benchmark, is_benchmark_file, read_benchmarks

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table as RichTable
 
 from bench.report import escape
-from bench.report.derive.gate import Change
+from bench.report.derive.speed.gate import Change
 from bench.report.page import terminal
 from bench.report.page.blocks import Heading, Paragraph, table
 from bench.report.page.formats import MISSING, number, point_interval, ratio

@@ -27,7 +27,7 @@ class Wanted:
 
 
 def _show(records: list[ProfileRecord], job: ProfileJob, wanted: Wanted) -> None:
-    from bench.report.derive.profile_rows import cost_rows, seconds_spent
+    from bench.report.derive.speed.profile_rows import cost_rows, seconds_spent
 
     rows = cost_rows(records, wanted.price_per_hour)
     files = _draw(rows, job.out) if wanted.charts and records else []
@@ -67,9 +67,9 @@ def _draw(rows: list[CostRow], out: Path) -> list[Path]:
 
 
 def _as_json(rows: list[CostRow], job: ProfileJob, reconcile: bool) -> dict[str, Any]:
-    from bench.report.derive.attention_tax import taxes, twins
-    from bench.report.derive.profile_rows import strict
-    from bench.report.page.profile_tables import base_rows, speed
+    from bench.report.derive.speed.attention_tax import taxes, twins
+    from bench.report.derive.speed.profile_rows import strict
+    from bench.report.page.tables.profile_tables import base_rows, speed
     from bench.report.table.rows import profile_row
 
     bases = base_rows(rows)
@@ -107,8 +107,8 @@ def _as_json(rows: list[CostRow], job: ProfileJob, reconcile: bool) -> dict[str,
 def _print(rows: list[CostRow]) -> None:
     from rich.console import Console
 
-    from bench.report.page import profile_tables as tables
-    from bench.report.page.deployments import accuracy_tables, scenario_tables
+    from bench.report.page.tables import profile_tables as tables
+    from bench.report.page.tables.deployments import accuracy_tables, scenario_tables
     from bench.report.page.terminal import render
 
     console = Console(highlight=False)
@@ -129,7 +129,7 @@ def _print(rows: list[CostRow]) -> None:
 def _reconciled(job: ProfileJob) -> dict[str, Any]:
     """Return every counter's total for each model, taken apart."""
     from bench.compute.model import build
-    from bench.measure.reconcile import reconcile
+    from bench.measure.count.reconcile import reconcile
 
     return {model.title: reconcile(build(model), model.image_size) for model in job.spec.models}
 
@@ -137,7 +137,7 @@ def _reconciled(job: ProfileJob) -> dict[str, Any]:
 def _print_reconciliation(job: ProfileJob) -> None:
     from rich.console import Console
 
-    from bench.report.page.profile_tables import reconciliation_table
+    from bench.report.page.tables.profile_tables import reconciliation_table
     from bench.report.page.terminal import render
 
     for name, counters in _reconciled(job).items():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.measure.clock import Clock
-from bench.measure.operators import Place, is_launch, kind_of, plain_name
+from bench.measure.count.operators import Place, is_launch, kind_of, plain_name
 from bench.record.profile import BreakdownFacts
 
 BUDGET_S = 0.5

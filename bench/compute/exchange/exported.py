@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.compute.onnx_model import OnnxModel
+from bench.compute.exchange.onnx_model import OnnxModel
 from bench.compute.session import Session, Unsupported, adapter, ready
 from bench.machine import devices
 from bench.record.deployment import QuantizationFacts

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute import inference
-from bench.compute.artifact import is_artifact, read, refuse_pickles, save_program
+from bench.compute.exchange.artifact import is_artifact, read, refuse_pickles, save_program
 from bench.errors import UserError
 from bench.measure.workload import computing
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from bench.report.derive.conditions import may_meet
-from bench.report.derive.profile_rows import blocks
+from bench.report.derive.speed.profile_rows import blocks
 from bench.report.read.profiled import CostRow
 from bench.report.read.timings import ONE_SITTING
 from bench.stats import times

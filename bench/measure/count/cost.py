@@ -15,11 +15,11 @@ from itertools import chain
 import torch
 from torch import nn
 
-from bench.compute.onnx_model import OnnxModel
+from bench.compute.exchange.onnx_model import OnnxModel
 from bench.errors import UserError
-from bench.measure.agreement import check_agreement
-from bench.measure.onnx_cost import count_onnx
-from bench.measure.operators import (
+from bench.measure.count.agreement import check_agreement
+from bench.measure.count.onnx_cost import count_onnx
+from bench.measure.count.operators import (
     Operator,
     blank_copy,
     blank_image,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.machine.peak import watch_memory
-from bench.measure.peak_memory import MemoryServer, ran_out
+from bench.measure.resources.peak_memory import MemoryServer, ran_out
 from bench.record.profile import MemoryFacts
 from bench.spec.profile import RowSpec
 from bench.spec.run import ModelSpec
@@ -30,7 +30,7 @@ def server():
 FORKED = """
 from bench.execute import train_run
 from bench.measure import workload
-from bench.measure.peak_memory import MemoryServer
+from bench.measure.resources.peak_memory import MemoryServer
 from bench.spec.profile import RowSpec
 from bench.spec.run import ModelSpec
 

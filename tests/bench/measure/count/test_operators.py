@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import senet
-from bench.measure.operators import blank_copy, blank_image, kind_of, plain_name, trace
+from bench.measure.count.operators import blank_copy, blank_image, kind_of, plain_name, trace
 
 
 class Launched(TorchDispatchMode):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bench.record.profile import FLAGS
-from bench.report.derive import attention_tax
 from bench.report.derive.conditions import OF_PRECISION
-from bench.report.derive.profile_rows import launch_bound, noise_words
-from bench.report.derive.ratios import APART, Ratio, time_ratio
+from bench.report.derive.speed import attention_tax
+from bench.report.derive.speed.profile_rows import launch_bound, noise_words
+from bench.report.derive.speed.ratios import APART, Ratio, time_ratio
 from bench.report.escape import shortened
 from bench.report.page.blocks import Table, table
 from bench.report.page.formats import MISSING, number, ratio
@@ -159,7 +159,7 @@ def _tax_table(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> Ta
 
 
 def reconciliation_table(name: str, counters: Iterable[Any]) -> Table:
-    """Return each counter's total for one image (`bench.measure.reconcile`), taken apart."""
+    """Return each counter's total for one image (`bench.measure.count.reconcile`), taken apart."""
     lines = []
     for counter in counters:
         total = MISSING if counter.total is None else f"{counter.total:,}"

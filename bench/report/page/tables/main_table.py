@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.report.derive.headline import Headline, headlines
-from bench.report.derive.profile_rows import doubts, starved
+from bench.report.derive.speed.profile_rows import doubts, starved
 from bench.report.escape import shortened
 from bench.report.page.blocks import Block, Paragraph, Table, device, place, rate, table
 from bench.report.page.formats import MISSING, millions, number, percent, points

@@ -11,7 +11,7 @@ from statistics import median
 from bench.record.cost import CostFacts
 from bench.record.profile import ALLOCATOR_PEAK
 from bench.report.derive.headline import machine_of
-from bench.report.derive.ratios import Ratio, time_ratio
+from bench.report.derive.speed.ratios import Ratio, time_ratio
 from bench.report.read.models import model_order, plain_twin
 from bench.report.read.profiled import CostRow
 from bench.spec.run import ModelSpec

@@ -124,7 +124,7 @@ class MemoryServer:
 def _started() -> tuple[IO[str], IO[str], Callable[[], None]]:
     """Start a server anew; return where jobs go, where answers come from, and what ends it."""
     process = subprocess.Popen(
-        (sys.executable, "-m", "bench.measure.peak_memory"),
+        (sys.executable, "-m", "bench.measure.resources.peak_memory"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -206,7 +206,7 @@ def _in_child(line: str) -> dict[str, Any]:
 
 def _in_process(line: str) -> dict[str, Any]:
     """Do the job in a new process, where a forked one cannot use the device."""
-    command = (sys.executable, "-m", "bench.measure.peak_memory", "once")
+    command = (sys.executable, "-m", "bench.measure.resources.peak_memory", "once")
     done = subprocess.run(command, input=line, capture_output=True, text=True, check=False)
     answers = done.stdout.splitlines()
     return dict(json.loads(answers[-1])) if answers else _ended(done.returncode)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bench.cli.screen import plain
+from bench.cli.screens.screen import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import senet
 from bench.errors import UserError
-from bench.measure import cost
-from bench.measure.agreement import CountersDisagreeError
-from bench.measure.cost import count
+from bench.measure.count import cost
+from bench.measure.count.agreement import CountersDisagreeError
+from bench.measure.count.cost import count
 from bench.record.cost import CostFacts
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.compute import artifact, inference
+from bench.compute import inference
+from bench.compute.exchange import artifact
 from bench.compute.int8.calibration import Calibration, from_training
 from bench.compute.model import build
 from bench.compute.session import Session, Unsupported
@@ -21,8 +22,8 @@ from bench.data import Dataset, normalization
 from bench.errors import UserError, unknown
 from bench.events import Emit
 from bench.execute import run_folder
+from bench.execute.deploy.test_sets import check_fits
 from bench.execute.evaluate_weights import Rescored, _recorded_weights
-from bench.execute.test_sets import check_fits
 from bench.execute.train_run import load_data
 from bench.machine import numerics
 from bench.machine.environment import package_versions, utc_now

@@ -12,8 +12,8 @@ import record_factory as make
 
 from bench.errors import UserError
 from bench.record.profile import NoiseFacts
-from bench.report.derive import gate
-from bench.report.page import gate_tables
+from bench.report.derive.speed import gate
+from bench.report.page.tables import gate_tables
 from bench.stats.replicates import replicated
 
 

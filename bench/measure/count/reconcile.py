@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.measure.cost import fvcore_counts
-from bench.measure.operators import Operator, blank_copy, blank_image, trace
+from bench.measure.count.cost import fvcore_counts
+from bench.measure.count.operators import Operator, blank_copy, blank_image, trace
 from bench.spec.values import Frozen
 
 Amount = Callable[[Operator], int]

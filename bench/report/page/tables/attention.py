@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.report.derive.attention_tax import Tax, TaxLine, tax_lines
 from bench.report.derive.findings import Findings
 from bench.report.derive.gains import Claim, Gain
 from bench.report.derive.headline import machine_of
 from bench.report.derive.published import options_text
+from bench.report.derive.speed.attention_tax import Tax, TaxLine, tax_lines
 from bench.report.page.blocks import Block, Bullets, Heading, Paragraph, table
 from bench.report.page.formats import MISSING, p_value, point_interval, points, ratio
 from bench.report.page.wording import interaction_sentence, learned

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.compute.onnx_model import OnnxModel, open_session
+from bench.compute.exchange.onnx_model import OnnxModel, open_session
 from bench.errors import UserError
-from bench.measure.agreement import check_agreement
+from bench.measure.count.agreement import check_agreement
 from bench.record.cost import CostFacts, CostPart
 
 Shape = tuple[int, ...]

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.compute import exported
 from bench.compute.compiler import prepare_compiler
+from bench.compute.exchange import exported
 from bench.compute.session import Session, adapter, stored_bytes
 from bench.errors import UserError
 from bench.record.files import write_whole

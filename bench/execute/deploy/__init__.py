@@ -1,0 +1,1 @@
+"""Deployments as files: exported, tested, with the test set that they are tested on."""

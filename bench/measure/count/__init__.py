@@ -1,0 +1,1 @@
+"""Cost without a clock: parameters, operations, activations, by counters that must agree."""

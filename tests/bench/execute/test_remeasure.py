@@ -14,16 +14,18 @@ SPEC = ProfileSpec(models=(make.model("resnet50"),), batch_sizes=(64,), device="
 @pytest.fixture
 def sittings(monkeypatch, tmp_path):
     """Return a job, and what makes its sittings see these shares of the cores used by others."""
-    job = ProfileJob(SPEC, (), tmp_path)
+    job = ProfileJob(SPEC, out=tmp_path)
     done = []
 
     def plan(*shares):
-        def sit(job, emit, timeout_s):
+        def sit(jobs, how, exclusive):
+            (job,) = jobs
             share = shares[min(len(done), len(shares) - 1)]
             done.append(share)
             noise = NoiseFacts(other_cpu_share=share)
             record = make.profile_record(make.model("resnet50"), seed=len(done))
             make.write_profile(job.folder, record.model_copy(update={"noise": noise}))
+            return []
 
         monkeypatch.setattr(experiment, "_done", sit)
         return done
@@ -32,7 +34,7 @@ def sittings(monkeypatch, tmp_path):
 
 
 def profiled(job, remeasure=False):
-    return experiment._profiled(job, lambda event: None, None, remeasure)
+    return experiment._profiled(job, None, remeasure)
 
 
 def test_a_good_sitting_is_done_once(sittings):

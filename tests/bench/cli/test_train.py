@@ -160,7 +160,7 @@ def test_weights_can_be_tested_and_trained_on_from_their_file(tiny_model: str, h
         (["resnet18", "--device", "tpu"], ["unknown device 'tpu'", "auto, cpu, cuda"]),
         (
             ["resnet18", "--precision", "int8"],
-            ["error: --precision: should be", "'fp32', 'tf32', 'bf16' or 'fp16'"],
+            ["error: --precision: int8 is made of a trained network", "fp32, tf32, bf16, fp16"],
         ),
         (["resnet18", "--runtime", "jit"], ["unknown training runtime 'jit'", "eager"]),
         (["resnet18", "--stem", "vgg"], ["stem", "'cifar' or 'imagenet'"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,9 @@ def files(*patterns: str) -> list[Path]:
     return found
 
 
+ALL = [*ROOT.glob("bench/**/*.py"), *ROOT.glob("senet/**/*.py")]
+
+
 def imports_any(path: Path, packages: tuple[str, ...], **options: bool) -> set[str]:
     """Return which of the packages a file imports from."""
     names = imported(path, **options)
@@ -83,6 +87,19 @@ def test_senet_never_imports_bench() -> None:
 def test_each_folder_imports_what_stands_below_it(folder: str) -> None:
     for path in files(f"bench/{folder}/**/*.py"):
         assert rooms_imported(path) <= {*MAY_IMPORT[folder], folder}, path
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even inside functions, where Python would let them."""
+    modules = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ALL}
+    names = {name.removesuffix(".__init__"): name for name in modules.values()}
+    graph = {
+        name: {names[found] for found in imported(path) & names.keys()} - {name}
+        for path, name in modules.items()
+    }
+    for name, found in graph.items():  # `from package import module` names the package as well
+        found -= {other for other in found if other.endswith("__init__") and other != name}
+    assert tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_every_folder_has_its_rule() -> None:

@@ -10,7 +10,6 @@ line in `RUNTIMES`. int8 is made of a network by a runtime's own quantiser, see 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -23,7 +22,15 @@ from bench.compute.exchange.artifact import save_program
 from bench.compute.exchange.exported import onnxruntime, openvino
 from bench.compute.int8 import inductor_pt2e, onnx_qdq, openvino_nncf
 from bench.compute.int8.calibration import Calibration
-from bench.compute.session import Runtime, Session, Unsupported, adapter, ready, stored_bytes
+from bench.compute.session import (
+    Runtime,
+    Session,
+    Unsupported,
+    adapter,
+    check_extra,
+    ready,
+    stored_bytes,
+)
 from bench.errors import UserError, unknown
 from bench.machine import devices, graphs, numerics
 from bench.spec.values import Precision
@@ -34,20 +41,14 @@ def check(names: Sequence[str], precisions: Sequence[Precision] = ()) -> None:
     for name in names:
         if name not in RUNTIMES:
             raise unknown("runtime", name, RUNTIMES)
-        _check_extra(f"runtime {name}", *EXTRAS.get(name, ("", ())))
+        check_extra(f"runtime {name}", *EXTRAS.get(name, ("", ())))
     if "int8" not in precisions:
         return
     able = [name for name in names if name in QUANTIZERS]
     if not able:
         raise UserError(f"int8 is computed by --runtime {', '.join(QUANTIZERS)}; choose from these")
     for name in able:
-        _check_extra(f"int8 in runtime {name}", *INT8_EXTRAS[name])
-
-
-def _check_extra(what: str, extra: str, modules: Sequence[str]) -> None:
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise UserError(f"{what} needs {', '.join(missing)}: pip install 'senet-bench[{extra}]'")
+        check_extra(f"int8 in runtime {name}", *INT8_EXTRAS[name])
 
 
 def make(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from bench.errors import UserError
 from bench.machine.numerics import DTYPE
 from bench.record.deployment import QuantizationFacts
 from bench.spec.values import Precision
@@ -74,3 +76,10 @@ def adapter(
 def stored_bytes(network: nn.Module) -> int:
     """Return what a network's parameters and statistics take, each in its own type."""
     return sum(value.numel() * value.element_size() for value in network.state_dict().values())
+
+
+def check_extra(what: str, extra: str, modules: Sequence[str]) -> None:
+    """Raise UserError, which says how to install it, for an extra whose modules are missing."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(f"{what} needs {', '.join(missing)}: pip install 'senet-bench[{extra}]'")

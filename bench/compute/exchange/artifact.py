@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.compute.compiler import prepare_compiler
 from bench.compute.exchange import exported
-from bench.compute.session import Session, adapter, stored_bytes
+from bench.compute.session import Session, adapter, check_extra, stored_bytes
 from bench.errors import UserError
 from bench.record.files import write_whole
 
@@ -62,7 +62,14 @@ def _checked(path: Path, shape: list[int | None], num_inputs: int, image_size: i
 
 
 def _read_onnx(path: Path, image_size: int) -> tuple[Session, int]:
-    _need("onnx", "onnxruntime", extra="onnx")
+    check_extra(
+        "reading this file",
+        "onnx",
+        (
+            "onnx",
+            "onnxruntime",
+        ),
+    )
     import onnx
 
     try:
@@ -96,7 +103,7 @@ def _external_files(model: Any) -> set[str]:
 
 
 def _read_openvino(path: Path, image_size: int) -> tuple[Session, int]:
-    _need("openvino", extra="openvino")
+    check_extra("reading this file", "openvino", ("openvino",))
     import openvino as ov
 
     if not path.with_suffix(".bin").is_file():
@@ -189,12 +196,6 @@ def save_program(network: nn.Module, example: Tensor, path: Path) -> None:
     torch.export.save(program, buffer)
     write_whole(path, buffer.getbuffer())
     refuse_pickles(path)
-
-
-def _need(*modules: str, extra: str) -> None:
-    from bench.compute.inference import _check_extra
-
-    _check_extra("reading this file", extra, modules)
 
 
 def _first_line(error: Exception) -> str:

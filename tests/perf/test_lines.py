@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_benchmarks_end_with_a_line_each_and_the_machine(tmp_path: Path) -> None
         done = subprocess.run(
             [*command, str(tmp_path), option],
             cwd=Path(__file__).parents[2],
+            env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
             capture_output=True,
             text=True,
         )

@@ -38,7 +38,7 @@ def test_a_run_is_shown_with_accuracy_curve_cost_and_twin(
     shown = told("show", "runs/plain")
     assert "top-1 60.00 (53.08–66.54) %" in shown
     assert "Loss: " in shown
-    assert "Differs in SE alone: " in shown
+    assert "Differs in attention alone: " in shown
     assert "img/s" in shown
     assert "Not profiled yet: senet-bench profile runs/se" in told("show", "runs/se")
 

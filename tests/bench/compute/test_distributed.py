@@ -319,7 +319,10 @@ def lone(rank: int, seconds: float) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_whose_peer_never_comes_says_so_and_ends(rank: int) -> None:
     with lone(rank, 1.0) as process:
-        _, said = process.communicate(timeout=60)
+        try:
+            _, said = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 1
     last = said.strip().splitlines()[-1]
     assert f"UserError: process {rank} of 2 met not all of the others at 127.0.0.1:" in last
@@ -334,5 +337,8 @@ def test_a_process_that_waits_for_its_peer_ends_at_a_signal(rank: int, name: str
         assert process.stdout.readline() == "waiting\n"
         time.sleep(1.0)
         process.send_signal(getattr(signal, name))
-        process.communicate(timeout=20)
+        try:
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == -getattr(signal, name)

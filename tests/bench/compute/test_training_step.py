@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from typing import Any
 
 import pytest
@@ -109,7 +108,9 @@ def test_a_missing_compiler_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch)
     def backend(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no working compiler found\nand much more")
 
-    broken = functools.partial(torch.compile, backend=backend)
+    def broken(model: nn.Module, device: str) -> Any:
+        return torch.compile(model, backend=backend)
+
     monkeypatch.setattr(training_step, "compiled", broken)
     expected = "runtime compile cannot compile for cpu: no working compiler found; choose"
     with pytest.raises(UserError, match=expected):

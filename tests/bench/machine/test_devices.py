@@ -48,8 +48,8 @@ def test_precisions_that_the_cpu_lacks_are_refused_with_the_reason() -> None:
     for precision in ("fp32", "bf16", "fp16"):
         assert numerics.precision_problem("cpu", precision) is None
     assert "needs a CUDA GPU" in str(numerics.precision_problem("cpu", "tf32"))
-    with pytest.raises(UserError, match="unknown precision 'int8'; choose from: fp32, tf32"):
-        numerics.check_precision("cpu", "int8")
+    with pytest.raises(UserError, match="unknown precision 'int4'; choose from: fp32, tf32"):
+        numerics.check_precision("cpu", "int4")
 
 
 def test_bf16_autocasts_and_fp32_does_not() -> None:

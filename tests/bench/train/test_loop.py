@@ -297,7 +297,7 @@ def test_the_average_too_goes_on_bit_for_bit(runtime: str) -> None:
 def test_compiling_is_not_in_the_epochs_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now, calls = [0.0], [0]
 
-    def slow_at_first(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def slow_at_first(model: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
         def call(images: Tensor) -> Tensor:
             now[0] += 1000.0 if calls[0] == 0 else 1.0
             calls[0] += 1

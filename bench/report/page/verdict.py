@@ -129,7 +129,7 @@ def _suggested(found: Findings) -> list[Item]:
     told = [
         f"{found.labels[p.second.key]} against {found.labels[p.first.key]} "
         f"{spread(p.difference.interval)}{_wanted(p)}"
-        for p in sorted(pairs, key=lambda p: p.factors != ("SE",))
+        for p in sorted(pairs, key=lambda p: p.factors != ("attention",))
         if p.difference
     ]
     if not told:

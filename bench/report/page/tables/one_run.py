@@ -78,7 +78,7 @@ def _twins(cell: Cell, found: Findings) -> list[Item]:
         and len(pair.factors) == 1
         and not pair.mismatches
     ]
-    chosen = sorted(pairs, key=lambda pair: pair.factors != ("SE",))[:MAX_TWINS]
+    chosen = sorted(pairs, key=lambda pair: pair.factors != ("attention",))[:MAX_TWINS]
     margin = found.stated.margin
     return [(f"Differs in {p.factors[0]} alone:", verdict(p, found.labels, margin)) for p in chosen]
 

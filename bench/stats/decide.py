@@ -85,8 +85,9 @@ def seeds_needed(
     a ``family`` of comparisons must pass (5 % over their number); never fewer than two. None for a
     difference of zero, and for one that the images hide whatever is trained.
     """
-    if difference == 0 or seed_sd <= 0:
-        return None if difference == 0 else 2
+    if difference == 0:
+        return None
+    seed_sd = max(seed_sd, abs(difference) * 1e-6)  # no luck at all: the images alone decide
     effect, hidden = difference / seed_sd, image_error / seed_sd
     level = LEVEL / max(1, family)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.report.derive.headline import machine_of
-from bench.report.derive.pareto import burden_at, round_budgets
+from bench.report.derive.pareto import burden_at, chance_of, round_budgets
 from bench.report.derive.speed.attention_tax import twins
 from bench.report.derive.speed.axes import Axis, latency_ms, throughput
 from bench.report.read.deployed import Deployment, deployments
@@ -80,7 +80,7 @@ def _front(group: Sequence[Deployment]) -> DeploymentFront:
         Point(one, bool(is_on), float(p))
         for one, is_on, p in zip(ordered, member, chance, strict=True)
     )
-    choices = tuple(_choices(axis, ordered, burden, accuracies))
+    choices = tuple(_choices(axis, ordered, burden, accuracies, burdens))
     return DeploymentFront(ordered[0].accuracy.dataset, axis, points, choices)
 
 
@@ -117,6 +117,7 @@ def _choices(
     group: Sequence[Deployment],
     burden: NDArray[np.float64],
     accuracies: NDArray[np.float64],
+    burdens: NDArray[np.float64],
 ) -> Iterable[DeploymentChoice]:
     """Yield what to take at each round budget, once for each change of the answer."""
     top1 = np.array([one.top1.value for one in group])
@@ -129,8 +130,8 @@ def _choices(
         best = int(within[np.argmax(top1[within])])
         if group[best].key != last:
             last = group[best].key
-            wins = within[accuracies[:, within].argmax(axis=1)]
-            yield DeploymentChoice(budget, group[best], float((wins == best).mean()))
+            chance = chance_of(best, accuracies, burdens <= limit + 1e-12)
+            yield DeploymentChoice(budget, group[best], chance)
 
 
 def _budgets(axis: Axis) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -11,7 +11,7 @@ from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.gains import Gain, gains
 from bench.report.derive.headline import headlines, machine_of
 from bench.report.derive.labels import cell_labels, model_labels
-from bench.report.derive.pairs import Pairs, compare, lone_cells
+from bench.report.derive.pairs import Pair, Pairs, compare, lone_cells
 from bench.report.derive.pareto import Front, accuracy_draws, front
 from bench.report.derive.seeds import NOTHING_STATED, SeedLuck, Stated, luck_of
 from bench.report.derive.speed.axes import accuracy_axes
@@ -76,20 +76,46 @@ def findings(study: Study, force: bool = False, stated: Stated = NOTHING_STATED)
     ``stated`` holds what the user says of the luck of training and of differences that matter.
     """
     luck = luck_of(study.cells, stated.seed_sd)
+    pairs = compare(study, luck, stated.margin, force)
     return Findings(
         study=study,
         labels=cell_labels(study.cells),
         model_labels=model_labels(study.models),
-        pairs=compare(study, luck, stated.margin, force),
+        pairs=pairs,
         luck=luck,
         stated=stated,
-        attributions=tuple(attributions(study, luck, stated.margin)),
-        gains=gains(study, luck, stated.margin),
+        attributions=tuple(_gaps_judged(pairs, attributions(study, luck, stated.margin))),
+        gains=tuple(_gains_judged(pairs, gains(study, luck, stated.margin))),
         fronts=tuple(_fronts(study, luck)),
         speeds=tuple(_speeds(study)),
         races=tuple(races(study)),
         set_aside=(*study.set_aside, *_strangers(study)),
     )
+
+
+def _judged(pairs: Pairs) -> dict[frozenset[str], Pair]:
+    """Return the compared pairs by what they compare: two cells have one verdict in a report."""
+    return {frozenset((pair.first.key, pair.second.key)): pair for pair in pairs.pairs}
+
+
+def _gains_judged(pairs: Pairs, found: Iterable[Gain]) -> Iterator[Gain]:
+    """Yield the gains with the p-values that their pairs have in the family of all pairs."""
+    known = _judged(pairs)
+    for gain in found:
+        pair = known.get(frozenset((gain.plain.key, gain.full.key)))
+        yield replace(gain, p_family=pair.p_family, p_same=pair.p_same) if pair else gain
+
+
+def _gaps_judged(pairs: Pairs, found: Iterable[Attribution]) -> Iterator[Attribution]:
+    """Yield the attributions, their gaps judged as pairs are; one not resolved is not split."""
+    known = _judged(pairs)
+    for one in found:
+        gaps = []
+        for gap in one.gaps:
+            pair = known.get(frozenset((gap.plain.key, gap.full.key)))
+            judged = replace(gap, p_family=pair.p_family) if pair else gap
+            gaps.append(judged if judged.resolved else replace(judged, shares=()))
+        yield replace(one, gaps=tuple(gaps))
 
 
 def _fronts(study: Study, luck: SeedLuck) -> list[tuple[str, Front]]:

@@ -74,16 +74,17 @@ def front(cells: Sequence[Cell], axis: Axis, draws: dict[str, Floats]) -> Front 
     top1 = np.array([_top1(cell) for cell in ordered])
     known = all(cell.key in draws for cell in ordered)
     accuracies = np.column_stack([draws[cell.key] for cell in ordered]) if known else None
+    burdens = _burden_draws(axis, ordered)
     member = on_front(top1, burden)
     chances: Sequence[float | None] = [None] * len(ordered)
     if accuracies is not None:
-        chances = _probability(accuracies, _burden_draws(axis, ordered)).tolist()
+        chances = _probability(accuracies, burdens).tolist()
     steps = _points_per_percent(top1, burden, member, _errors(axis, ordered))
     places = tuple(
         Place(cell, bool(is_on), p, step)
         for cell, is_on, p, step in zip(ordered, member, chances, steps, strict=True)
     )
-    return Front(axis, places, _choices(axis, ordered, top1, burden, accuracies))
+    return Front(axis, places, _choices(axis, ordered, top1, burden, accuracies, burdens))
 
 
 def _probability(accuracies: Floats, burdens: Floats) -> Floats:
@@ -191,9 +192,17 @@ def _points_per_percent(
 
 
 def _choices(
-    axis: Axis, cells: Sequence[Cell], top1: Floats, burden: Floats, accuracies: Floats | None
+    axis: Axis,
+    cells: Sequence[Cell],
+    top1: Floats,
+    burden: Floats,
+    accuracies: Floats | None,
+    burdens: Floats,
 ) -> tuple[Choice, ...]:
-    """Return what to take at each round budget, once for each change of the answer."""
+    """Return what to take at each round budget, once for each change of the answer.
+
+    Its chance is that of being within the budget, and the most accurate of those that are.
+    """
     choices: list[Choice] = []
     for budget in round_budgets([axis.values[cell.key].estimate for cell in cells]):
         limit = math.log(budget) if axis.less_is_better else -math.log(budget)
@@ -203,10 +212,15 @@ def _choices(
         best = int(within[np.argmax(top1[within])])
         probability = None
         if accuracies is not None:
-            wins = accuracies[:, within].argmax(axis=1)
-            probability = float((within[wins] == best).mean())
+            probability = chance_of(best, accuracies, burdens <= limit + 1e-12)
         choices.append(Choice(budget, cells[best], probability))
     return tuple(_changes(choices if axis.less_is_better else choices[::-1]))
+
+
+def chance_of(best: int, accuracies: Floats, fits: NDArray[np.bool_]) -> float:
+    """Return in what share of draws (D, M) the ``best`` fits and is the most accurate that does."""
+    wins = np.where(fits, accuracies, -np.inf).argmax(axis=1)
+    return float((fits[:, best] & (wins == best)).mean())
 
 
 def _changes(choices: Sequence[Choice]) -> list[Choice]:

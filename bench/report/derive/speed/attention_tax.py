@@ -32,6 +32,7 @@ class Tax:
     full: float
     ratio: Interval
     differs: bool
+    decides: bool = True  # not of a time from one sitting, which is of one process
 
 
 # What a ratio of each measured quantity says of time.
@@ -230,13 +231,14 @@ def _measured(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
             continue
         record, found = row.first, ratio.interval
         setting = f"batch {record.batch_size}, {record.precision}, {record.runtime}"
+        judged = ratio.differs, ratio.replicated is not None
         if record.mode == "infer" and record.scenario == "offline":
             rates = (base.timing.throughput, row.timing.throughput)
-            yield Tax("throughput", setting, "img/s", *rates, _inverse(found), ratio.differs)
+            yield Tax("throughput", setting, "img/s", *rates, _inverse(found), *judged)
         else:
             quantity = "latency" if record.mode == "infer" else "time of a training step"
             times = (base.timing.p50_ms, row.timing.p50_ms)
-            yield Tax(quantity, setting, "ms", *times, found, ratio.differs)
+            yield Tax(quantity, setting, "ms", *times, found, *judged)
 
 
 def _inverse(ratio: Interval) -> Interval:

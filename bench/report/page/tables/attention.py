@@ -52,7 +52,7 @@ def _gains(found: Findings) -> list[Block]:
     rest = len(found.gains) - MAX_GAINS
     note = (
         "Points of top-1 that a model has more than the same model without attention, trained and "
-        "tested alike; p is corrected by Holm over the gains of the data set. A published gain is "
+        "tested alike; p is corrected by Holm over all pairs of the data set. A published gain is "
         "the difference inside one source of the same network and attention."
     )
     more = [Paragraph(f"{rest} more gains are left out.")] if rest > 0 else []
@@ -128,7 +128,7 @@ def _factor(line: TaxLine, name: str) -> str:
     if tax is None:
         return MISSING
     told = ratio(tax.ratio) + _batch(tax)
-    return told if tax.differs else f"({told})"
+    return told if tax.differs and tax.decides else f"({told})"
 
 
 def _batch(tax: Tax) -> str:

@@ -150,7 +150,9 @@ def test_what_each_attention_costs_is_one_line_with_its_ratios(tmp_path):
     (time,) = lines[0].times().values()
     assert time.estimate == pytest.approx(1 / rates[lines[0].model.name])
     shown = cells(findings(study(load([tmp_path]))))
-    assert any(cell.startswith("×0.800") and cell.endswith("@64") for cell in shown)
+    # One sitting is one process, which decides no time: it stands in brackets. Counts do not.
+    assert any(cell.startswith("(×0.800") and cell.endswith("@64)") for cell in shown)
+    assert any(cell.startswith("×1.0") for cell in shown)
 
 
 def test_a_gain_meets_the_time_that_it_costs(tmp_path):
@@ -168,3 +170,22 @@ def test_a_gain_meets_the_time_that_it_costs(tmp_path):
     assert point.what == "inference of an image, batch 64, fp32, eager"
     assert point.time.estimate == pytest.approx(1.25, rel=2e-3)
     assert 0 < point.time.low < point.time.high < 1.3
+
+
+def test_a_report_has_one_verdict_on_two_cells(tmp_path):
+    """A gain and a gap are judged in the family of all pairs, of which there are more."""
+    shares = {"resnet18": 0.80, "se_resnet18": 0.803, "resnet34": 0.81, "se_resnet34": 0.83}
+    for name, share in shares.items():
+        for stem, more in (("imagenet", 0.0), ("cifar", 0.002)):
+            write(tmp_path, make.model(name, stem), share + more)
+    said = found(tmp_path)
+    pairs = {frozenset((p.first.key, p.second.key)): p for p in said.pairs.pairs}
+    own = [(g.plain, g.full, g.p_family) for g in said.gains]
+    own += [(g.plain, g.full, g.p_family) for a in said.attributions for g in a.gaps]
+    assert len(own) > 4
+    for plain, full, p_family in own:
+        pair = pairs[frozenset((plain.key, full.key))]
+        assert p_family == pair.p_family
+        assert pair.family_size > len(said.gains)
+    for gap in (gap for one in said.attributions for gap in one.gaps):
+        assert bool(gap.shares) <= gap.resolved

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.report.derive.findings import findings
-from bench.report.derive.pareto import round_budgets
+from bench.report.derive.pareto import chance_of, round_budgets
 from bench.report.derive.seeds import Stated
 from bench.report.page.wording import choice_sentence
 from bench.report.read.load import load
@@ -106,3 +106,11 @@ def test_round_budgets_known_answer():
     """From 0.9 to 2.4 they are 0.5, 1, 2 and 5."""
     assert round_budgets([0.9, 2.4]) == pytest.approx([0.5, 1, 2, 5])
     assert round_budgets([10.0]) == pytest.approx([10.0])
+
+
+def test_the_chance_of_a_choice_counts_whether_it_is_within_the_budget() -> None:
+    """The second is always the more accurate one, and within the budget in one draw of four."""
+    accuracies = np.tile([0.8, 0.9], (4, 1))
+    fits = np.array([[True, True], [True, False], [True, False], [False, False]])
+    assert chance_of(1, accuracies, fits) == 0.25
+    assert chance_of(0, accuracies, fits) == 0.5

@@ -27,7 +27,8 @@ def pt2() -> Source:
 
 
 def _onnx_origin(path: str) -> dict[str, str]:
-    return library("onnxruntime") | {"file_sha256": sha256(_file("onnx", path))}
+    file = _file("onnx", path)  # looked for first: it is the nearer fault
+    return library("onnxruntime") | {"file_sha256": sha256(file)}
 
 
 def _onnx_input_size(path: str) -> int | None:

@@ -150,9 +150,8 @@ def test_what_each_attention_costs_is_one_line_with_its_ratios(tmp_path):
     (time,) = lines[0].times().values()
     assert time.estimate == pytest.approx(1 / rates[lines[0].model.name])
     shown = cells(findings(study(load([tmp_path]))))
-    # One sitting is one process, which decides no time: it stands in brackets. Counts do not.
+    # One sitting is one process, which decides no time: it stands in brackets.
     assert any(cell.startswith("(×0.800") and cell.endswith("@64)") for cell in shown)
-    assert any(cell.startswith("×1.0") for cell in shown)
 
 
 def test_a_gain_meets_the_time_that_it_costs(tmp_path):

@@ -15,7 +15,6 @@ from bench.record.files import sha256
 
 def onnx() -> Source:
     """Return models in ONNX files, which run in onnxruntime and openvino; inference alone."""
-    require("onnx", "onnx", "onnx", "onnxruntime")
     return Source(
         build=_build_onnx, origin=_onnx_origin, input_size=_onnx_input_size, trainable=False
     )
@@ -27,17 +26,24 @@ def pt2() -> Source:
 
 
 def _onnx_origin(path: str) -> dict[str, str]:
-    file = _file("onnx", path)  # looked for first: it is the nearer fault
+    file = _onnx_file(path)
     return library("onnxruntime") | {"file_sha256": sha256(file)}
 
 
 def _onnx_input_size(path: str) -> int | None:
-    side = OnnxModel(_file("onnx", path).read_bytes()).image_shape[-1]
+    side = OnnxModel(_onnx_file(path).read_bytes()).image_shape[-1]
     return side if isinstance(side, int) else None
 
 
 def _pt2_origin(path: str) -> dict[str, str]:
     return library("torch") | {"file_sha256": sha256(_file("pt2", path))}
+
+
+def _onnx_file(path: str) -> Path:
+    """Return the file; a missing one is a nearer fault than a missing extra to read it with."""
+    file = _file("onnx", path)
+    require("onnx", "onnx", "onnx", "onnxruntime")
+    return file
 
 
 def _file(prefix: str, path: str) -> Path:
@@ -50,8 +56,9 @@ def _file(prefix: str, path: str) -> Path:
 def _build_onnx(path: str, wanted: Wanted) -> nn.Module:
     name = f"onnx:{path}"
     _refuse_arguments(name, wanted)
+    file = _onnx_file(path)
     try:
-        model = OnnxModel(_file("onnx", path).read_bytes())
+        model = OnnxModel(file.read_bytes())
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # a damaged or hostile file can raise anything

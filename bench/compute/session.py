@@ -78,8 +78,12 @@ def stored_bytes(network: nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in network.state_dict().values())
 
 
+def missing(modules: Sequence[str]) -> list[str]:
+    """Return which of some modules are not installed; none of them is imported."""
+    return [module for module in modules if importlib.util.find_spec(module) is None]
+
+
 def check_extra(what: str, extra: str, modules: Sequence[str]) -> None:
     """Raise UserError, which says how to install it, for an extra whose modules are missing."""
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise UserError(f"{what} needs {', '.join(missing)}: pip install 'senet-bench[{extra}]'")
+    if lacking := missing(modules):
+        raise UserError(f"{what} needs {', '.join(lacking)}: pip install 'senet-bench[{extra}]'")

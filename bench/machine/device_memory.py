@@ -107,17 +107,6 @@ def keeping_freed(device: str, *, wanted: bool = True) -> contextlib.AbstractCon
     return heap.kept(wanted and kind(device) == "cpu")
 
 
-def allocated_bytes(device: str) -> int | None:
-    """Return the bytes that tensors hold on an accelerator now; None on the CPU."""
-    match kind(device):
-        case "cuda":
-            return torch.cuda.memory_allocated(device)
-        case "mps":
-            return torch.mps.current_allocated_memory()
-        case _:
-            return None
-
-
 def free_bytes(device: str) -> int:
     """Return the memory that is free on the device (for mps: below the recommended maximum)."""
     match kind(device):

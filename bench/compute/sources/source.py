@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+from bench.compute.session import missing
 from bench.errors import UserError
 from bench.spec.preprocessing import Preprocessing
 
@@ -71,10 +71,9 @@ def library(package: str) -> dict[str, str]:
 
 def require(prefix: str, extra: str, *modules: str) -> None:
     """Raise UserError, naming the extra that brings it, for a module that is not installed."""
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
+    if lacking := missing(modules):
         raise UserError(
-            f"{prefix}: models need {', '.join(missing)}: pip install 'senet-bench[{extra}]'"
+            f"{prefix}: models need {', '.join(lacking)}: pip install 'senet-bench[{extra}]'"
         )
 
 

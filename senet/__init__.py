@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from senet.catalogue import NETWORKS, attention_of, facts, names, stems_of
     from senet.errors import ModelError
     from senet.layers import STEMS, SqueezeExcitation
-    from senet.weights import load_weights, read_architecture, read_weights, save_weights
+    from senet.weight_files import read_architecture, read_weights, save_weights
+    from senet.weights import load_weights
     from senet.zoo import MODELS, build, describe, is_se, resolve
 
 _HOMES = {
@@ -24,7 +25,8 @@ _HOMES = {
     "catalogue": ("NETWORKS", "attention_of", "facts", "names", "stems_of"),
     "errors": ("ModelError",),
     "layers": ("STEMS", "SqueezeExcitation"),
-    "weights": ("load_weights", "read_architecture", "read_weights", "save_weights"),
+    "weight_files": ("read_architecture", "read_weights", "save_weights"),
+    "weights": ("load_weights",),
     "zoo": ("MODELS", "build", "describe", "is_se", "resolve"),
 }
 

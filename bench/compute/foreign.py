@@ -18,7 +18,8 @@ from bench.spec.preprocessing import Preprocessing
 from bench.spec.run import DataSpec
 from bench.spec.values import validated
 from senet.errors import ModelError
-from senet.weights import PRETRAINED_PREFIX, read_weights
+from senet.weight_files import read_weights
+from senet.weights import PRETRAINED_PREFIX
 
 
 def identify(named: ModelName, sizes: dict[str, Any], arguments: dict[str, Any]) -> ModelSpec:

@@ -23,14 +23,12 @@ from bench.measure.count.operators import (
     Operator,
     blank_copy,
     blank_image,
-    is_in_se,
     kind_of,
-    se_blocks,
-    stage_of,
     trace,
 )
+from bench.measure.count.place import is_in_se, se_blocks, stage_of
 from bench.record.cost import CostFacts, CostPart
-from senet.weights import unwrap
+from senet.weight_files import unwrap
 
 # What fvcore calls the operators that `macs` is made of; the others it adds are not.
 FVCORE_MAC_OPERATORS = frozenset({"conv", "linear", "addmm", "matmul", "bmm", "einsum"})

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.measure.clock import Clock
-from bench.measure.count.operators import Place, is_launch, kind_of, plain_name
+from bench.measure.count.operators import is_launch, kind_of, plain_name
+from bench.measure.count.place import Place
 from bench.record.profile import BreakdownFacts
 
 BUDGET_S = 0.5

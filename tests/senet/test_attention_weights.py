@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import senet
 from senet import Attention, ModelError
 from senet.layouts import canonical, canonical_value
-from senet.weights import digest
+from senet.weight_files import digest
 
 
 def randomised(model: nn.Module) -> nn.Module:

@@ -17,7 +17,7 @@ CALLED = {"label": "--data-label", "bias": "--se-bias", "divisor": "--se-divisor
     name: f"--{name.replace('_', '-')}"
     for name in (
         *("model", "stem", "dataset", "recipe", "precision", "out", "attention", "reduction"),
-        *("labels", "image_size", "test_limit"),
+        *("labels", "image_size", "test_limit", "skip_bad"),
     )
 }
 
@@ -58,6 +58,7 @@ def evaluate(
         ),
     ] = None,
     test_limit: opt.TestLimit = None,
+    skip_bad: opt.SkipBad = False,
     attention: opt.AttentionText = None,
     reduction: opt.Reduction = None,
     se_bias: opt.SEBias = None,
@@ -100,7 +101,11 @@ def evaluate(
     request = EvaluateRequest(
         source,
         dataset=dataset,
-        data=opt.given(data | {"image_size": image_size, "test_limit": test_limit}),
+        data=opt.given(
+            data
+            | {"image_size": image_size, "test_limit": test_limit}
+            | {"skip_bad": skip_bad or None}
+        ),
         model=model,
         stem=stem,
         attention=opt.attention(attention, reduction, se_bias, se_divisor),

@@ -28,7 +28,11 @@ DataDir = Annotated[
     ),
 ]
 DataName = Annotated[
-    str, typer.Option("--dataset", help="cifar10, cifar100, folder, or the embedded shapes.")
+    str,
+    typer.Option(
+        "--dataset",
+        help="cifar10, cifar100, folder, torchvision:NAME, hf:ORG/NAME, or the embedded shapes.",
+    ),
 ]
 DataLabel = Annotated[
     str | None,
@@ -53,6 +57,14 @@ TestLimit = Annotated[
     int | None,
     typer.Option(
         help="Use this many test images, balanced over the classes.", rich_help_panel=DATA
+    ),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Pass over images that cannot be read; they are counted and recorded.",
+        rich_help_panel=DATA,
     ),
 ]
 StemName = Annotated[
@@ -203,15 +215,14 @@ def data_spec(
     image_size: int,
     train_limit: int | None,
     test_limit: int | None,
+    skip_bad: bool = False,
 ) -> DataSpec:
     """Return the DataSpec of the shared data options; UserError for what is not one."""
-    from bench.data import DATASETS
-    from bench.errors import unknown
+    from bench.data import entry
     from bench.spec.run import DataSpec
     from bench.spec.values import validated
 
-    if name not in DATASETS:
-        raise unknown("dataset", name, DATASETS)
+    entry(name)
     given = {
         "name": name,
         "data_dir": str(data_dir) if data_dir else None,
@@ -220,6 +231,7 @@ def data_spec(
         "image_size": image_size,
         "train_limit": train_limit,
         "test_limit": test_limit,
+        "skip_bad": skip_bad,
     }
     return validated(DataSpec, given)
 

@@ -30,6 +30,7 @@ def train(
     image_size: opt.ImageSize = 32,
     train_limit: opt.TrainLimit = None,
     test_limit: opt.TestLimit = None,
+    skip_bad: opt.SkipBad = False,
     stem: opt.StemName = None,
     attention: opt.AttentionText = None,
     reduction: opt.Reduction = None,
@@ -113,7 +114,7 @@ def train(
         device=device,
         architecture=opt.architecture(stem, attention, reduction, se_bias, se_divisor),
         data=opt.data_spec(
-            dataset, data_dir, data_label, labels, image_size, train_limit, test_limit
+            dataset, data_dir, data_label, labels, image_size, train_limit, test_limit, skip_bad
         ),
         out=out,
         if_unfinished=if_unfinished(resume=resume, restart=restart),

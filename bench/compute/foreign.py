@@ -11,6 +11,7 @@ from torch import nn
 from bench.compute.architecture import architecture_digest, check_logits
 from bench.compute.sources import PRETRAINED, SOURCES, Wanted, source
 from bench.compute.sources.source import first_line
+from bench.data import entry
 from bench.errors import UserError
 from bench.spec.model import ModelSpec, Origin
 from bench.spec.model_name import ModelName, parse
@@ -92,7 +93,7 @@ def prepared(data: DataSpec, model: ModelSpec, weights: str | None) -> DataSpec:
         return data
     sized = model.model_copy(update={"image_size": data.image_size})
     found = preprocessing(sized, weights)
-    if found is not None and data.name != "folder":
+    if found is not None and not entry(data.name).resizes:
         found = found.model_copy(update={"resize_size": data.image_size})
     return data.model_copy(update={"preprocessing": found})
 

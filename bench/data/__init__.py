@@ -1,4 +1,4 @@
-"""Data sets held whole as uint8 tensors, and the pipeline that makes batches of them.
+"""Data sets of uint8 images, and the pipeline that makes batches of them.
 
 `DATASETS` is the registry: a name, the function that reads it, and its facts: to add a data set is
 one function and one line there. `load` is the way in.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 
 from bench.data.augment import EpochPlan, plan_epoch
 from bench.data.batches import (
@@ -26,6 +27,7 @@ from bench.data.dataset import Dataset, Split, digest, facts, first_balanced, ma
 from bench.data.download import Progress
 from bench.data.folder import load_folder
 from bench.data.placing import DeviceSplit, place
+from bench.data.published import load_hf, load_torchvision
 from bench.data.shapes import load_shapes
 from bench.errors import UserError, unknown
 from bench.spec.run import DataSpec
@@ -40,6 +42,7 @@ __all__ = [
     "Normalization",
     "Progress",
     "Split",
+    "entry",
     "facts",
     "load",
     "make_dataset",
@@ -61,14 +64,16 @@ Loader = Callable[[DataSpec, Progress | None], Dataset]
 class Entry:
     """A data set's loader and its facts.
 
-    ``what`` is told to users. ``extra`` is the optional dependency that it needs, and
-    ``num_classes`` how many classes it has for each choice of labels; None: as many as are found.
+    ``what`` is told to users. ``extra`` is the optional dependency that it needs and the package
+    that brings it, ``num_classes`` how many classes it has for each choice of labels; None: as many
+    as are found. With ``resizes`` images become of whatever size is asked for.
     """
 
     load: Loader
     what: str
     num_classes: dict[str, int | None] = field(default_factory=lambda: {"fine": None})
-    extra: str | None = None
+    extra: tuple[str, str] | None = None
+    resizes: bool = False
 
 
 DATASETS: dict[str, Entry] = {
@@ -84,14 +89,38 @@ DATASETS: dict[str, Entry] = {
     ),
     "folder": Entry(
         load_folder,
-        "your images: train/<class>/* and test/<class>/* in --data-dir, any --image-size",
+        "your images: train/<class>/* and test/<class>/* (or val/) in --data-dir",
+        resizes=True,
     ),
     "shapes": Entry(
         load_shapes,
         "6,000 drawn images of 10 shapes, 32×32; embedded: nothing to fetch",
         {"fine": 10},
     ),
+    "torchvision:": Entry(
+        load_torchvision,
+        "torchvision:FashionMNIST, SVHN, STL10, Flowers102, …: downloaded by torchvision",
+        resizes=True,
+    ),
+    "hf:": Entry(
+        load_hf,
+        "hf:ORG/NAME[:SPLIT] of the Hugging Face hub, or a folder that its library can read",
+        extra=("hf", "datasets"),
+        resizes=True,
+    ),
 }
+
+
+def entry(name: str) -> Entry:
+    """Return what is known of a data set; UserError for an unknown one or a missing extra."""
+    prefix, colon, rest = name.partition(":")
+    if prefix + colon not in DATASETS or (colon and not rest):
+        raise unknown("dataset", name, [f"{key}NAME" if ":" in key else key for key in DATASETS])
+    found = DATASETS[prefix + colon]
+    if found.extra and find_spec(found.extra[1]) is None:
+        extra, package = found.extra
+        raise UserError(f"{prefix}: data sets need {package}: pip install 'senet-bench[{extra}]'")
+    return found
 
 
 def load(spec: DataSpec, progress: Progress | None = None) -> Dataset:
@@ -103,13 +132,11 @@ def load(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     ``progress`` is called with what is being done, how much is done and how much there is.
     Raises UserError for an unknown name and for data that is missing or damaged.
     """
-    if spec.name not in DATASETS:
-        raise unknown("dataset", spec.name, DATASETS)
-    entry = DATASETS[spec.name]
-    if spec.labels not in entry.num_classes:
+    found = entry(spec.name)
+    if spec.labels not in found.num_classes:
         others = ", ".join(name for name, e in DATASETS.items() if spec.labels in e.num_classes)
         raise UserError(f"{spec.name} has no {spec.labels} labels; only {others} has")
-    dataset = entry.load(spec, progress)
+    dataset = found.load(spec, progress)
     if spec.train_limit is None and spec.test_limit is None:
         return dataset
     train = first_balanced(dataset.train, spec.train_limit)

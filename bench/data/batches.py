@@ -1,4 +1,4 @@
-"""The on-device input pipeline: a whole set held as uint8, a few vectorised operations a batch.
+"""The on-device input pipeline: images held as uint8, a few vectorised operations a batch.
 
 B, C, H, W: batch, channels, height, width; P and Q as in `bench.data.placing`. Images are cropped
 and mirrored as bytes, then become (x / 255 - mean) / std, as ToTensor and Normalize make them.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.data.augment import EpochPlan
 from bench.data.dataset import Dataset
-from bench.data.placing import DeviceSplit, first_bytes, gather
+from bench.data.placing import DeviceSplit, windows
 from bench.errors import UserError, unknown
 from bench.machine import device_memory as devices
 from bench.spec.preprocessing import Preprocessing
@@ -115,8 +115,8 @@ def train_batches(
     spans = [share(step, len(plan), recipe.batch_size, rank, world_size) for step in steps]
     here, there = _on(plan, split.pixels.device), _on(plan, split.device)
     scale = _scale(normalization, split)
-    first = first_bytes(split, here.order, here.crop)
-    pixels = _delivered((gather(split, first[_positions(here, s)]) for s in spans), split)
+    cut = windows(split, [_positions(here, span) for span in spans], here.crop, here.order)
+    pixels = _delivered(cut, split)
     for span, batch in zip(spans, pixels, strict=True):
         positions = _positions(there, span)
         images = _images(_normalize(_mirror(batch, there.flip, positions), *scale))
@@ -132,7 +132,12 @@ def test_batches(
     """Yield every image once, in order and unaugmented, float32 (B, C, H, W), with its label."""
     assert split.padding == 0, "the split was placed for training"
     scale = _scale(normalization, split)
-    pixels = _delivered(iter(split.pixels.split(batch_size)), split)
+    if split.stored is None:
+        whole = iter(split.pixels.split(batch_size))
+    else:
+        order = torch.arange(len(split))
+        whole = windows(split, order.split(batch_size), None, order)
+    pixels = _delivered(whole, split)
     for batch, labels in zip(pixels, split.labels.split(batch_size), strict=True):
         yield _images(_normalize(batch, *scale)), labels
 

@@ -1,18 +1,16 @@
 """Any tree of ``train/<class>/*`` and ``test/<class>/*`` image files as a data set.
 
-Decoded once; the tensors are kept in the user's cache, and used again for as long as no file's
-name, size, place on the disk (inode) or time of change is another. The time that tools may set
-(tar, rsync -t, cp -p) is not enough: the system's own (ctime) counts too.
+What was decoded is used again for as long as no file's name, size, place on the disk (inode) or
+time of change is another. The time that tools may set (tar, rsync -t, cp -p) is not enough: the
+system's own (ctime) counts too.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shlex
 import stat
-import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,20 +19,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-import PIL
-import safetensors
-import torch
-from safetensors.torch import save_file
 
-from bench.data.cache import cache_root, named_folder
-from bench.data.dataset import Dataset, Split, digest, make_dataset
+from bench.data.cache import Encoded, decoded, named_folder
+from bench.data.dataset import Dataset
 from bench.data.download import Progress
-from bench.data.images import SUFFIXES, decode
+from bench.data.images import SUFFIXES
 from bench.errors import UserError
 from bench.spec.run import DataSpec
 
 TEST_FOLDERS = "test", "val"
-CACHE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,15 @@ class Listing:
     paths: tuple[str, ...]  # strings: among 60,000 files Path objects cost seconds
     labels: np.ndarray
     passed_over: Counter[str]  # how many files of which ending were no images
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[str, int]:
+        return self.paths[index], int(self.labels[index])
+
+    def name(self, index: int) -> str:
+        return self.paths[index]
 
 
 def load_folder(spec: DataSpec, progress: Progress | None = None) -> Dataset:
@@ -63,24 +65,17 @@ def load_folder(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     train = _list_images(train_root, train_folders)
     test = _list_images(test_root, test_folders)
     label = spec.label or f"{root.name} (folder)"
-    how = spec.preprocessing
-    prepared = str(spec.image_size) if how is None else f"{spec.image_size} {how.model_dump_json()}"
-    kept = _kept_at(root, prepared)
-    key = _fingerprint(prepared, train, test)
-    splits = _read_kept(kept, key, spec.image_size, train, test)
-    if splits is None:
-        splits = (
-            _decode(train, spec, "decoding training images", progress),
-            _decode(test, spec, "decoding test images", progress),
-        )
-        _keep(kept, key, *splits)
-    dataset = make_dataset("folder", label, *splits, classes)
-    return replace(dataset, notes=folder_notes(dataset, train.passed_over + test.passed_over))
-
-
-def _decode(listing: Listing, spec: DataSpec, what: str, progress: Progress | None) -> Split:
-    images = decode(listing.paths, spec.image_size, what, progress, spec.preprocessing)
-    return Split(images, torch.from_numpy(listing.labels))
+    content = _content(train, test)
+    found = Encoded("folder", label, classes, str(root), content, train, test)
+    dataset = decoded(found, spec, progress)
+    passed_over = train.passed_over + test.passed_over
+    if not passed_over:
+        return dataset
+    note = (
+        f"{passed_over.total()} files were passed over, which are no images that can be read"
+        f" ({_shown(passed_over)})"
+    )
+    return replace(dataset, notes=(note, *dataset.notes))
 
 
 def _check_root(data_dir: str | None) -> Path:
@@ -215,57 +210,13 @@ def _shown(passed_over: Counter[str]) -> str:
     return ", ".join(kinds) + (", …" if len(passed_over) > 5 else "")
 
 
-def folder_notes(dataset: Dataset, passed_over: Counter[str]) -> tuple[str, ...]:
-    """Return what a user should know before believing an accuracy on these images."""
-    notes = []
-    if passed_over:
-        notes.append(
-            f"{passed_over.total()} files were passed over, which are no images that can be read"
-            f" ({_shown(passed_over)})"
-        )
-    notes += [note for split in ("train", "test") for note in _constant(dataset, split)]
-    if both := _in_both(dataset.train, dataset.test):
-        notes.append(
-            f"{both} of {len(dataset.test)} test images are in the training split too, pixel for"
-            " pixel: the accuracy is too high"
-        )
-    return tuple(notes)
-
-
-def _constant(dataset: Dataset, name: str) -> Iterator[str]:
-    """Say where every image of a split, or of a class, is of one colour throughout."""
-    split: Split = getattr(dataset, name)
-    flat = split.images.flatten(2)
-    plain = (flat == flat[:, :, :1]).all(dim=2).all(dim=1)
-    if bool(plain.all()):
-        yield f"every image in {name} is of one constant colour"
-        return
-    for label, of_class in enumerate(dataset.classes):
-        if bool(plain[split.labels == label].all()):
-            yield f"every image of class {of_class!r} in {name} is of one constant colour"
-
-
-def _in_both(train: Split, test: Split) -> int:
-    known = {_hash(image) for image in train.images.numpy()}
-    return sum(_hash(image) in known for image in test.images.numpy())
-
-
-def _hash(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(image.data, digest_size=16).digest()
-
-
 def _unreadable(error: OSError) -> NoReturn:
     raise UserError(f"cannot read {error.filename}: {error.strerror}")
 
 
-def _kept_at(root: Path, prepared: str) -> Path:
-    name = hashlib.sha256(os.fsencode(f"{prepared} {root}")).hexdigest()[:16]
-    return cache_root() / "folders" / f"{name}.safetensors"
-
-
-def _fingerprint(prepared: str, *listings: Listing) -> str:
-    """Return a digest of all that the decoded pixels depend on, short of the files' content."""
-    sha = hashlib.sha256(f"{CACHE_FORMAT} {PIL.__version__} {prepared}".encode())
+def _content(*listings: Listing) -> str:
+    """Return a digest of all that the pixels depend on, short of the files' content."""
+    sha = hashlib.sha256()
     for listing in listings:
         for path, label in zip(listing.paths, listing.labels, strict=True):
             found = _stat(path)
@@ -283,51 +234,3 @@ def _stat(path: str) -> os.stat_result:
     if not stat.S_ISREG(found.st_mode):  # to open a pipe or a terminal would wait for ever
         raise UserError(f"{path} cannot be read as an image: it is no regular file")
     return found
-
-
-def _read_kept(
-    path: Path, key: str, size: int, train: Listing, test: Listing
-) -> tuple[Split, Split] | None:
-    """Return the splits kept in ``path`` if they are those of ``key`` and as they were written."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
-            return None
-        with safetensors.safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            if facts.get("key") != key:
-                return None
-            splits = tuple(
-                Split(file.get_tensor(f"{name}.images"), file.get_tensor(f"{name}.labels"))
-                for name in ("train", "test")
-            )
-        for split, listing in zip(splits, (train, test), strict=True):
-            if not _is_of(split, listing, size):
-                return None
-        return (splits[0], splits[1]) if digest(*splits) == facts.get("digest") else None
-    except Exception:  # what others wrote there can fail in any way; it is made anew
-        return None
-
-
-def _is_of(split: Split, listing: Listing, size: int) -> bool:
-    num = len(listing.paths)
-    return (
-        split.images.dtype == torch.uint8
-        and tuple(split.images.shape) == (num, 3, size, size)
-        and split.labels.dtype == torch.int64
-        and torch.equal(split.labels, torch.from_numpy(listing.labels))
-    )
-
-
-def _keep(path: Path, key: str, train: Split, test: Split) -> None:
-    """Write the tensors whole; a cache that cannot be written to only costs the next run time."""
-    tensors = {
-        f"{name}.{part}": getattr(split, part)
-        for name, split in (("train", train), ("test", test))
-        for part in ("images", "labels")
-    }
-    with contextlib.suppress(OSError, safetensors.SafetensorError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as scratch:
-            whole = Path(scratch) / path.name
-            save_file(tensors, whole, metadata={"key": key, "digest": digest(train, test)})
-            whole.replace(path)

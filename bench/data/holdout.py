@@ -33,17 +33,12 @@ def hold_out(split: Split, share: float) -> tuple[Split, Split | None, Validatio
     left = np.setdiff1d(np.arange(len(split)), held, assume_unique=True)
     digest = hashlib.sha256(held.astype("<i8").tobytes()).hexdigest()
     facts = ValidationFacts(num_images=num, digest=digest)
-    return _taken(split, left), _taken(split, held), facts
+    return split.taken(torch.from_numpy(left)), split.taken(torch.from_numpy(held)), facts
 
 
 def num_held_out(num_images: int, share: float) -> int:
     """Return how many of the training images a validation split takes."""
     return round(num_images * share)
-
-
-def _taken(split: Split, indices: npt.NDArray[np.int64]) -> Split:
-    chosen = torch.from_numpy(indices)
-    return Split(split.images[chosen], split.labels[chosen])
 
 
 def _order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -1,22 +1,14 @@
-"""Decode image files to one uint8 tensor, on all cores."""
+"""Decode an image, whatever kind it is of, to bytes of RGB."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import io
 
 import numpy as np
 import numpy.typing as npt
-import psutil
-import torch
 from PIL import Image, ImageOps, features
-from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
 
-from bench.data.download import Progress
-from bench.errors import UserError
-from bench.machine.cores import usable_cores
 from bench.spec.preprocessing import Preprocessing
 
 _AVIF = bool(features.check("avif"))  # only some builds of Pillow can
@@ -27,60 +19,25 @@ SUFFIXES = (
 )
 # Named, because some of Pillow's other readers start programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", *(("AVIF",) if _AVIF else ()))
-CHUNK = 64
-MEMORY_SHARE = 0.8  # of what is free
+Encoded = str | bytes | Image.Image  # a path, what a file holds, or what a library has read
 
 
-def decode(
-    paths: Sequence[str],
-    size: int,
-    what: str,
-    progress: Progress | None = None,
-    preprocessing: Preprocessing | None = None,
-) -> Tensor:
-    """Return the images of all files as uint8 (N, 3, size, size), RGB.
+class Unreadable(Exception):
+    """Say in one line why something is no whole image."""
+
+
+def read_image(
+    encoded: Encoded, size: int, preprocessing: Preprocessing | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return an image as uint8 (3, size, size), RGB.
 
     Grey of 16 bits and fractions are scaled to bytes, what is transparent lies on white, and a
     camera's note on how it was held is followed. An image of another size is scaled until its
     shorter side is ``size`` (bilinear, antialiased) and cut to its middle. With ``preprocessing``
-    files are read, resized and cropped as the library of the weights does it. UserError names a
-    file that is no whole image or is absurdly large.
+    it is read, resized and cropped as the library of the weights does it. Raises `Unreadable`.
     """
-    _check_memory(len(paths) * 3 * size * size)
-    images = np.empty((len(paths), 3, size, size), np.uint8)
-    starts = range(0, len(paths), CHUNK)
-
-    def decode_chunk(start: int) -> int:
-        chunk = paths[start : start + CHUNK]
-        for index, path in enumerate(chunk, start):
-            images[index] = _decode_one(path, size, preprocessing)
-        return start + len(chunk)
-
-    pool = ThreadPoolExecutor(usable_cores())  # Pillow decodes without holding Python's lock
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            for done in pool.map(decode_chunk, starts):
-                if progress:
-                    progress(what, done, len(paths))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return torch.from_numpy(images)
-
-
-def _check_memory(num_bytes: int) -> None:
-    free = psutil.virtual_memory().available
-    if num_bytes > MEMORY_SHARE * free:
-        raise UserError(
-            f"the images need {num_bytes / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are"
-            " free; choose a smaller image size"
-        )
-
-
-def _decode_one(path: str, size: int, preprocessing: Preprocessing | None) -> npt.NDArray[np.uint8]:
-    try:
-        with Image.open(path, formats=FORMATS) as file:
+        with _opened(encoded) as file:
             if preprocessing is None:
                 # JPEG: skip detail that scaling would discard
                 file.draft("RGB", (2 * size, 2 * size))
@@ -91,8 +48,14 @@ def _decode_one(path: str, size: int, preprocessing: Preprocessing | None) -> np
             image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
         return np.asarray(image).transpose(2, 0, 1)
     except Exception as error:  # a damaged file can raise any exception
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read as an image: {why}") from None
+        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _opened(encoded: Encoded) -> Image.Image:
+    if isinstance(encoded, Image.Image):
+        return encoded
+    file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+    return Image.open(file, formats=FORMATS)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -7,13 +7,15 @@ image's side with the padding on both sides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data.dataset import Split
+from bench.data.stored import Stored
 from bench.machine import device_memory, devices
 
 DEVICE_SHARE = 0.5  # of the free memory; weights, gradients and activations need the rest
@@ -24,7 +26,8 @@ class DeviceSplit:
     """A split placed for a device: ``pixels`` uint8 (N, P, R, R, Q), ``labels`` int64 (N,).
 
     The labels are on ``device``; so are the pixels, unless ``on_host``: then they are too many for
-    it and each batch is copied. ``warning`` says so.
+    it and each batch is copied. ``warning`` says so. Images that are not in memory are read from
+    ``stored``, and of ``pixels`` there is only the shape, with N = 0.
     """
 
     pixels: Tensor
@@ -33,6 +36,7 @@ class DeviceSplit:
     padding: int
     on_host: bool
     warning: str | None
+    stored: Stored | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,9 +58,14 @@ def place(
     Zeros are put around the raw images, as torchvision's RandomCrop does, so that a padded pixel
     becomes (0 - mean) / std. ``device_bytes`` stands in for the device's free memory.
     """
+    is_host = devices.kind(device) == "cpu"
+    if isinstance(split.images, Stored):
+        none = _laid_out(split.images[:0], padding, memory_format)
+        labels = split.labels.to(device)
+        return DeviceSplit(none, labels, device, padding, not is_host, None, split.images)
     pixels = _laid_out(split.images, padding, memory_format)
     on_host, warning = False, None
-    if devices.kind(device) != "cpu" or device_bytes is not None:
+    if not is_host or device_bytes is not None:
         free = device_memory.free_bytes(device) if device_bytes is None else device_bytes
         on_host = pixels.numel() > DEVICE_SHARE * free
         warning = _host_warning(pixels.numel(), free, device) if on_host else None
@@ -88,6 +97,26 @@ def first_bytes(split: DeviceSplit, chosen: Tensor, crop: Tensor | None) -> Tens
     _, planes, side, _, depth = split.pixels.shape
     first = chosen * (planes * side * side * depth)
     return first if crop is None else first + (crop[:, 0] * side + crop[:, 1]) * depth
+
+
+def windows(
+    split: DeviceSplit, positions: Sequence[slice | Tensor], crop: Tensor | None, order: Tensor
+) -> Iterator[Tensor]:
+    """Yield the windows of the images at each of several positions (B,) of an epoch.
+
+    ``order`` (N,) says which image stands where in the epoch, ``crop`` as for `first_bytes`.
+    """
+    if split.stored is None:
+        first = first_bytes(split, order, crop)
+        yield from (gather(split, first[part]) for part in positions)
+        return
+    read = split.stored.batches([order[part] for part in positions])
+    memory_format = torch.channels_last if split.pixels.shape[4] > 1 else torch.contiguous_format
+    for images, part in zip(read, positions, strict=True):
+        pixels = _laid_out(images, split.padding, memory_format)
+        batch = replace(split, pixels=pixels, stored=None)
+        cut = None if crop is None else crop[part]
+        yield gather(batch, first_bytes(batch, torch.arange(len(images)), cut))
 
 
 def gather(split: DeviceSplit, first: Tensor) -> Tensor:

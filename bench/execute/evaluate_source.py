@@ -10,8 +10,8 @@ from typing import Any
 from bench.compute import foreign
 from bench.compute.exchange.artifact import is_artifact
 from bench.compute.sources import PRETRAINED
-from bench.data import DATASETS
-from bench.errors import UserError, unknown
+from bench.data import entry
+from bench.errors import UserError
 from bench.events import Emit
 from bench.execute.deploy.artifacts import evaluate_artifact
 from bench.execute.evaluate_weights import Rescored, rescore_file, rescore_run
@@ -20,7 +20,11 @@ from bench.spec.model_name import parse
 from bench.spec.run import DataSpec
 from bench.spec.values import validated
 
-OF_PLACE = ("data_dir", "test_limit")  # of the data: what may differ from what a record says
+OF_PLACE = (
+    "data_dir",
+    "test_limit",
+    "skip_bad",
+)  # of the data: what may differ from what a record says
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,5 @@ def _weights(request: EvaluateRequest, emit: Emit) -> Rescored:
 
 
 def _data(request: EvaluateRequest, name: str, image_size: int) -> DataSpec:
-    if name not in DATASETS:
-        raise unknown("dataset", name, DATASETS)
+    entry(name)
     return validated(DataSpec, {"image_size": image_size, **request.data, "name": name})

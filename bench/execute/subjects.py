@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import data
 from bench.compute.model import identify, known_names
-from bench.data import DATASETS
-from bench.errors import UserError, unknown
+from bench.errors import UserError
 from bench.execute.jobs import ProfileJob
 from bench.execute.run_folder import WEIGHTS, load_run
 from bench.machine.devices import resolve
@@ -19,8 +19,6 @@ from bench.spec.profile import ProfileSpec, TimingSpec
 from bench.spec.run import DataSpec, ModelSpec
 from bench.spec.test_set import TestSpec
 from bench.spec.values import validated
-
-CLASSES = {"shapes": 10, "cifar10": 10, "cifar100": 100}
 
 
 @dataclass(frozen=True)
@@ -122,13 +120,8 @@ def of_run(
 
 def _shape(of: Shape) -> dict[str, int]:
     """Return the classes and image size to build for, without reading any image."""
-    if of.dataset not in DATASETS:
-        raise unknown("dataset", of.dataset, DATASETS)
-    num_classes = of.num_classes
-    if num_classes is None:
-        coarse = of.dataset == "cifar100" and of.labels == "coarse"
-        known = 20 if coarse else CLASSES.get(of.dataset)
-        num_classes = known or _count_folders(of.dataset, of.data_dir)
+    known = data.entry(of.dataset).num_classes.get(of.labels)
+    num_classes = of.num_classes or known or _count_folders(of.dataset, of.data_dir)
     return {
         "num_classes": num_classes,
         "image_size": 32 if of.image_size is None else of.image_size,

@@ -12,10 +12,16 @@ from bench.spec.values import Frozen
 
 SCHEMA_VERSION: Final = 2
 READABLE: Final = (1, 2)
+Storage = Literal["memory", "mapped", "streamed"]
 
 
 class DatasetFacts(Frozen):
-    """Which images a run saw. ``digest`` is the SHA-256 of all pixels and labels."""
+    """Which images a run saw. ``digest`` is the SHA-256 of all pixels and labels.
+
+    ``storage`` says where they were held: in memory, in a file on disk that is mapped, or nowhere,
+    decoded for each batch; None in records from before there was a choice. ``num_skipped`` images
+    could not be read and were passed over, as was asked for.
+    """
 
     name: str
     label: str
@@ -26,6 +32,8 @@ class DatasetFacts(Frozen):
     image_size: int
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
+    storage: Storage | None = None
+    num_skipped: int = 0
 
 
 class EpochFacts(Frozen):

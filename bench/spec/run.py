@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from bench.spec.model import LONGEST_NAME, NOT_IN_FILE_NAMES
 from bench.spec.model import ModelSpec as ModelSpec
 from bench.spec.preprocessing import Preprocessing
 from bench.spec.recipe import Recipe
@@ -33,7 +34,8 @@ class DataSpec(Frozen):
     ``data_dir`` is where its files are; ``label`` is what reports call it (a JPEG copy of CIFAR-10
     is not CIFAR-10). ``train_limit`` and ``test_limit`` take the first images of a fixed,
     class-balanced order. ``preprocessing`` is how published weights want images; without, they are
-    cut to the image size, and normalised as the recipe says.
+    cut to the image size, and normalised as the recipe says. With ``skip_bad`` images that cannot
+    be read are passed over, counted and recorded.
     """
 
     name: str = "shapes"
@@ -44,6 +46,7 @@ class DataSpec(Frozen):
     train_limit: PositiveInt | None = None
     test_limit: PositiveInt | None = None
     preprocessing: Preprocessing | None = None
+    skip_bad: bool = False
 
 
 LONGEST_RECIPE = 80  # letters of its name in a folder's, of which file systems take 255
@@ -109,6 +112,8 @@ class RunSpec(Frozen):
             del facts["model"]["se_divisor"]
         if self.data.preprocessing is None:
             del facts["data"]["preprocessing"]
+        if not self.data.skip_bad:
+            del facts["data"]["skip_bad"]
         if not self.deterministic:
             del facts["deterministic"]
         return _digest(facts)
@@ -125,7 +130,13 @@ class RunSpec(Frozen):
         model, data = self.model, self.data
         trained = f"e{self.recipe.epochs}-s{self.seed}" if self.train else "loaded"
         recipe = self.recipe.name[:LONGEST_RECIPE]  # the digest tells what is cut off apart
-        parts = (model.file_name(), data.name, recipe, trained, self.digest())
+        parts = (
+            model.file_name(),
+            NOT_IN_FILE_NAMES.sub("_", data.name)[:LONGEST_NAME],
+            recipe,
+            trained,
+            self.digest(),
+        )
         return "-".join(parts)
 
 

@@ -45,7 +45,10 @@ class PlainImages(Dataset[tuple[Tensor, int]]):
     """Images one by one, as torchvision's data sets give them: PIL, transformed, with a label."""
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.images = np.ascontiguousarray(split.images.permute(0, 2, 3, 1).numpy())
+        images = split.images  # what is not in memory is read image by image, as from files
+        if isinstance(images, Tensor):
+            images = images.contiguous(memory_format=torch.channels_last)
+        self.images = images
         self.labels = split.labels.tolist()
         self.transform = transform
 
@@ -53,7 +56,9 @@ class PlainImages(Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+        pixels = self.images[index : index + 1][0].permute(1, 2, 0).numpy()
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        return self.transform(image), self.labels[index]
 
 
 def make_transform(

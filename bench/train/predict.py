@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+import torch
 from torch import Tensor, nn
 
 from bench import data
@@ -47,8 +48,9 @@ def _validator(
 
 def _own_part(split: data.Split, group: Group) -> data.Split:
     """Return the images that this process classifies: every image is one process' own."""
-    part = distributed.part(group, len(split))
-    return data.Split(split.images[part], split.labels[part])
+    if group.is_alone:
+        return split
+    return split.taken(torch.arange(len(split))[distributed.part(group, len(split))])
 
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]

@@ -43,14 +43,15 @@ def from_training(
     check(dataset, num_images)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(dataset.train), generator=generator)[:num_images]
-    split = Split(dataset.train.images[chosen], dataset.train.labels[chosen])
+    drawn = dataset.train.images[chosen]
+    split = Split(drawn, dataset.train.labels[chosen])
     batches = test_batches(place(split, "cpu"), num_images, normalization)
     images = torch.cat([batch for batch, _ in batches]).contiguous()
     facts = CalibrationFacts(
         source="training split",
         num_images=num_images,
         seed=seed,
-        digest=hashlib.sha256(split.images.numpy().tobytes()).hexdigest(),
+        digest=hashlib.sha256(drawn.numpy().tobytes()).hexdigest(),
     )
     return Calibration(images, facts)
 

@@ -109,7 +109,10 @@ def _data(data: DataSpec, label: str) -> list[str]:
     options = [f"--dataset {_quoted(data.name)}"]
     if data.name == "folder":
         options.append(f"--data-dir DATA --data-label {_quoted(label)}")
+    if data.name == "folder" or ":" in data.name:
         options.append(f"--image-size {data.image_size}")
+    if data.skip_bad:
+        options.append("--skip-bad")
     if data.labels != "fine":
         options.append(f"--labels {data.labels}")
     if data.train_limit:

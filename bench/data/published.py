@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
+import logging
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -175,9 +176,8 @@ def load_hf(spec: DataSpec, progress: Progress | None = None) -> Dataset:
 
 def _of_hub(spec: DataSpec, where: str) -> Any:
     import datasets
-    from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # of every retry
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
     folder = named_folder(where)
     cache = str(named_folder(spec.data_dir)) if spec.data_dir else None
     try:

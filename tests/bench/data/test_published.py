@@ -215,10 +215,10 @@ def test_hf_data_sets_that_cannot_be_trained_on(
 def test_no_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, a data set that is not here is said to be so, and exit code 2."""
     pytest.importorskip("datasets", reason="the extra hf is not installed")
-    code = "from bench.cli.app import app; app(['train', 'resnet20', '--dataset', 'hf:nobody/nothing'])"
+    command = ["train", "resnet20", "--dataset", "hf:nobody/nothing"]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    run = [sys.executable, "-c", code]
+    run = [sys.executable, "-m", "bench", *command]
     found = subprocess.run(run, capture_output=True, text=True, check=False, cwd=Path.cwd())
     assert "hf:nobody/nothing is not on this machine and cannot be downloaded" in found.stderr
 

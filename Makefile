@@ -29,7 +29,7 @@ test: setup ## Run all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 simulations: setup ## Hold every claim against planted truths, in full (about 10 minutes)
-	$(BIN)/python -m pytest tests/bench/stats -m slow
+	$(BIN)/python -m pytest tests/bench/stats tests/bench/report/derive -m slow
 
 mutants: setup ## Break statistics, report and timing on purpose and print what no test notices
 	$(BIN)/python tests/mutants.py

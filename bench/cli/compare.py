@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXIT_REGRESSION = 1
 EXIT_UNDECIDED = 3
+MAX_NAMED = 5
 WHAT = "resnet18 se_resnet18 --stem cifar --batch-size 1,32 --no-memory --no-breakdown"
 
 
@@ -51,7 +52,10 @@ def compare(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 3 when a row could not be decided.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 3 when a row could not be decided, or is missing in NEW."
+        ),
     ] = False,
     seed_sd: opt.SeedSd = None,
     margin: opt.Margin = None,
@@ -142,13 +146,19 @@ def _leave(
     changes: Sequence[Change], regressions: Sequence[Change], fail_on: str | None, strict: bool
 ) -> None:
     """Leave with the exit code that tells what was found."""
+    gone = [change for change in changes if change.verdict == "gone"]
+    if gone:
+        names = ", ".join(change.what for change in gone[:MAX_NAMED])
+        more = ", …" if len(gone) > MAX_NAMED else ""
+        typer.echo(f"warning: {_rows(gone)} of BASE missing in NEW: {names}{more}", err=True)
     undecided = [change for change in changes if change.verdict == "not decided"]
     if undecided:
-        typer.echo(f"warning: {_rows(undecided)} not decided: {undecided[0].note}", err=True)
+        notes = "; ".join(dict.fromkeys(change.note for change in undecided))
+        typer.echo(f"warning: {_rows(undecided)} not decided: {notes}", err=True)
     if regressions:
         typer.echo(f"{_rows(regressions)} regressed (times by {fail_on} or more)", err=True)
         raise typer.Exit(EXIT_REGRESSION)
-    if undecided and strict:
+    if strict and (undecided or gone):
         raise typer.Exit(EXIT_UNDECIDED)
 
 

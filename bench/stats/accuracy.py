@@ -192,7 +192,8 @@ def method_of(luck: Luck) -> str:
     """Return in words where the luck of training was taken from."""
     if luck.stated:
         return f"t, stated seed sd {100 * luck.sd:.2g} points"
-    return f"t, pooled seed sd {100 * luck.sd:.2g} points (df {luck.freedom:.0f})"
+    other = ", not all trained alike" if luck.elsewhere else ""
+    return f"t, pooled seed sd {100 * luck.sd:.2g} points (df {luck.freedom:.0f}{other})"
 
 
 def _of_t(
@@ -213,37 +214,33 @@ def unpaired(
 ) -> Difference | None:
     """Return how much better ``second`` is than ``first``, from counts alone.
 
-    Each holds (correct, total) of one seed or more. Welch's t over seeds when both have several;
-    else ``luck`` beside the images' binomial variance, which is wider than a paired one; without
-    it Newcombe's interval from Wilson's for these networks (Newcombe 1998, method 10). None
+    Each holds (correct, total) of one seed or more. Their own spreads when both have several, else
+    ``luck``, each beside the images' binomial variance, which is wider than a paired one; without
+    luck Newcombe's interval from Wilson's for these networks (Newcombe 1998, method 10). None
     without counts.
     """
     if not first or not second:
         return None
     shares = [[k / n for k, n in arm] for arm in (first, second)]
     estimate = float(np.mean(shares[1]) - np.mean(shares[0]))
-    if min(len(first), len(second)) > 1:
+    exploratory = min(len(first), len(second)) < 2
+    if not exploratory:
         spreads = [spread_of_shares(share) for share in shares]
-        seeds = _own_seeds(spreads, [1.0, 1.0])
-        freedom = max(1.0, seeds.variance**2 / seeds.squares) if seeds.squares else 1.0
-        count = len(first) + len(second)
-        return _of_t(
-            estimate, seeds.variance, freedom, count, "unpaired, Welch's t over seeds", False,
-            pooled(spreads), 0.0,
-        )  # fmt: skip
+        seeds, luck = _own_seeds(spreads, [1.0, 1.0]), pooled(spreads)
+    elif luck is not None:
+        seeds = _luck_of_seeds(luck, [len(first), len(second)], [1.0, 1.0])
+    else:
+        return _newcombe(first[0], second[0])
     images = sum(
-        np.mean(s) * (1 - np.mean(s)) / arm[0][1]
+        float(np.mean(s) * (1 - np.mean(s))) / arm[0][1]
         for s, arm in zip(shares, (first, second), strict=True)
     )
-    if luck is not None:
-        seeds = _luck_of_seeds(luck, [len(first), len(second)], [1.0, 1.0])
-        variance = seeds.variance + float(images)
-        freedom = variance**2 / seeds.squares if seeds.squares else math.inf
-        return _of_t(
-            estimate, variance, freedom, first[0][1], f"unpaired, {seeds.method}", True, luck,
-            math.sqrt(float(images)),
-        )  # fmt: skip
-    return _newcombe(first[0], second[0])
+    variance = seeds.variance + images
+    freedom = variance**2 / seeds.squares if seeds.squares else math.inf
+    return _of_t(
+        estimate, variance, freedom, first[0][1], f"unpaired, {seeds.method}", exploratory, luck,
+        math.sqrt(images),
+    )  # fmt: skip
 
 
 def _newcombe(first: tuple[int, int], second: tuple[int, int]) -> Difference:
@@ -255,6 +252,26 @@ def _newcombe(first: tuple[int, int], second: tuple[int, int]) -> Difference:
     error = (high - low) / (2 * 1.96)
     method = "these networks, unpaired, Newcombe's interval"
     return Difference(interval, None, method, True, None, error, first[1] - 1)
+
+
+def share_of(part: Difference, rest: Difference, whole: Difference) -> Interval:
+    """Return what share of a whole a part is, the rest being what is left of it.
+
+    Fieller's interval (1954): the covariance of part and whole follows from the variance of the
+    rest. Its ends are open where the whole could be nothing.
+    """
+    of_part, of_whole = part.error**2, whole.error**2
+    shared = (of_part + of_whole - rest.error**2) / 2
+    total, share = whole.interval.estimate, part.interval.estimate / whole.interval.estimate
+    t = float(special.stdtrit(whole.freedom, 0.5 + CONFIDENCE / 2))
+    g = t * t * of_whole / total**2
+    if g >= 1:
+        return Interval(share, -math.inf, math.inf, whole.interval.num_samples)
+    alike = shared / of_whole if of_whole else 0.0
+    spread = of_part - 2 * share * shared + share**2 * of_whole - g * (of_part - alike * shared)
+    half = t / abs(total) * math.sqrt(max(0.0, spread)) / (1 - g)
+    middle = (share - g * alike) / (1 - g)
+    return Interval(share, middle - half, middle + half, whole.interval.num_samples)
 
 
 def has_learnt(correct: int, total: int, num_classes: int, loss: float | None = None) -> bool:

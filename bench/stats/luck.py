@@ -24,12 +24,14 @@ class Luck:
 
     ``freedom`` are its degrees of freedom, infinite for a ``stated`` one. ``noise`` is the part of
     its square that is the noise of single images, which the sampling of images holds already.
+    ``elsewhere`` is that of models that were not all trained as those it is used for.
     """
 
     sd: float
     freedom: float
     noise: float = 0.0
     stated: bool = False
+    elsewhere: bool = False
 
     @property
     def beyond_images(self) -> float:

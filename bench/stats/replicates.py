@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import eq
 
 from bench.stats.decide import equivalence, two_sided
 from bench.stats.times import CONFIDENCE, Interval, t_quantile
@@ -67,26 +68,32 @@ def replicated(ratios: Sequence[float]) -> Replicated:
 
 @dataclass(frozen=True)
 class Turn:
-    """One process that timed one side: when it began, which side, the median time of a call."""
+    """One process that timed one side: when it began, which side, the median time of a call.
+
+    ``starved`` is one that other work left too little of the machine.
+    """
 
     at: str
     is_new: bool
     seconds: float
+    starved: bool = False
 
 
 def in_pairs(turns: Sequence[Turn]) -> list[tuple[float, float]] | None:
     """Return (base, new) of neighbouring processes; None where the sides did not take turns.
 
-    In the order of time every two processes are one of either side, as in ABBA.
+    In the order of time every two processes are one of either side, and every second pair begins
+    with the other side, as in ABBA: in ABAB a drift would always be for the same side, and no
+    neighbours would tell the noise. Pairs with a starved process are left out.
     """
     ordered = sorted(turns, key=lambda turn: (turn.at, turn.is_new))
-    found = []
-    for one, two in zip(ordered[::2], ordered[1::2], strict=False):
-        if one.is_new == two.is_new:
-            return None
-        base, new = (two, one) if one.is_new else (one, two)
-        found.append((base.seconds, new.seconds))
-    return found
+    pairs = list(zip(ordered[::2], ordered[1::2], strict=False))
+    firsts = [one.is_new for one, _ in pairs]
+    if any(one.is_new == two.is_new for one, two in pairs) or any(map(eq, firsts, firsts[1:])):
+        return None
+    fed = [sorted(pair, key=lambda turn: turn.is_new) for pair in pairs
+           if not any(turn.starved for turn in pair)]  # fmt: skip
+    return [(base.seconds, new.seconds) for base, new in fed]
 
 
 def floor_of(turns: Sequence[Turn]) -> float | None:
@@ -100,10 +107,10 @@ def floor_of(turns: Sequence[Turn]) -> float | None:
     logs = [
         math.log(two.seconds / one.seconds)
         for one, two in pairwise(ordered)
-        if one.is_new == two.is_new
+        if one.is_new == two.is_new and not (one.starved or two.starved)
     ]
     if len(logs) < 2:
         return None
     spread = math.sqrt(math.fsum(log * log for log in logs) / len(logs))
-    num_pairs = max(1, len(ordered) // 2)
+    num_pairs = max(1, len(in_pairs(turns) or ()))
     return math.expm1(t_quantile(CONFIDENCE, len(logs)) * spread / math.sqrt(num_pairs))

@@ -283,8 +283,13 @@ def write_turns(
         write_profile(side, record)
 
 
-def write_example(folder: Path, num_test: int = 2000, seeds: int = 1) -> Path:
-    """Write the three models of the comparison with both stems: runs and profiles."""
+def write_example(
+    folder: Path, num_test: int = 2000, seeds: int = 1, sittings: int = 1, **changes: Any
+) -> Path:
+    """Write the three models of the comparison with both stems: runs and profiles.
+
+    ``changes`` are of the profiles.
+    """
     accuracy = {"resnet50": 0.80, "se_resnet50": 0.82, "resnet101": 0.81}
     draw = np.random.default_rng(7)
     difficulty = draw.uniform(size=num_test)
@@ -299,8 +304,10 @@ def write_example(folder: Path, num_test: int = 2000, seeds: int = 1) -> Path:
                 write_run(where, hits, spec=spec, seed=seed, epoch_s=100 * seconds)
             for batch, scenario in ((64, "offline"), (1, "single_stream")):
                 call = seconds * (0.02 + 0.98 * batch / 64)
-                record = profile_record(spec, call_s=call, batch_size=batch, scenario=scenario)
-                write_profile(folder / "profiles", record)
+                own = changes | {"batch_size": batch, "scenario": scenario}
+                for number in range(sittings):
+                    record = profile_record(spec, call_s=call, seed=number, **own)
+                    write_profile(folder / "profiles", record)
     return folder
 
 

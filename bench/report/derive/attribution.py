@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -23,7 +23,7 @@ from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.recipe import Recipe
 from bench.stats import accuracy
-from bench.stats.accuracy import Difference
+from bench.stats.accuracy import Difference, share_of
 from bench.stats.decide import Finding, finding
 from bench.stats.luck import Luck
 from bench.stats.times import Interval, log_error, product
@@ -70,8 +70,9 @@ class Term:
 class Effect:
     """What a factor or an interaction does to accuracy (fractions) and to each cost (ratios).
 
-    ``costs`` maps an axis name to the cost's factor; ``p_family`` is Holm's over all effects of the
-    data set, ``p_same`` that of equivalence within the margin.
+    ``costs`` maps an axis name to the cost's factor; ``p_family`` is Holm's over the
+    ``family_size`` tests of the data set (`findings`), ``p_same`` that of equivalence within the
+    margin. ``keys`` are those of the cells.
     """
 
     term: Term
@@ -79,6 +80,8 @@ class Effect:
     costs: dict[str, Interval]
     p_family: float | None = None
     p_same: float | None = None
+    family_size: int = 0
+    keys: tuple[str, ...] = ()
 
     @property
     def is_interaction(self) -> bool:
@@ -95,10 +98,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class Share:
-    """A part of a gap, in fractions of accuracy."""
+    """A part of a gap, in fractions of accuracy, and what share ``of_gap`` it is."""
 
     name: str
     difference: Difference
+    of_gap: Interval
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ class Gap:
     With all four corners measured each share is the mean over both orders of changing one factor
     after the other (Shapley's value), and the shares add up to the gap. With one corner missing,
     only the order through the other corner is known; with both, nothing can be told apart.
-    A gap that is not ``resolved`` (after Holm over the gaps) is not split.
+    A gap that is not ``resolved``, by its p-value in the data set's family (`findings`), is not
+    split.
     """
 
     plain: Cell
@@ -135,15 +140,17 @@ class Attribution:
     inseparable: tuple[str, ...]
 
 
-def attributions(study: Study, luck: SeedLuck, margin: float | None = None) -> list[Attribution]:
-    """Return the attribution of each data set on which any two cells differ in a factor."""
+def attributions(study: Study, luck: SeedLuck) -> list[Attribution]:
+    """Return the attribution of each data set on which any two cells differ in a factor.
+
+    Nothing is judged yet.
+    """
     found = []
     for group in _comparable(study.cells):
         terms = [*_main_terms(group), *_interaction_terms(group)]
         axes = tuple(cost_axes(study, group))
-        known = luck.of(group)
-        effects = _with_family([_effect(term, group, axes, known) for term in terms], margin)
-        gaps = tuple(_resolved_gaps(_gaps(group, known)))
+        effects = [_effect(term, group, axes, luck) for term in terms]
+        gaps = tuple(_gaps(group, luck))
         if effects or gaps:
             separated = {term.name for term in terms}
             varying = [n for n, of in FACTORS.items() if len({of(cell) for cell in group}) > 1]
@@ -252,10 +259,11 @@ def _term(name: str, change: str, corners: list[Corner]) -> Term:
     return Term(name, change, tuple(used), tuple(used.values()), len(corners), contexts)
 
 
-def _effect(term: Term, cells: Sequence[Cell], axes: Sequence[Axis], luck: Luck | None) -> Effect:
+def _effect(term: Term, cells: Sequence[Cell], axes: Sequence[Axis], luck: SeedLuck) -> Effect:
     chosen = [cells[place] for place in term.cells]
     costs = {axis.name: ratio for axis in axes if (ratio := _cost_ratio(term, cells, axis))}
-    return Effect(term, _contrast(chosen, term.weights, luck), costs)
+    top1 = _contrast(chosen, term.weights, luck.of(chosen))
+    return Effect(term, top1, costs, keys=tuple(cell.key for cell in chosen))
 
 
 def _contrast(
@@ -293,22 +301,7 @@ def _timed_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | No
     return product(ratios, [sign / len(ratios)] * len(ratios))
 
 
-def _with_family(effects: Sequence[Effect], margin: float | None) -> list[Effect]:
-    tests = accuracy.corrected([effect.top1 for effect in effects], margin)
-    return [
-        replace(effect, p_family=p, p_same=same)
-        for effect, (p, same) in zip(effects, tests, strict=True)
-    ]
-
-
-def _resolved_gaps(gaps: Sequence[Gap]) -> list[Gap]:
-    """Return the gaps with corrected p-values, those that are not resolved without a split."""
-    tests = accuracy.corrected([gap.total for gap in gaps], None)
-    judged = [replace(gap, p_family=p) for gap, (p, _) in zip(gaps, tests, strict=True)]
-    return [gap if gap.resolved else replace(gap, shares=()) for gap in judged]
-
-
-def _gaps(cells: Sequence[Cell], luck: Luck | None) -> list[Gap]:
+def _gaps(cells: Sequence[Cell], luck: SeedLuck) -> list[Gap]:
     """Explain every gap between a plain ImageNet-stem cell and a CIFAR-stem one with attention."""
     contexts: defaultdict[str, dict[tuple[str, str], Cell]] = defaultdict(dict)
     for cell in cells:
@@ -322,7 +315,7 @@ def _gaps(cells: Sequence[Cell], luck: Luck | None) -> list[Gap]:
                 if len(gaps) == MAX_GAPS:
                     return gaps
                 others = corners.get(("cifar", "none")), corners.get(("imagenet", own))
-                gap = _gap(plain, full, *others, luck)
+                gap = _gap(plain, full, *others, luck.of([plain, full]))
                 gaps += [gap] if gap else []
     return gaps
 
@@ -350,8 +343,11 @@ def _gap(
     else:
         note = f"stem and {own} changed together and cannot be told apart"
         return Gap(plain, full, total, (), note)
-    shares = [Share(name, found) for name, w in parts.items() if (found := _part(corners, w, luck))]
-    return Gap(plain, full, total, tuple(shares), note)
+    found = [part for w in parts.values() if (part := _part(corners, w, luck))]
+    if len(found) < 2 or not total.interval.estimate:
+        return Gap(plain, full, total, (), note)
+    of_gap = [share_of(part, rest, total) for part, rest in (found, found[::-1])]
+    return Gap(plain, full, total, tuple(map(Share, parts, found, of_gap)), note)
 
 
 def _part(cells: Sequence[Cell], weights: Sequence[float], luck: Luck | None) -> Difference | None:

@@ -5,7 +5,6 @@ Asked with the accuracy of exactly what was timed, never with another's.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.report.derive.headline import machine_of
-from bench.report.derive.pareto import burden_at, chance_of, round_budgets
+from bench.report.derive.pareto import (
+    NUM_DRAWS,
+    best_within,
+    burden_at,
+    burden_draws,
+    cost_errors,
+    unknown_noise,
+)
 from bench.report.derive.speed.attention_tax import twins
 from bench.report.derive.speed.axes import Axis, latency_ms, throughput
 from bench.report.read.deployed import Deployment, deployments
@@ -23,18 +29,18 @@ from bench.report.read.profiled import CostRow
 from bench.spec.run import ModelSpec
 from bench.stats.accuracy import Difference, contrast
 from bench.stats.pareto import on_front
-from bench.stats.times import log_error
-
-NUM_DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class Point:
-    """A deployment on the plane of accuracy and one cost, with its chance of being on the front."""
+    """A deployment on the plane of accuracy and one cost, with its chance of being on the front.
+
+    None where the noise of a cost is unknown.
+    """
 
     deployment: Deployment
     on_front: bool
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,21 @@ class DeploymentChoice:
 
     budget: float
     deployment: Deployment
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True)
 class DeploymentFront:
-    """The deployments of one data set on one axis, the cheapest first."""
+    """The deployments of one data set on one axis, the cheapest first.
+
+    ``withheld`` says why there are no probabilities.
+    """
 
     dataset: str
     axis: Axis
     points: tuple[Point, ...]
     choices: tuple[DeploymentChoice, ...]
+    withheld: str
 
 
 def deployment_fronts(rows: Iterable[CostRow]) -> list[DeploymentFront]:
@@ -73,15 +83,18 @@ def _front(group: Sequence[Deployment]) -> DeploymentFront:
     ordered = sorted(group, key=lambda one: (burden_at(axis, one.key), one.key))
     top1 = np.array([one.top1.value for one in ordered])
     burden = np.array([burden_at(axis, one.key) for one in ordered])
-    accuracies, burdens = _accuracy_draws(ordered), _burden_draws(axis, ordered)
-    chance = on_front(accuracies, burdens).mean(axis=0)
-    member = on_front(top1, burden)
-    points = tuple(
-        Point(one, bool(is_on), float(p))
-        for one, is_on, p in zip(ordered, member, chance, strict=True)
+    errors = cost_errors(axis, [one.key for one in ordered])
+    withheld, drawn = unknown_noise(errors), None
+    chances: list[float | None] = [None] * len(ordered)
+    if not withheld:
+        drawn = _accuracy_draws(ordered), burden_draws(burden, errors)
+        chances = on_front(*drawn).mean(axis=0).tolist()
+    points = tuple(map(Point, ordered, on_front(top1, burden).tolist(), chances))
+    choices = tuple(
+        DeploymentChoice(budget, ordered[best], p)
+        for budget, best, p in best_within(axis, top1, burden, drawn)
     )
-    choices = tuple(_choices(axis, ordered, burden, accuracies, burdens))
-    return DeploymentFront(ordered[0].accuracy.dataset, axis, points, choices)
+    return DeploymentFront(ordered[0].accuracy.dataset, axis, points, choices, withheld)
 
 
 def _axis(group: Sequence[Deployment]) -> Axis:
@@ -103,41 +116,6 @@ def _accuracy_draws(group: Sequence[Deployment]) -> NDArray[np.float64]:
     even = np.full(num_images, 1 / num_images)
     counts = (draw.multinomial(num_images, even) for _ in range(NUM_DRAWS))
     return np.stack([count @ hits / num_images for count in counts])
-
-
-def _burden_draws(axis: Axis, group: Sequence[Deployment]) -> NDArray[np.float64]:
-    errors = np.array([log_error(axis.values[one.key]) or 0.0 for one in group])
-    means = np.array([burden_at(axis, one.key) for one in group])
-    noise = np.random.default_rng(1).standard_normal((NUM_DRAWS, len(group)))
-    return np.asarray(means + errors * noise)
-
-
-def _choices(
-    axis: Axis,
-    group: Sequence[Deployment],
-    burden: NDArray[np.float64],
-    accuracies: NDArray[np.float64],
-    burdens: NDArray[np.float64],
-) -> Iterable[DeploymentChoice]:
-    """Yield what to take at each round budget, once for each change of the answer."""
-    top1 = np.array([one.top1.value for one in group])
-    last = None
-    for budget in _budgets(axis):
-        limit = math.log(budget) if axis.less_is_better else -math.log(budget)
-        within = np.flatnonzero(burden <= limit + 1e-12)
-        if len(within) == 0:
-            continue
-        best = int(within[np.argmax(top1[within])])
-        if group[best].key != last:
-            last = group[best].key
-            chance = chance_of(best, accuracies, burdens <= limit + 1e-12)
-            yield DeploymentChoice(budget, group[best], chance)
-
-
-def _budgets(axis: Axis) -> list[float]:
-    """Return round budgets, the tightest first."""
-    budgets = round_budgets([value.estimate for value in axis.values.values()])
-    return budgets if axis.less_is_better else budgets[::-1]
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import NamedTuple, TypeVar
 
-from bench.report.derive.attribution import Attribution, attributions
+from bench.report.derive.attribution import Attribution, Effect, Gap, attributions
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.gains import Gain, gains
 from bench.report.derive.headline import headlines, machine_of
@@ -14,6 +16,11 @@ from bench.report.derive.labels import cell_labels, model_labels
 from bench.report.derive.pairs import Pair, Pairs, compare, lone_cells
 from bench.report.derive.pareto import Front, accuracy_draws, front
 from bench.report.derive.seeds import NOTHING_STATED, SeedLuck, Stated, luck_of
+from bench.report.derive.speed.attention_tax import (
+    RuntimeCost,
+    ScenarioCost,
+    scenario_costs,
+)
 from bench.report.derive.speed.axes import accuracy_axes
 from bench.report.derive.speed.ratios import Ratio, corrected, time_ratio
 from bench.report.derive.time_to import Race, races
@@ -23,7 +30,8 @@ from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
-from bench.stats.decide import holm
+from bench.stats import accuracy
+from bench.stats.accuracy import Difference
 
 # More rows in one front, or more speed ratios, are nothing that anybody reads.
 MAX_SPEEDS = 60
@@ -37,6 +45,9 @@ class Speed:
     base: CostRow
     factor: str
     ratio: Ratio
+
+
+Timed = TypeVar("Timed", Speed, RuntimeCost)
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Findings:
     gains: tuple[Gain, ...]
     fronts: tuple[tuple[str, Front], ...]
     speeds: tuple[Speed, ...]
+    costs: tuple[ScenarioCost, ...]
     races: tuple[Race, ...]
     set_aside: tuple[SetAside, ...]
 
@@ -76,7 +88,10 @@ def findings(study: Study, force: bool = False, stated: Stated = NOTHING_STATED)
     ``stated`` holds what the user says of the luck of training and of differences that matter.
     """
     luck = luck_of(study.cells, stated.seed_sd)
-    pairs = compare(study, luck, stated.margin, force)
+    pairs, causes, brought = _judge(
+        compare(study, luck, force), attributions(study, luck), gains(study, luck), stated.margin
+    )
+    speeds, costs = _times(study)
     return Findings(
         study=study,
         labels=cell_labels(study.cells),
@@ -84,47 +99,91 @@ def findings(study: Study, force: bool = False, stated: Stated = NOTHING_STATED)
         pairs=pairs,
         luck=luck,
         stated=stated,
-        attributions=tuple(_gaps_judged(pairs, attributions(study, luck, stated.margin))),
-        gains=tuple(_gains_judged(pairs, gains(study, luck, stated.margin))),
+        attributions=causes,
+        gains=brought,
         fronts=tuple(_fronts(study, luck)),
-        speeds=tuple(_speeds(study)),
+        speeds=speeds,
+        costs=costs,
         races=tuple(races(study)),
         set_aside=(*study.set_aside, *_strangers(study)),
     )
 
 
-def _judged(pairs: Pairs) -> dict[frozenset[str], Pair]:
-    """Return the compared pairs by what they compare: two cells have one verdict in a report."""
-    return {frozenset((pair.first.key, pair.second.key)): pair for pair in pairs.pairs}
+# What tells tests apart: data set, what is asked, and the cells that it is asked of.
+Test = tuple[str, str, frozenset[str]]
 
 
-def _gains_judged(pairs: Pairs, found: Iterable[Gain]) -> Iterator[Gain]:
-    """Yield the gains with the p-values that their pairs have in the family of all pairs."""
-    known = _judged(pairs)
-    for gain in found:
-        pair = known.get(frozenset((gain.plain.key, gain.full.key)))
-        yield replace(gain, p_family=pair.p_family, p_same=pair.p_same) if pair else gain
+class Judged(NamedTuple):
+    """What a family makes of a test: p-values of a difference and of equivalence, and its size."""
+
+    p_family: float | None = None
+    p_same: float | None = None
+    family_size: int = 0
 
 
-def _gaps_judged(pairs: Pairs, found: Iterable[Attribution]) -> Iterator[Attribution]:
-    """Yield the attributions, their gaps judged as pairs are; one not resolved is not split."""
-    known = _judged(pairs)
-    for one in found:
-        gaps = []
-        for gap in one.gaps:
-            pair = known.get(frozenset((gap.plain.key, gap.full.key)))
-            judged = replace(gap, p_family=pair.p_family) if pair else gap
-            gaps.append(judged if judged.resolved else replace(judged, shares=()))
-        yield replace(one, gaps=tuple(gaps))
+def _of_two(one: Pair | Gap | Gain) -> Test:
+    """Return the test of two cells, who have one verdict in a report."""
+    cells = (one.first, one.second) if isinstance(one, Pair) else (one.plain, one.full)
+    return (cells[0].dataset, "", frozenset(cell.key for cell in cells))
+
+
+def _of_effect(dataset: str, effect: Effect) -> Test:
+    """Return the test of an effect; where it has but one context that is one of two cells."""
+    of_two = len(effect.term.contexts) == 1
+    asked = "" if of_two else f"{effect.term.name}: {effect.term.change}"
+    return (dataset, asked, frozenset(effect.keys))
+
+
+def _judge(
+    pairs: Pairs, causes: Sequence[Attribution], brought: Sequence[Gain], margin: float | None
+) -> tuple[Pairs, tuple[Attribution, ...], tuple[Gain, ...]]:
+    """Return pairs, attributions and gains with the p-values of one family for each data set.
+
+    What a report says of models is wrong anywhere in it in 5 % of reports at most. A gap that is
+    not resolved is not split.
+    """
+    told = [(_of_two(p), p.difference) for p in pairs.pairs if not p.mismatches]
+    told += [(_of_effect(one.dataset, e), e.top1) for one in causes for e in one.effects]
+    told += [(_of_two(gap), gap.total) for one in causes for gap in one.gaps]
+    told += [(_of_two(gain), gain.difference) for gain in brought]
+    families: defaultdict[str, dict[Test, Difference]] = defaultdict(dict)
+    for test, found in told:
+        if found is not None and found.p is not None:
+            families[test[0]].setdefault(test, found)
+    judged = {
+        test: Judged(*both, len(family))
+        for family in families.values()
+        for test, both in zip(
+            family, accuracy.corrected(list(family.values()), margin), strict=True
+        )
+    }
+
+    def of(test: Test) -> Judged:
+        return judged.get(test, Judged())
+
+    def attributed(one: Attribution) -> Attribution:
+        effects = [replace(e, **of(_of_effect(one.dataset, e))._asdict()) for e in one.effects]
+        gaps = [replace(gap, p_family=of(_of_two(gap)).p_family) for gap in one.gaps]
+        split = [gap if gap.resolved else replace(gap, shares=()) for gap in gaps]
+        return replace(one, effects=tuple(effects), gaps=tuple(split))
+
+    compared = [p if p.mismatches else replace(p, **of(_of_two(p))._asdict()) for p in pairs.pairs]
+    gained = []
+    for gain in brought:
+        own = of(_of_two(gain))
+        gained.append(replace(gain, p_family=own.p_family, p_same=own.p_same))
+    return replace(pairs, pairs=tuple(compared)), tuple(map(attributed, causes)), tuple(gained)
 
 
 def _fronts(study: Study, luck: SeedLuck) -> list[tuple[str, Front]]:
     """Return (data set, front) for every data set and cost, of cells that may be compared."""
     found = []
     for cells in (group for group in _comparable(study) if len(group) > 1):
-        draws = accuracy_draws(cells, luck.of(cells))
+        known = luck.of(cells)
+        draws = accuracy_draws(cells, known)
+        rests_on = known if any(len(cell.runs) < 2 for cell in cells) else None
         for axis in accuracy_axes(study, cells):
-            one = front(cells, axis, draws)
+            one = front(cells, axis, draws, rests_on)
             found += [(cells[0].dataset, one)] if one else []
     return found
 
@@ -151,6 +210,22 @@ def _comparable(study: Study) -> list[list[Cell]]:
     return sorted(groups.values(), key=lambda cells: (-len(cells), cells[0].key))
 
 
+def _times(study: Study) -> tuple[tuple[Speed, ...], tuple[ScenarioCost, ...]]:
+    """Return the ratios of times and the costs of attention, judged as one family."""
+    speeds, costs = _speeds(study), scenario_costs(study.costs)
+    inside = [one for cost in costs for one in cost.runtimes]
+    told: list[Speed | RuntimeCost] = [*speeds, *inside]
+    ratios = {(one.row.key, one.base.key): one.ratio for one in told}
+    judged = dict(zip(ratios, corrected(list(ratios.values())), strict=True))
+
+    def of(one: Timed) -> Timed:
+        return replace(one, ratio=judged[one.row.key, one.base.key])
+
+    return tuple(map(of, speeds)), tuple(
+        replace(cost, runtimes=tuple(map(of, cost.runtimes))) for cost in costs
+    )
+
+
 def _speeds(study: Study) -> list[Speed]:
     """Return the time ratios of models that differ in one factor, on each machine."""
     found: list[Speed] = []
@@ -163,16 +238,7 @@ def _speeds(study: Study) -> list[Speed]:
                 ratio = time_ratio(row, base)
                 found += [Speed(row, base, factors[0], ratio)] if ratio else []
     order = {"attention": 0, "stem": 1, "depth": 2, "width": 3}
-    return _with_family(sorted(found, key=lambda speed: order[speed.factor])[:MAX_SPEEDS])
-
-
-def _with_family(speeds: Sequence[Speed]) -> list[Speed]:
-    """Return the ratios with their p-values corrected for their number."""
-    adjusted = iter(holm([p for speed in speeds if (p := speed.ratio.p) is not None]))
-    return [
-        replace(s, ratio=corrected(s.ratio, next(adjusted))) if s.ratio.p is not None else s
-        for s in speeds
-    ]
+    return sorted(found, key=lambda speed: order[speed.factor])[:MAX_SPEEDS]
 
 
 def _plainness(row: CostRow) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.derive.pairs import difference_of
@@ -17,7 +17,7 @@ from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
 from bench.stats.accuracy import Difference
-from bench.stats.decide import Finding, finding, holm
+from bench.stats.decide import Finding, finding
 from bench.stats.times import Interval
 
 EPOCH = "training epoch, timed apart"
@@ -35,8 +35,8 @@ class Claim:
 class Gain:
     """How much better a model is with its attention than without, all else equal.
 
-    ``p_family`` is Holm's over the gains of the data set, ``p_same`` that of equivalence within the
-    stated margin. ``claims`` are the published gains of the same network and attention.
+    ``p_family`` and ``p_same`` are those of the pair in its family: two cells have one verdict in a
+    report. ``claims`` are the published gains of the same network and attention.
     """
 
     plain: Cell
@@ -52,10 +52,10 @@ class Gain:
         return finding(self.difference.interval.estimate, self.p_family, self.p_same)
 
 
-def gains(study: Study, luck: SeedLuck, margin: float | None = None) -> tuple[Gain, ...]:
+def gains(study: Study, luck: SeedLuck) -> list[Gain]:
     """Return the gain of each model whose plain twin was trained alike, data set by data set."""
     plain = {(_condition(cell), cell.model): cell for cell in study.cells if cell.has_learnt}
-    found: defaultdict[str, list[Gain]] = defaultdict(list)
+    found: list[Gain] = []
     for cell in sorted(study.cells, key=_order):
         twin = plain_twin(cell.model)
         base = plain.get((_condition(cell), twin)) if twin and cell.has_learnt else None
@@ -63,8 +63,8 @@ def gains(study: Study, luck: SeedLuck, margin: float | None = None) -> tuple[Ga
             continue
         difference = difference_of(base, cell, luck.of([base, cell]))
         if difference is not None:
-            found[cell.digest].append(Gain(base, cell, difference, _claims(base, cell)))
-    return tuple(gain for group in found.values() for gain in _judged(group, margin))
+            found.append(Gain(base, cell, difference, _claims(base, cell)))
+    return found
 
 
 def _condition(cell: Cell) -> str:
@@ -87,18 +87,6 @@ def _claims(plain: Cell, full: Cell) -> tuple[Claim, ...]:
         for gain in gains_beside(full)
     ]
     return tuple(sorted(found, key=lambda claim: len(claim.why_not)))
-
-
-def _judged(group: Sequence[Gain], margin: float | None) -> list[Gain]:
-    told = [gain.difference for gain in group if gain.difference.p is not None]
-    adjusted = iter(holm([d.p for d in told if d.p is not None]))
-    same = iter(holm([p for d in told if (p := d.p_same(margin)) is not None]))
-    return [
-        replace(gain, p_family=next(adjusted), p_same=next(same, None))
-        if gain.difference.p is not None
-        else gain
-        for gain in group
-    ]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 from bench.report.derive.conditions import Mismatch, accuracy_conditions, mismatches
@@ -25,7 +25,9 @@ MAX_PAIRS = 60
 
 @dataclass(frozen=True)
 class Pair:
-    """Two cells and how much better the second is; ``p_family`` is Holm's over the family.
+    """Two cells and how much better the second is.
+
+    ``p_family`` is Holm's over the ``family_size`` tests of its data set (`findings`).
 
     ``mismatches`` are conditions on which they differ: the difference is then withheld (None), or
     forced and outside the family. ``factors`` are what tells the models apart. ``p_same`` is that
@@ -69,13 +71,10 @@ class Pairs:
     num_left_out: int
 
 
-def compare(
-    study: Study, luck: SeedLuck, margin: float | None = None, force: bool = False
-) -> Pairs:
-    """Compare the cells of each data set that have learnt anything.
+def compare(study: Study, luck: SeedLuck, force: bool = False) -> Pairs:
+    """Compare the cells of each data set that have learnt anything; nothing is judged yet.
 
-    ``margin`` is the difference, a fraction, below which two models count as the same; ``force``
-    computes also what is not comparable.
+    ``force`` computes also what is not comparable.
     """
     compared: list[Pair] = []
     withheld: list[Pair] = []
@@ -84,7 +83,7 @@ def compare(
         chosen, others = _chosen(group)
         left_out += others
         pairs = [_pair(first, second, luck, force) for first, second in chosen]
-        compared += _family(pairs, margin)
+        compared += [p for p in pairs if p.difference]
         withheld += [p for p in pairs if p.mismatches]
     withheld += _strangers(study.cells, luck)
     return Pairs(tuple(compared), tuple(withheld), left_out)
@@ -202,21 +201,6 @@ def difference_of(first: Cell, second: Cell, luck: Luck | None) -> Difference | 
         [(t.top1_correct, t.num_images) for t in cell.tests] for cell in (first, second)
     )
     return accuracy.unpaired(before, after, luck)
-
-
-def _family(pairs: Sequence[Pair], margin: float | None) -> list[Pair]:
-    """Return the pairs that were compared, those under equal conditions with Holm's p-values.
-
-    The family is what may be judged: pairs whose luck of training is known.
-    """
-    fair = [p for p in pairs if p.difference and not p.mismatches]
-    tests = accuracy.corrected([p.difference for p in fair], margin)
-    size = sum(p is not None for p, _ in tests)
-    judged = [
-        replace(pair, p_family=p, p_same=same, family_size=size if p is not None else 0)
-        for pair, (p, same) in zip(fair, tests, strict=True)
-    ]
-    return judged + [p for p in pairs if p.difference and p.mismatches]
 
 
 def seeds_wanted(pair: Pair) -> int | None:

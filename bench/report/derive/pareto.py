@@ -3,7 +3,8 @@
 A model is on the front when no other is at least as accurate and at most as costly, and better in
 one of the two. The probability of being on it is the share of draws in which it is: images drawn
 once for all models, the luck of training after its standard deviation, costs after their intervals.
-Where the luck of training is not known there is no probability.
+Where the luck of training is not known there is no probability, nor where the noise of a cost is
+not: one sitting tells nothing of the next.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from bench.stats.pareto import Floats, on_front, partially_pooled
 from bench.stats.times import log_error
 
 NUM_DRAWS = 1000
+UNKNOWN_LUCK = "the luck of training is unknown"
+UNKNOWN_NOISE = "a cost is of one sitting, or of one training, and its noise unknown"
 LEAST_STEP = math.log(1.05)  # costs nearer to each other than 5 % are no step of cost
 
 
@@ -53,14 +56,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Front:
-    """All cells on one axis, the cheapest first, and what to take at which budget."""
+    """All cells on one axis, the cheapest first, and what to take at which budget.
+
+    ``withheld`` says why there are no probabilities; ``luck`` is what they rest on, where a cell
+    has but one seed.
+    """
 
     axis: Axis
     places: tuple[Place, ...]
     choices: tuple[Choice, ...]
+    withheld: str = ""
+    luck: Luck | None = None
 
 
-def front(cells: Sequence[Cell], axis: Axis, draws: dict[str, Floats]) -> Front | None:
+def front(
+    cells: Sequence[Cell], axis: Axis, draws: dict[str, Floats], luck: Luck | None = None
+) -> Front | None:
     """Return the front of the cells that have this cost; None with fewer than two.
 
     ``draws`` are those of `accuracy_draws`, which are the same for every cost; empty where the
@@ -72,19 +83,26 @@ def front(cells: Sequence[Cell], axis: Axis, draws: dict[str, Floats]) -> Front 
     ordered = sorted(found, key=lambda cell: (burden_of(axis, cell), cell.key))
     burden = np.array([burden_of(axis, cell) for cell in ordered])
     top1 = np.array([_top1(cell) for cell in ordered])
-    known = all(cell.key in draws for cell in ordered)
-    accuracies = np.column_stack([draws[cell.key] for cell in ordered]) if known else None
-    burdens = _burden_draws(axis, ordered)
+    errors = cost_errors(axis, [cell.key for cell in ordered])
+    withheld = "" if all(cell.key in draws for cell in ordered) else UNKNOWN_LUCK
+    withheld = withheld or unknown_noise(errors)
+    drawn: tuple[Floats, Floats] | None = None
+    chances: list[float | None] = [None] * len(ordered)
+    if not withheld:
+        accuracies = np.column_stack([draws[cell.key] for cell in ordered])
+        drawn = accuracies, burden_draws(burden, errors)
+        chances = _probability(*drawn).tolist()
     member = on_front(top1, burden)
-    chances: Sequence[float | None] = [None] * len(ordered)
-    if accuracies is not None:
-        chances = _probability(accuracies, burdens).tolist()
-    steps = _points_per_percent(top1, burden, member, _errors(axis, ordered))
+    steps = _points_per_percent(top1, burden, member, errors)
     places = tuple(
         Place(cell, bool(is_on), p, step)
         for cell, is_on, p, step in zip(ordered, member, chances, steps, strict=True)
     )
-    return Front(axis, places, _choices(axis, ordered, top1, burden, accuracies, burdens))
+    choices = tuple(
+        Choice(budget, ordered[best], p)
+        for budget, best, p in best_within(axis, top1, burden, drawn)
+    )
+    return Front(axis, places, choices, withheld, luck)
 
 
 def _probability(accuracies: Floats, burdens: Floats) -> Floats:
@@ -166,16 +184,21 @@ def _by_test_images(cells: Sequence[Cell]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _errors(axis: Axis, cells: Sequence[Cell]) -> Floats:
-    """Return the standard errors of the costs' logarithms, 0 for what is counted or unknown."""
-    return np.array([log_error(axis.values[cell.key]) or 0.0 for cell in cells])
+def cost_errors(axis: Axis, keys: Sequence[str]) -> Floats:
+    """Return the standard errors of the costs' logarithms: 0 if counted, infinite if unknown."""
+    found = [log_error(axis.values[key]) for key in keys]
+    return np.array([math.inf if error is None else error for error in found])
 
 
-def _burden_draws(axis: Axis, cells: Sequence[Cell]) -> Floats:
-    draw = np.random.default_rng(2)
-    means = np.array([burden_of(axis, cell) for cell in cells])
-    noise = draw.standard_normal((NUM_DRAWS, len(cells)))
-    return np.asarray(means + _errors(axis, cells) * noise)
+def unknown_noise(errors: Floats) -> str:
+    """Return why costs with these errors give no chance of anything; nothing where they do."""
+    return "" if np.isfinite(errors).all() else UNKNOWN_NOISE
+
+
+def burden_draws(burden: Floats, errors: Floats) -> Floats:
+    """Return draws (NUM_DRAWS, M) of what M costs are, as logarithms."""
+    noise = np.random.default_rng(2).standard_normal((NUM_DRAWS, len(burden)))
+    return np.asarray(burden + errors * noise)
 
 
 def _points_per_percent(
@@ -191,44 +214,30 @@ def _points_per_percent(
     return steps
 
 
-def _choices(
-    axis: Axis,
-    cells: Sequence[Cell],
-    top1: Floats,
-    burden: Floats,
-    accuracies: Floats | None,
-    burdens: Floats,
-) -> tuple[Choice, ...]:
-    """Return what to take at each round budget, once for each change of the answer.
+def best_within(
+    axis: Axis, top1: Floats, burden: Floats, drawn: tuple[Floats, Floats] | None
+) -> list[tuple[float, int, float | None]]:
+    """Return (budget, place, chance) of what to take at each round budget, the tightest first.
 
-    Its chance is that of being within the budget, and the most accurate of those that are.
+    Once for each change of the answer. The chance is that of being within the budget, and the most
+    accurate of those that are, in joint draws of accuracies and burdens; None without any.
     """
-    choices: list[Choice] = []
-    for budget in round_budgets([axis.values[cell.key].estimate for cell in cells]):
-        limit = math.log(budget) if axis.less_is_better else -math.log(budget)
-        within = np.flatnonzero(burden <= limit + 1e-12)
-        if len(within) == 0:
-            continue
-        best = int(within[np.argmax(top1[within])])
-        probability = None
-        if accuracies is not None:
-            probability = chance_of(best, accuracies, burdens <= limit + 1e-12)
-        choices.append(Choice(budget, cells[best], probability))
-    return tuple(_changes(choices if axis.less_is_better else choices[::-1]))
+    budgets = round_budgets([value.estimate for value in axis.values.values()])
+    found: list[tuple[float, int, float | None]] = []
+    for budget in budgets if axis.less_is_better else budgets[::-1]:
+        limit = (math.log(budget) if axis.less_is_better else -math.log(budget)) + 1e-12
+        within = np.flatnonzero(burden <= limit)
+        best = int(within[np.argmax(top1[within])]) if len(within) else None
+        if best is not None and (not found or found[-1][1] != best):
+            chance = None if drawn is None else chance_of(best, drawn[0], drawn[1] <= limit)
+            found.append((budget, best, chance))
+    return found
 
 
 def chance_of(best: int, accuracies: Floats, fits: NDArray[np.bool_]) -> float:
     """Return in what share of draws (D, M) the ``best`` fits and is the most accurate that does."""
     wins = np.where(fits, accuracies, -np.inf).argmax(axis=1)
     return float((fits[:, best] & (wins == best)).mean())
-
-
-def _changes(choices: Sequence[Choice]) -> list[Choice]:
-    kept: list[Choice] = []
-    for choice in choices:
-        if not kept or kept[-1].cell.key != choice.cell.key:
-            kept.append(choice)
-    return kept
 
 
 def round_budgets(values: Sequence[float]) -> list[float]:

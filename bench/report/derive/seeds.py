@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.report.derive.conditions import accuracy_conditions
 from bench.report.read.trained import Cell
@@ -39,7 +39,10 @@ class SeedLuck:
         """Return the luck that cells on one data set are drawn with; None where it is unknown."""
         conditions = {repr(accuracy_conditions(cell)) for cell in cells}
         known = self.by_conditions.get(conditions.pop()) if len(conditions) == 1 else None
-        return known or self.by_data.get(cells[0].digest) or self.stated
+        if known is not None:
+            return known
+        others = self.by_data.get(cells[0].digest)
+        return self.stated if others is None else replace(others, elsewhere=True)
 
 
 def luck_of(cells: Iterable[Cell], stated_sd: float | None = None) -> SeedLuck:

@@ -9,6 +9,7 @@ from bench.report.read.trained import Measured
 from bench.stats.times import Interval
 
 MISSING = "–"
+WIDE = 4.0
 
 
 def number(value: float | None) -> str:
@@ -61,13 +62,17 @@ def p_value(value: float | None) -> str:
 
 
 def ratio(interval: Interval | None) -> str:
-    """Return a factor with its interval: ``×1.21 (1.18–1.25)``, the ends only where known."""
+    """Return a factor with its interval: ``×1.21 (1.18–1.25)``, the ends only where known.
+
+    An interval that spans a factor of four or more says that nothing is known, and is marked.
+    """
     if interval is None:
         return MISSING
     value = f"×{_factor(interval.estimate)}"
     if not 0 < interval.low < interval.high < math.inf:
         return value
-    return f"{value} ({_factor(interval.low)}–{_factor(interval.high)})"
+    wide = ": too wide to tell" if interval.high >= WIDE * interval.low else ""
+    return f"{value} ({_factor(interval.low)}–{_factor(interval.high)}{wide})"
 
 
 def _factor(value: float) -> str:

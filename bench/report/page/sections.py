@@ -34,8 +34,8 @@ def differences(found: Findings) -> list[Block]:
     left_out = found.pairs.num_left_out
     methods = sorted({p.difference.method for p in pairs if p.difference})
     note = (
-        "Model minus against, on the same test images; p is corrected by Holm over the family of "
-        f"this data set. Found by: {'; '.join(methods)}."
+        "Model minus against, on the same test images; p is corrected by Holm over all that is "
+        f"tested on this data set. Found by: {'; '.join(methods)}."
     )
     more = f" {left_out} more pairs are not compared." if left_out else ""
     parts: list[Block] = [Heading("Differences"), Paragraph(note + more)]
@@ -130,12 +130,15 @@ def fronts(found: Findings) -> list[Block]:
     parts: list[Block] = []
     for dataset, front in found.fronts[:MAX_FRONTS]:
         parts += [Heading(f"{dataset}: {front.axis.title}", 3), _front_table(front, found)]
+        if front.withheld:
+            parts.append(Paragraph(f"No probabilities: {front.withheld}."))
     if not parts:
         return []
     note = (
         "A model is on the Pareto front when none is both as accurate and as cheap. The "
         "probability is the share of draws of images, the luck of training and costs in which it "
-        "is; there is none where that luck is unknown. Models that are hardly ever on it, or have "
+        "is; there is none where that luck is unknown, or the noise of a cost, as after a single "
+        "sitting. Models that are hardly ever on it, or have "
         "not learnt, are left out. No points per cent of cost are given where costs differ by less "
         "than their noise or 5 %."
     )

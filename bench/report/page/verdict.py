@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from bench.report.derive.findings import Findings
 from bench.report.derive.pairs import Pair, seeds_wanted
 from bench.report.derive.published import beside
-from bench.report.derive.speed.attention_tax import RuntimeCost, ScenarioCost, scenario_costs
-from bench.report.derive.speed.profile_rows import doubts, starved
+from bench.report.derive.speed.attention_tax import RuntimeCost, ScenarioCost
+from bench.report.derive.speed.profile_rows import doubts, starved, worst
 from bench.report.page.blocks import Block, Bullets, Heading
 from bench.report.page.formats import count, number, percent
 from bench.report.page.wording import (
@@ -21,6 +21,7 @@ from bench.report.page.wording import (
     cost_factor,
     effect_sentence,
     gap_sentence,
+    rests_on,
     spread,
 )
 from bench.report.page.wording import verdict as pair_verdict
@@ -88,7 +89,7 @@ def _published(cell: Cell) -> str:
     """Return how far the nearest published figure of the same model is."""
     figures = beside(cell)
     if not figures or cell.top1 is None:
-        return ""
+        return ", of which no published figure is known on these data"
     one = figures[0].published
     gap = 100 * (one.top1 - cell.top1.value)
     side = "below" if gap > 0 else "above"
@@ -101,11 +102,10 @@ def _judged(found: Findings) -> list[tuple[bool, str]]:
     """Return every sentence on models, attention first, with whether it is established."""
     margin, told = found.stated.margin, []
     for one in found.attributions:
-        tested = [effect for effect in one.effects if effect.top1]
-        for effect in tested:
-            if effect.term.name == "attention" and effect.term.num_contexts > 1:
+        for effect in one.effects:
+            if effect.top1 and effect.term.name == "attention" and effect.term.num_contexts > 1:
                 lead = f"Attention, {effect.term.change}, on {one.dataset}: "
-                text = lead + effect_sentence(effect, len(tested), margin)
+                text = lead + effect_sentence(effect, margin)
                 told.append((effect.finding != "not resolved", text))
     pairs = [p for p in found.pairs.pairs if not p.mismatches]
     for pair in sorted(pairs, key=lambda p: p.factors != ("attention",)):
@@ -171,7 +171,7 @@ def _gaps(found: Findings) -> list[Item]:
 
 def _costs(found: Findings) -> list[Item]:
     """Return what attention costs, a line a scenario: in eager and in the fastest runtime."""
-    return [_cost_line(cost, found) for cost in scenario_costs(found.study.costs)]
+    return [_cost_line(cost, found) for cost in found.costs]
 
 
 def _cost_line(cost: ScenarioCost, found: Findings) -> Item:
@@ -184,8 +184,11 @@ def _cost_line(cost: ScenarioCost, found: Findings) -> Item:
 
 
 def _runtime(cost: RuntimeCost) -> str:
-    times = f"{number(cost.plain_ms)} → {number(cost.full_ms)} ms"
-    return f"{cost.runtime} {times}, {cost_factor(cost.ratio)}"
+    """Return what attention costs in one runtime, with what disturbed either measurement."""
+    plain, full = map(number, cost.times_ms)
+    disturbed = worst([*doubts(cost.base), *doubts(cost.row)])
+    notes = f" [{'; '.join(disturbed[:MAX_NAMED])}]" if disturbed else ""
+    return f"{cost.runtime} {plain} → {full} ms, {cost_factor(cost.ratio)}{notes}"
 
 
 def _choices(found: Findings) -> list[Item]:
@@ -195,8 +198,10 @@ def _choices(found: Findings) -> list[Item]:
             if front.axis.name.startswith(name) and len(front.choices) > 1:
                 chosen = front.choices[:MAX_NAMED]
                 told = "; ".join(choice_sentence(front, c, found.labels) for c in chosen)
-                if any(choice.probability is None for choice in chosen):
-                    told += "; these networks only, as the luck of training is unknown"
+                if front.withheld:
+                    told += f"; no chance is given: {front.withheld}"
+                elif front.luck is not None:
+                    told += f"; {rests_on(front.luck)}"
                 return [(f"Which to take, {dataset}, by {front.axis.title}:", f"{told}.")]
     return []
 

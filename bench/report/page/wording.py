@@ -11,6 +11,7 @@ from bench.report.derive.pareto import Choice, Front
 from bench.report.derive.speed.ratios import SPEED_MARGIN, Ratio
 from bench.report.page.formats import chance, number, p_value, points, ratio
 from bench.stats.accuracy import Difference
+from bench.stats.luck import Luck
 from bench.stats.times import Interval
 
 
@@ -51,7 +52,7 @@ def _caveats(pair: Pair) -> list[str]:
     found, notes = pair.difference, []
     assert found is not None
     if pair.resolved:
-        notes.append(_probability(pair.p_family, pair.family_size, "comparisons"))
+        notes.append(_probability(pair.p_family, pair.family_size))
     elif pair.finding == "not resolved" and pair.p_family and not found.interval.contains(0.0):
         notes.append("this interval alone leaves 0 out, the corrected test does not")
     if pair.mismatches:
@@ -69,21 +70,25 @@ def basis(found: Difference) -> list[str]:
     """Return where the luck of training was taken from, where an arm has but one seed."""
     if found.luck is None:
         return ["one seed, and nothing says how lucky it was: no verdict on the models"]
-    if not found.exploratory:
-        return []
-    sd = f"{points(found.luck.sd)} points"
-    if found.luck.stated:
-        return [f"one seed, resting on the stated seed sd of {sd}"]
-    return [f"one seed, with the seed sd of {sd} of models that have several"]
+    return [rests_on(found.luck)] if found.exploratory else []
 
 
-def _probability(p: float | None, family: int, what: str) -> str:
+def rests_on(luck: Luck) -> str:
+    """Return what a statement on a model of one seed rests on."""
+    sd = f"{points(luck.sd)} points"
+    if luck.stated:
+        return f"one seed, resting on the stated seed sd of {sd}"
+    other = ", not all trained alike" if luck.elsewhere else ""
+    return f"one seed, with the seed sd of {sd} of models that have several{other}"
+
+
+def _probability(p: float | None, family: int) -> str:
     told = p_value(p)
     told = f"p {told}" if told.startswith("<") else f"p = {told}"
-    return f"{told} after correction for {family} {what}" if family > 1 else told
+    return f"{told} after correction for {family} tests" if family > 1 else told
 
 
-def effect_sentence(effect: Effect, num_effects: int, margin: float | None = None) -> str:
+def effect_sentence(effect: Effect, margin: float | None = None) -> str:
     """Return what a factor does on average over the contexts in which it alone was changed."""
     found = effect.top1
     assert found is not None
@@ -95,7 +100,7 @@ def effect_sentence(effect: Effect, num_effects: int, margin: float | None = Non
     text += f", the mean over {effect.term.num_contexts} pairs that differ in it alone"
     notes = basis(found)
     if effect.finding in ("more", "less"):
-        notes = [_probability(effect.p_family, num_effects, "effects"), *notes]
+        notes = [_probability(effect.p_family, effect.family_size), *notes]
     return "; ".join([text, *notes]) + "."
 
 
@@ -128,19 +133,20 @@ def gap_sentence(gap: Gap, labels: dict[str, str]) -> str:
         return "; ".join([f"{text}, not resolved, so nothing is split", *notes]) + "."
     if not gap.shares:
         return "; ".join([text, f"none can be credited: {gap.note}", *notes]) + "."
-    total = gap.total.interval.estimate
     told = [
         f"{'the stem' if share.name == 'stem' else share.name} explains "
-        f"{spread(share.difference.interval)}{_of_total(share.difference, total)}"
+        f"{spread(share.difference.interval)}{_of_gap(share.of_gap)}"
         for share in gap.shares
     ]
     return "; ".join([f"{text}, of which {' and '.join(told)}", gap.note, *notes]) + "."
 
 
-def _of_total(part: Difference, total: float) -> str:
+def _of_gap(share: Interval) -> str:
     """Return a share in per cent where it means something: parts of one sign with the whole."""
-    share = part.interval.estimate / total if total else -1.0
-    return f", {100 * share:.0f} % of the gap" if 0 <= share <= 1 else ""
+    if not 0 <= share.estimate <= 1 or math.isinf(share.high):
+        return ""
+    ends = f"{100 * share.low:.0f} to {100 * share.high:.0f} %".replace("-", "−")
+    return f", {100 * share.estimate:.0f} % of the gap ({ends})"
 
 
 def choice_sentence(front: Front, choice: Choice, labels: dict[str, str]) -> str:
@@ -149,23 +155,28 @@ def choice_sentence(front: Front, choice: Choice, labels: dict[str, str]) -> str
     value = f"{100 * top1.value:.1f} %" if top1 else ""
     bound = "up to" if front.axis.less_is_better else "at no less than"
     budget = f"{bound} {number(choice.budget)} {front.axis.unit}"
-    told = f"best within that with {chance(choice.probability)}"
+    told = f"; best within that with {chance(choice.probability)}"
     if choice.probability is None:
-        told = "no chance is given"
-    return f"{budget}, take {labels[choice.cell.key]} ({value}; {told})"
+        told = " as measured"
+    return f"{budget}, take {labels[choice.cell.key]} ({value}{told})"
 
 
 def speed_verdict(found: Ratio) -> str:
     """Return what a ratio of times establishes."""
     if found.replicated is None:
-        return "not decided: one sitting" if math.isfinite(found.interval.high) else "not decided"
+        return f"not decided: {found.method}"
     words = {"more": "slower", "less": "faster", "same": f"same within ±{SPEED_MARGIN:.0%}"}
     return words.get(found.finding, "not resolved").replace("%", " %")
 
 
 def cost_factor(found: Ratio) -> str:
-    """Return a ratio with what it may be taken for: ``×1.12 (1.10–1.14, one sitting)``."""
-    text = ratio(found.interval)
+    """Return a ratio with what it may be taken for, and the noise that its sittings show.
+
+    ``×1.12 (1.10–1.14), slower, t over 5 sittings, noise between turns 0.4 %``.
+    """
+    notes = [ratio(found.interval), speed_verdict(found)]
     if found.replicated is not None:
-        return text if found.finding in ("more", "less") else f"{text}, {speed_verdict(found)}"
-    return f"{text}, {found.method}"
+        notes.append(found.method)
+    if found.floor is not None:
+        notes.append(f"noise between turns {100 * found.floor:.1f} %")
+    return ", ".join(notes)

@@ -45,6 +45,11 @@ class LoadedProfile:
     record: ProfileRecord
     path: str
 
+    @property
+    def starved(self) -> bool:
+        """Tell whether other work had so much of the machine that nothing follows from it."""
+        return self.record.noise is not None and self.record.noise.starved
+
 
 @dataclass(frozen=True)
 class Loaded:

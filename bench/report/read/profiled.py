@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.record.deployment import DeploymentAccuracy
@@ -37,6 +37,12 @@ class CostRow:
     @property
     def environment(self) -> Environment:
         return self.first.environment
+
+    @cached_property
+    def fed(self) -> CostRow:
+        """Return the row of the profiles that other work did not starve; as it is without any."""
+        good = tuple(p for p in self.profiles if not p.starved)
+        return replace(self, profiles=good or self.profiles)
 
     @property
     def accuracy(self) -> DeploymentAccuracy | None:

@@ -17,11 +17,19 @@ FEWEST_ROUNDS = 6  # below them no interval of a median is bounded
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: its full name, its median time in seconds, and where it ran."""
+    """One benchmark: its full name, its median time in seconds, and where it ran.
+
+    Without ``conditions`` nothing is known of the machine, not even that it has a name.
+    """
 
     name: str
     seconds: Interval
     conditions: dict[str, object]
+
+    @property
+    def machine(self) -> str:
+        """Return the machine's name, or that it has none."""
+        return str(self.conditions.get("node", "unknown"))
 
 
 def is_benchmark_file(path: Path) -> bool:
@@ -31,6 +39,25 @@ def is_benchmark_file(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, dict) and isinstance(data.get("benchmarks"), list)
+
+
+def benchmark_file(place: Path) -> Path | None:
+    """Return the file of pytest-benchmark that a place is or holds; None if there is none.
+
+    Of a folder, such as ``.benchmarks`` with one folder for each machine in it, that of the newest
+    run.
+    """
+    if place.is_file():
+        return place if is_benchmark_file(place) else None
+    saved = [p for depth in ("*.json", "*/*.json") for p in place.glob(depth) if p.is_file()]
+    found = [path for path in saved if is_benchmark_file(path)]
+    return max(found, key=_when, default=None)
+
+
+def _when(path: Path) -> tuple[str, str]:
+    """Return when a file's benchmarks ran, as it says itself; its name counts the runs."""
+    when = json.loads(path.read_text(encoding="utf-8-sig")).get("datetime")
+    return (when if isinstance(when, str) else "", path.name)
 
 
 def read_benchmarks(path: Path) -> list[Benchmark]:
@@ -55,7 +82,8 @@ def _conditions(machine: object) -> dict[str, object]:
     cpu = machine.get("cpu")
     brand = cpu.get("brand_raw") if isinstance(cpu, dict) else None
     names = ("node", "machine", "system", "python_version")
-    return {name: machine.get(name) for name in names} | {"cpu": brand}
+    found = {name: machine.get(name) for name in names} | {"cpu": brand}
+    return found if found["node"] else {}
 
 
 def _benchmark(entry: Mapping[str, Any], conditions: dict[str, object]) -> Benchmark:

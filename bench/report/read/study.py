@@ -21,6 +21,7 @@ from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
 
 Item = TypeVar("Item")
+STARVED = "other work had too much of the machine; the row's other sittings are used"
 """A training step's work over a forward pass's: the backward pass computes two gradients."""
 
 
@@ -52,38 +53,36 @@ class Study:
         return tuple(sorted(found, key=model_order))
 
 
-def study(loaded: Loaded, price_per_hour: float | None = None) -> Study:
-    """Group what was loaded; the order depends on the records' content alone."""
+def study(loaded: Loaded, price_per_hour: float | None = None, keep_starved: bool = False) -> Study:
+    """Group what was loaded; the order depends on the records' content alone.
+
+    Profiles that other work starved are left out where the same row has others, unless
+    ``keep_starved`` asks for them.
+    """
     cells = [
         Cell(key, tuple(sorted(runs, key=lambda r: r.record.spec.seed)))
         for key, runs in _grouped(loaded.runs, _cell_key).items()
     ]
-    fed, starved = _fed(loaded.profiles)
     costs = [
         CostRow(key, tuple(sorted(rows, key=lambda p: p.record.id)), price_per_hour)
-        for key, rows in _grouped(fed, _cost_key).items()
+        for key, rows in _grouped(loaded.profiles, _cost_key).items()
+    ]
+    fed = costs if keep_starved else [row.fed for row in costs]
+    starved = [
+        SetAside(profile.path, STARVED)
+        for every, row in zip(costs, fed, strict=True)
+        for profile in every.profiles
+        if profile not in row.profiles
     ]
     return Study(
         cells=tuple(sorted(cells, key=lambda c: (c.dataset, model_order(c.model), c.key))),
-        costs=tuple(sorted(costs, key=_cost_order)),
+        costs=tuple(sorted(fed, key=_cost_order)),
         set_aside=(*loaded.set_aside, *starved),
         looked_in=loaded.looked_in,
         num_runs=len(loaded.runs),
         num_profiles=len(loaded.profiles),
         price_per_hour=price_per_hour,
     )
-
-
-def _fed(profiles: Iterable[LoadedProfile]) -> tuple[list[LoadedProfile], list[SetAside]]:
-    """Leave out the profiles that other work starved where the same row has others."""
-    kept: list[LoadedProfile] = []
-    aside: list[SetAside] = []
-    for rows in _grouped(profiles, _cost_key).values():
-        good = [row for row in rows if not (row.record.noise and row.record.noise.starved)]
-        kept += good or rows
-        why = "other work had too much of the machine; the row's other sittings are used"
-        aside += [SetAside(row.path, why) for row in rows if good and row not in good]
-    return kept, aside
 
 
 def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list[Item]]:

@@ -96,6 +96,29 @@ def test_what_is_not_decided_passes_with_a_warning_and_fails_when_strict(folders
     assert invoke(folders / "base", folders / "same", "--strict").exit_code == 0
 
 
+def test_what_is_missing_in_new_is_told_and_fails_when_strict(tmp_path):
+    """A test that is no longer there is no test that passed."""
+    stats = {"median": 0.01, "iqr": 0.0001, "rounds": 20}
+    for name, tests in (("base.json", "ab"), ("new.json", "a"), ("both.json", "ab")):
+        entries = [{"fullname": f"test_{one}", "stats": stats} for one in tests]
+        facts = {"machine_info": {"node": "ci"}, "benchmarks": entries}
+        (tmp_path / name).write_text(json.dumps(facts))
+    result = invoke(tmp_path / "base.json", tmp_path / "new.json", "--fail-on", "5%")
+    assert result.exit_code == 0
+    assert "warning: 1 row of BASE missing in NEW: test_b" in result.stderr
+    assert invoke(tmp_path / "base.json", tmp_path / "new.json", "--strict").exit_code == 3
+    whole = invoke(tmp_path / "base.json", tmp_path / "both.json")
+    assert "missing" not in whole.stderr
+
+
+def test_missing_rows_alone_fail_when_strict(folders):
+    """Everything else is decided; what is gone is not."""
+    make.write_profile(folders / "base", make.profile_record(batch_size=8))
+    result = invoke(folders / "base", folders / "same", "--strict")
+    assert result.exit_code == 3
+    assert "missing in NEW: resnet50" in result.stderr
+
+
 def test_missing_folders_are_named(folders, tmp_path):
     """A folder that is not there is an error."""
     with pytest.raises(UserError, match="nowhere is not there"):

@@ -104,16 +104,26 @@ def test_reports_of_equal_models_hold_no_false_verdict(trials):
 
 @SHORT_OR_LONG
 def test_shares_of_a_gap_cover_the_truth(trials):
-    """Stem +8 and SE +1 points, one seed in each of four corners: 93 to 97 % covered."""
-    draw, covered = np.random.default_rng(4), 0
+    """Stem +8 and SE +1 points, one seed in each of four corners: 93 to 97 % covered.
+
+    So are the shares of the gap that they are, 8 and 1 of 9.
+    """
+    draw, covered, of_gap = np.random.default_rng(4), 0, 0
     for _ in range(trials):
         ease = images(draw)
         corners = [arm(draw, ease, level, 1) for level in (0.7, 0.78, 0.71, 0.79)]
         luck = luck_of_others(draw, ease)
-        for weights, truth in (([-0.5, 0.5, -0.5, 0.5], 0.08), ([-0.5, -0.5, 0.5, 0.5], 0.01)):
-            covered += accuracy.contrast(corners, weights, luck).interval.contains(truth)
-    share = tell("covered", covered / (2 * trials))
-    assert 0.93 - room(trials) <= share <= 0.97 + room(trials)
+        stem, se = (
+            accuracy.contrast(corners, weights, luck)
+            for weights in ([-0.5, 0.5, -0.5, 0.5], [-0.5, -0.5, 0.5, 0.5])
+        )
+        covered += stem.interval.contains(0.08) + se.interval.contains(0.01)
+        whole = accuracy.contrast([corners[0], corners[3]], [-1.0, 1.0], luck)
+        of_gap += accuracy.share_of(stem, se, whole).contains(8 / 9)
+        of_gap += accuracy.share_of(se, stem, whole).contains(1 / 9)
+    for count in (covered, of_gap):
+        share = tell("covered", count / (2 * trials))
+        assert 0.93 - room(trials) <= share <= 0.97 + room(trials)
 
 
 @pytest.mark.parametrize("models", [2, 4])
@@ -216,7 +226,7 @@ def test_speed_ratios_over_sittings_cover_the_truth(machine, trials):
             rounds = [{r: [float(t)] for r, t in enumerate(times)} for times in (one, two)]
             ratios.append(paired_ratio(*rounds).estimate)
         covered += replicated(ratios).interval.contains(1.0)
-    assert tell("covered", covered / trials) >= 0.95 - room(trials) - 0.02
+    assert tell("covered", covered / trials) >= 0.95 - room(trials)
 
 
 @SHORT_OR_LONG
@@ -242,4 +252,4 @@ def test_the_interval_of_a_sitting_covers_its_own_rate(phi, trials):
         rates += rate_interval([(float(t), 64) for t in times]).contains(64 / math.exp(0.0002))
         calls += sitting_interval(times.tolist()).contains(1.0)
     for covered in (rates, calls):
-        assert 0.93 - room(trials) <= tell("covered", covered / trials) <= 0.98 + room(trials)
+        assert 0.93 - room(trials) <= tell("covered", covered / trials) <= 0.97 + room(trials)

@@ -1,6 +1,7 @@
 """Ratios over processes: what one of them may decide, and what several do."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,11 +39,25 @@ def test_several_processes_give_students_t_on_logarithms():
 
 
 def test_pairs_are_neighbours_in_time():
-    """ABBA pairs the first two and the last two, base first; AABB are no turns."""
+    """ABBA pairs the first two and the last two, base first; AABB are no turns, nor ABAB."""
     assert in_pairs(turns("abba", [1.0, 2.0, 3.0, 4.0])) == [(1.0, 2.0), (4.0, 3.0)]
     assert in_pairs(turns("aabb")) is None
+    assert in_pairs(turns("abababab")) is None
+    assert in_pairs(turns("abbaba")) is None
     shuffled = turns("abba", [1.0, 2.0, 3.0, 4.0])[::-1]
     assert in_pairs(shuffled) == [(1.0, 2.0), (4.0, 3.0)]
+
+
+def test_a_pair_with_a_starved_process_is_left_out_of_pairs_and_floor():
+    """The second of ABBAAB: one pair less, and both of its neighbours tell nothing."""
+    told = turns("abbaab", [1.0, 2.0, 90.0, 1.0, 1.0, 2.0])
+    told[2] = replace(told[2], starved=True)
+    assert in_pairs(told) == [(1.0, 2.0), (1.0, 2.0)]
+    assert floor_of(told) is None
+    longer = turns("abbaabba", [1.0, 1.0, 90.0, 1.0, 1.02, 1.0, 1.02, 1.0])
+    longer[2] = replace(longer[2], starved=True)
+    half = scipy_stats.t.ppf(0.975, 2) * math.log(1.02) / math.sqrt(3)
+    assert floor_of(longer) == pytest.approx(math.expm1(half))
 
 
 def test_the_floor_is_that_of_neighbours_of_one_side():

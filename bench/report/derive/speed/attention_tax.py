@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.record.cost import CostFacts
-from bench.record.profile import ALLOCATOR_PEAK
 from bench.report.derive.headline import machine_of
-from bench.report.derive.speed.ratios import Ratio, time_ratio
+from bench.report.derive.speed.profile_rows import memory_is_counted
+from bench.report.derive.speed.ratios import Ratio, corrected, time_ratio
 from bench.report.read.models import model_order, plain_twin
 from bench.report.read.profiled import CostRow
 from bench.spec.run import ModelSpec
@@ -132,12 +132,21 @@ def _plainness(row: CostRow) -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class RuntimeCost:
-    """What attention costs in one runtime: milliseconds of a call without and with it."""
+    """What attention costs in one runtime: the row with it, that without, and their ratio."""
 
-    runtime: str
-    plain_ms: float
-    full_ms: float
+    row: CostRow
+    base: CostRow
     ratio: Ratio
+
+    @property
+    def runtime(self) -> str:
+        return self.row.first.runtime
+
+    @property
+    def times_ms(self) -> tuple[float, float]:
+        """Return the median milliseconds of a call without and with attention."""
+        base, row = self.base.timing, self.row.timing
+        return (base.p50_ms if base else math.nan, row.p50_ms if row else math.nan)
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ class ScenarioCost:
 def scenario_costs(rows: Sequence[CostRow]) -> list[ScenarioCost]:
     """Return what attention costs in single images and in batches, where inference was timed.
 
-    Of the pair of twins, the machine and the batch size that were measured in most runtimes.
+    Of the pair of twins, the machine and the batch size that decide most, in most runtimes.
     """
     found: dict[str, ScenarioCost] = {}
     for model, twin in twins(rows):
@@ -171,8 +180,9 @@ def scenario_costs(rows: Sequence[CostRow]) -> list[ScenarioCost]:
     return [found[name] for name in ("single_stream", "offline") if name in found]
 
 
-def _told(cost: ScenarioCost) -> tuple[int, int]:
-    return len(cost.runtimes), cost.row.first.batch_size
+def _told(cost: ScenarioCost) -> tuple[int, int, int]:
+    decided = sum(one.ratio.replicated is not None for one in cost.runtimes)
+    return decided, len(cost.runtimes), cost.row.first.batch_size
 
 
 def _scenario(
@@ -181,12 +191,11 @@ def _scenario(
     costs = {}
     for row, base in pairs:
         ratio = time_ratio(row, base)
-        if ratio is not None and row.timing is not None and base.timing is not None:
-            times = (base.timing.p50_ms, row.timing.p50_ms)
-            costs[row.first.runtime] = RuntimeCost(row.first.runtime, *times, ratio)
+        if ratio is not None:
+            costs[row.first.runtime] = RuntimeCost(row, base, ratio)
     if not costs:
         return None
-    fastest = min(costs.values(), key=lambda cost: cost.plain_ms)
+    fastest = min(costs.values(), key=lambda cost: cost.times_ms)
     wanted = dict.fromkeys(["eager" if "eager" in costs else fastest.runtime, fastest.runtime])
     return ScenarioCost(model, twin, pairs[0][0], tuple(costs[name] for name in wanted))
 
@@ -222,13 +231,13 @@ def _bytes(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
 
 
 def _measured(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
-    """Yield throughputs, latencies and times of a training step as ratios."""
-    for row, base in pairs:
-        ratio = time_ratio(row, base)
-        if row.first.scenario not in ("offline", "single_stream"):
-            continue
-        if ratio is None or row.timing is None or base.timing is None:
-            continue
+    """Yield throughputs, latencies and times of a training step as ratios, judged together."""
+    kept = [pair for pair in pairs if pair[0].first.scenario in ("offline", "single_stream")]
+    told = [(row, base, ratio) for row, base in kept if (ratio := time_ratio(row, base))]
+    family = corrected([ratio for _, _, ratio in told])
+    for (row, base, _), ratio in zip(told, family, strict=True):
+        assert row.timing is not None
+        assert base.timing is not None
         record, found = row.first, ratio.interval
         setting = f"batch {record.batch_size}, {record.precision}, {record.runtime}"
         judged = ratio.differs, ratio.replicated is not None
@@ -256,7 +265,7 @@ def _memory(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
         record = row.first
         setting = f"{record.mode}, batch {record.batch_size}, {record.precision}, {record.runtime}"
         ratios = [mine[sitting] / others[sitting] for sitting in shared]
-        is_exact = len(shared) == 1 and _is_counted(row)
+        is_exact = len(shared) == 1 and memory_is_counted(row)
         ratio = _exact(*ratios) if is_exact else geometric_interval(ratios)
         values = (median(peaks[sitting] for sitting in shared) for peaks in (others, mine))
         plain, full = (value / 2**20 for value in values)
@@ -268,9 +277,3 @@ def _peaks(row: CostRow) -> dict[str, int]:
     """Return the peak bytes of each sitting in which they were measured."""
     records = [profile.record for profile in row.profiles]
     return {r.sitting: r.memory.peak_bytes for r in records if r.memory and r.memory.peak_bytes}
-
-
-def _is_counted(row: CostRow) -> bool:
-    """Tell whether memory was counted to the byte: other ways differ from process to process."""
-    memory = row.first.memory
-    return memory is not None and memory.method == ALLOCATOR_PEAK

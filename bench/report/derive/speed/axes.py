@@ -13,17 +13,21 @@ from dataclasses import dataclass, field, replace
 from bench.report import escape
 from bench.report.derive.conditions import largest_alike
 from bench.report.derive.headline import Headline, Machine, headlines, machine_of
+from bench.report.derive.speed.profile_rows import memory_is_counted, starved
 from bench.report.read.deployed import is_of_row
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
-from bench.stats.times import Interval, mean_interval
+from bench.stats.times import Interval, geometric_interval
 
 
 @dataclass(frozen=True)
 class Axis:
     """One kind of cost under one set of conditions, and what each cell (by key) costs.
 
+    The intervals hold for another sitting, or another training; they are open where nothing is
+    known of one: after a single sitting, or one that other work starved. What such a cost decides
+    has no chance.
     ``title`` names the conditions; ``name`` is safe in a file name. ``less_is_better`` is false
     for throughput alone. ``rows`` are the timed rows behind the values, where there are such, so
     that two of them can be compared as they were timed.
@@ -93,16 +97,8 @@ def _resources(
     if not rows:
         return
     setting = _setting(next(iter(rows.values())))
-    memory = {
-        k: _exact(row.peak_memory_bytes / 2**20)
-        for k, row in rows.items()
-        if row.peak_memory_bytes is not None
-    }
-    energy = {
-        k: _exact(1e3 * row.joules_per_image)
-        for k, row in rows.items()
-        if row.joules_per_image is not None
-    }
+    memory = {k: found for k, row in rows.items() if (found := _memory(row))}
+    energy = {k: found for k, row in rows.items() if (found := _energy(row))}
     if memory:
         yield Axis(f"memory{suffix}", f"peak memory, {setting}", "MiB", True, memory)
     if energy:
@@ -110,6 +106,40 @@ def _resources(
     if price_per_hour:
         money = {key: _price(throughput(row), price_per_hour) for key, row in rows.items()}
         yield Axis(f"money{suffix}", f"price of a million images, {setting}", "money", True, money)
+
+
+def _memory(row: CostRow) -> Interval | None:
+    """Return the peak in MiB: exact where it was counted to the byte, else over sittings."""
+    if row.peak_memory_bytes is None:
+        return None
+    peak = row.peak_memory_bytes / 2**20
+    if memory_is_counted(row):
+        return _exact(peak)
+    facts = [p.record.memory for p in row.profiles]
+    return _around(peak, [m.peak_bytes for m in facts if m and m.peak_bytes], row)
+
+
+def _energy(row: CostRow) -> Interval | None:
+    """Return the millijoules of an image, over sittings."""
+    if row.joules_per_image is None:
+        return None
+    read = [p.record.energy for p in row.profiles]
+    each = [e.joules / e.num_images for e in read if e and e.joules and e.num_images]
+    return _around(1e3 * row.joules_per_image, each, row)
+
+
+def _around(value: float, of_sittings: Sequence[float], row: CostRow) -> Interval:
+    """Return a value with the relative interval of what several sittings found."""
+    over = geometric_interval(of_sittings)
+    scale = value / over.estimate
+    around = Interval(value, scale * over.low, scale * over.high, over.num_samples)
+    return _lasting(around, row, over.num_samples)
+
+
+def _lasting(found: Interval, row: CostRow, sittings: int) -> Interval:
+    """Return an interval with open ends where it does not hold for another sitting."""
+    known = sittings > 1 and not starved(row)
+    return found if known else Interval(found.estimate, 0.0, math.inf, 1)
 
 
 def _price(rate: Interval, price_per_hour: float) -> Interval:
@@ -132,13 +162,13 @@ def _setting(row: CostRow) -> str:
 def throughput(row: CostRow) -> Interval:
     """Return a timed row's img/s."""
     assert row.timing is not None
-    return row.timing.rate
+    return _lasting(row.timing.rate, row, row.timing.num_processes)
 
 
 def latency_ms(row: CostRow) -> Interval:
     """Return a timed row's milliseconds a call."""
     assert row.timing is not None
-    call = row.timing.call_s
+    call = _lasting(row.timing.call_s, row, row.timing.num_processes)
     return Interval(call.estimate * 1e3, call.low * 1e3, call.high * 1e3, call.num_samples)
 
 
@@ -170,13 +200,12 @@ def _training(cells: Sequence[Cell]) -> Iterator[Axis]:
     )
     for cell in cells:
         totals = [sum(e.epoch_wall_s for e in run.record.epochs) for run in cell.runs]
-        if any(totals):
+        if all(totals):
             env, spec = cell.environment, cell.runs[0].record.spec
             alike = (env.host, env.cpu_model, env.num_threads, cell.runtime, spec.engine)
             groups = devices[env.device_name]
-            groups[repr((alike, spec.precision, env.freed_memory))][cell.key] = mean_interval(
-                totals
-            )
+            like = repr((alike, spec.precision, env.freed_memory))
+            groups[like][cell.key] = geometric_interval(totals)
     for device, groups in sorted(devices.items()):
         suffix = f"-{escape.file_name(device)}" if len(devices) > 1 else ""
         values = max(groups.values(), key=len)

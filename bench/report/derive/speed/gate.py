@@ -24,10 +24,10 @@ from bench.report.derive.conditions import (
 )
 from bench.report.derive.pairs import difference_of
 from bench.report.derive.seeds import luck_of
-from bench.report.derive.speed.profile_rows import doubts, starved
+from bench.report.derive.speed.profile_rows import doubts, worst
 from bench.report.read.load import load
 from bench.report.read.profiled import CostRow
-from bench.report.read.pytest_json import Benchmark, is_benchmark_file, read_benchmarks
+from bench.report.read.pytest_json import Benchmark, benchmark_file, read_benchmarks
 from bench.report.read.study import study
 from bench.report.read.timings import timing_of
 from bench.report.read.trained import Cell
@@ -127,11 +127,13 @@ class Measurements:
 def read(place: Path) -> Measurements:
     """Return what a folder of records, a record, or a file of pytest-benchmark holds.
 
-    Raises UserError when there is none of these.
+    Of a folder of pytest-benchmark, such as ``.benchmarks``, the newest file counts. Raises
+    UserError when there is none of these.
     """
-    if place.is_file() and is_benchmark_file(place):
-        return Measurements((), (), tuple(read_benchmarks(place)))
-    found = study(load([place]))
+    file = benchmark_file(place)
+    if file is not None:
+        return Measurements((), (), tuple(read_benchmarks(file)))
+    found = study(load([place]), keep_starved=True)
     return Measurements(found.cells, found.costs, ())
 
 
@@ -196,34 +198,27 @@ def _time(
 ) -> tuple[Change, Replicated | None]:
     """Return a row that is not decided yet, with the ratio over pairs of processes if there is."""
     found = mismatches(speed_conditions(old), speed_conditions(row), CODE)
-    assert old.timing is not None
-    assert row.timing is not None
-    values = (old.timing.call_s.estimate, row.timing.call_s.estimate)
-    told = _worst([*doubts(old), *doubts(row)])
+    base, fed = old.fed, row.fed
+    assert base.timing is not None
+    assert fed.timing is not None
+    values = (base.timing.call_s.estimate, fed.timing.call_s.estimate)
+    told = worst([*doubts(base), *doubts(fed)])
     if found and not wanted.force:
         return Change("time", name, "not comparable", *values, None, found, doubts=told), None
     turns = [*_turns(old, is_new=False), *_turns(row, is_new=True)]
     pairs = in_pairs(turns)
     estimate = Interval(values[1] / values[0], 0.0, math.inf, 1)
     change = Change("time", name, "not decided", *values, estimate, found, APART, told)
-    if pairs is None or len(pairs) < FEWEST:
+    if pairs is None:
         return change, None
-    ratio = replicated([new / base for base, new in pairs])
-    note = f"t over {len(pairs)} pairs of processes in turn"
-    change = replace(change, interval=ratio.interval, note=note, floor=floor_of(turns))
-    if starved(old) or starved(row):
-        return replace(change, note=f"{note}; the machine was too busy to decide"), None
-    return change, ratio
-
-
-def _worst(told: Iterable[str]) -> tuple[str, ...]:
-    """Return each kind of doubt once, that with the largest number."""
-    kinds: dict[str, tuple[int, str]] = {}
-    for text in told:
-        number = int("0" + "".join(c for c in text if c.isdigit())[:6])
-        kind = "".join(c for c in text if not c.isdigit())
-        kinds[kind] = max(kinds.get(kind, (-1, "")), (number, text))
-    return tuple(text for _, text in kinds.values())
+    hungry, floor = sum(turn.starved for turn in turns), floor_of(turns)
+    note = f"{len(pairs)} pairs of processes in turn"
+    note += f", without {hungry} of {len(turns)} that other work starved" if hungry else ""
+    if len(pairs) < FEWEST or floor is None:
+        why = "; the machine was too busy to decide" if hungry else f", of which it takes {FEWEST}"
+        return replace(change, note=note + why), None
+    ratio = replicated([after / before for before, after in pairs])
+    return replace(change, interval=ratio.interval, note=f"t over {note}", floor=floor), ratio
 
 
 def _turns(row: CostRow, *, is_new: bool) -> list[Turn]:
@@ -233,13 +228,14 @@ def _turns(row: CostRow, *, is_new: bool) -> list[Turn]:
         timing = timing_of([profile.record])
         if timing is not None:
             at = profile.record.environment.started_at
-            found.append(Turn(at, is_new, timing.call_s.estimate))
+            found.append(Turn(at, is_new, timing.call_s.estimate, profile.starved))
     return found
 
 
 def _decided(change: Change, ratio: Replicated, p: float, p_same: float) -> Change:
     """Return a row with its verdict."""
-    beyond = abs(ratio.log) > math.log1p(change.floor or 0.0)
+    assert change.floor is not None
+    beyond = abs(ratio.log) > math.log1p(change.floor)
     told = finding(ratio.log, p if beyond else None, p_same)
     return replace(change, verdict=OF_TIMES[told])
 
@@ -258,6 +254,8 @@ def _benchmarks(base: Sequence[Benchmark], new: Sequence[Benchmark]) -> list[Cha
     for name in sorted(before.keys() & after):
         old, row = before[name], after[name]
         found = mismatches(old.conditions, row.conditions)
+        if not (old.conditions and row.conditions):  # two machines that nobody knows are not one
+            found = (Mismatch("machine", old.machine, row.machine),)
         values = (old.seconds.estimate, row.seconds.estimate)
         ratio = Interval(values[1] / values[0], 0.0, math.inf, 1)
         verdict: Verdict = "not comparable" if found else "not decided"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
-from bench.record.profile import ProfileRecord
+from bench.record.profile import ALLOCATOR_PEAK, ProfileRecord
 from bench.report.read.load import Loaded, LoadedProfile
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import study
@@ -77,9 +77,25 @@ def doubts(row: CostRow) -> tuple[str, ...]:
     return (*noise_words(row), *(flag.replace("_", " ") for flag in flags))
 
 
+def worst(told: Iterable[str]) -> tuple[str, ...]:
+    """Return each kind of doubt once, that with the largest number."""
+    kinds: dict[str, tuple[int, str]] = {}
+    for text in told:
+        number = int("0" + "".join(c for c in text if c.isdigit())[:6])
+        kind = "".join(c for c in text if not c.isdigit())
+        kinds[kind] = max(kinds.get(kind, (-1, "")), (number, text))
+    return tuple(text for _, text in kinds.values())
+
+
 def starved(row: CostRow) -> bool:
     """Tell whether other work had so much of the machine that nothing follows from the row."""
-    return any(p.record.noise.starved for p in row.profiles if p.record.noise)
+    return any(profile.starved for profile in row.profiles)
+
+
+def memory_is_counted(row: CostRow) -> bool:
+    """Tell whether memory was counted to the byte: other ways differ from process to process."""
+    memory = row.first.memory
+    return memory is not None and memory.method == ALLOCATOR_PEAK
 
 
 def seconds_spent(records: Iterable[ProfileRecord], total_s: float) -> dict[str, float]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from bench.report.derive.conditions import may_meet
-from bench.report.derive.speed.profile_rows import blocks
+from bench.report.derive.speed.profile_rows import blocks, starved
 from bench.report.read.profiled import CostRow
 from bench.report.read.timings import ONE_SITTING
 from bench.stats import times
-from bench.stats.decide import Finding, finding
+from bench.stats.decide import Finding, finding, holm
 from bench.stats.replicates import FEWEST, Replicated, replicated
 from bench.stats.times import Interval
 
 APART = "timed apart"
+STARVED = "other work had too much of the machine"
 # Ratios nearer to 1 than this are the same for whoever chooses a model.
 SPEED_MARGIN = 0.05
 
@@ -26,7 +27,8 @@ class Ratio:
 
     ``replicated`` is the ratio over sittings, None where the rows did not take turns in several:
     the interval then covers that one sitting, or nothing, and decides nothing. ``floor`` is how far
-    from 1 the same sittings put the ratio of a row to itself. ``p`` may be corrected for a family.
+    from 1 the same sittings put the ratio of a row to itself. ``p``, and ``p_same`` of being within
+    5 %, may be corrected for a family.
     """
 
     interval: Interval
@@ -34,6 +36,7 @@ class Ratio:
     floor: float | None
     replicated: Replicated | None = None
     p: float | None = None
+    p_same: float | None = None
 
     @property
     def finding(self) -> Finding:
@@ -41,8 +44,12 @@ class Ratio:
         if self.replicated is None:
             return "not resolved"
         beyond = abs(math.log(self.interval.estimate)) > math.log1p(self.floor or 0.0)
-        p_same = self.replicated.p_same(SPEED_MARGIN)
-        return finding(self.interval.estimate - 1, self.p if beyond else None, p_same)
+        return finding(self.interval.estimate - 1, self.p if beyond else None, self.p_same)
+
+    @property
+    def in_turns(self) -> bool:
+        """Tell whether the interval comes from rows that took turns."""
+        return self.method not in (APART, STARVED)
 
     @property
     def differs(self) -> bool:
@@ -58,26 +65,34 @@ def time_ratio(row: CostRow, base: CostRow, ignoring: Collection[str] = ()) -> R
     None also for rows whose conditions differ in anything not to be ignored. Rows that took turns
     in one sitting are compared round by round (`stats.paired_ratio`); several sittings give the
     interval over sittings. Of rows timed apart nobody knows how far a sitting moves either, so
-    that their interval is open.
+    that their interval is open; so is that of rows that other work starved.
     """
     if row.timing is None or base.timing is None or not may_meet(row, base, ignoring):
         return None
     shared = _shared_sittings(row, base)
+    hungry = starved(row) or starved(base)
     floor = times.noise_floor(shared)
-    if len(shared) > 1:
-        found = replicated([times.paired_ratio(*pair).estimate for pair in shared])
-        told = found if len(shared) >= FEWEST else None
-        method = f"t over {len(shared)} sittings"
-        return Ratio(found.interval, method, floor, told, told.p if told else None)
-    if shared:
+    if hungry or not shared:
+        estimate = row.timing.call_s.estimate / base.timing.call_s.estimate
+        return Ratio(Interval(estimate, 0.0, math.inf, 1), STARVED if hungry else APART, None)
+    if len(shared) == 1:
         return Ratio(times.paired_ratio(*shared[0]), ONE_SITTING, floor)
-    estimate = row.timing.call_s.estimate / base.timing.call_s.estimate
-    return Ratio(Interval(estimate, 0.0, math.inf, 1), APART, None)
+    found = replicated([times.paired_ratio(*pair).estimate for pair in shared])
+    method = f"t over {len(shared)} sittings"
+    if len(shared) < FEWEST:
+        return Ratio(found.interval, f"{method}, of which it takes {FEWEST}", floor)
+    return Ratio(found.interval, method, floor, found, found.p, found.p_same(SPEED_MARGIN))
 
 
-def corrected(ratio: Ratio, p: float | None) -> Ratio:
-    """Return a ratio with its p-value corrected for the family it was found in."""
-    return replace(ratio, p=p)
+def corrected(ratios: Sequence[Ratio]) -> list[Ratio]:
+    """Return ratios with their p-values corrected for the family that they are."""
+    decided = [ratio for ratio in ratios if ratio.replicated is not None]
+    differ = iter(holm([ratio.p or 0.0 for ratio in decided]))
+    same = iter(holm([ratio.p_same or 0.0 for ratio in decided]))
+    return [
+        ratio if ratio.replicated is None else replace(ratio, p=next(differ), p_same=next(same))
+        for ratio in ratios
+    ]
 
 
 Blocks = dict[int, list[float]]

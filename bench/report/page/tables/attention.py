@@ -52,8 +52,8 @@ def _gains(found: Findings) -> list[Block]:
     rest = len(found.gains) - MAX_GAINS
     note = (
         "Points of top-1 that a model has more than the same model without attention, trained and "
-        "tested alike; p is corrected by Holm over all pairs of the data set. A published gain is "
-        "the difference inside one source of the same network and attention."
+        "tested alike; p is corrected by Holm over all that is tested on the data set. A published "
+        "gain is the difference inside one source of the same network and attention."
     )
     more = [Paragraph(f"{rest} more gains are left out.")] if rest > 0 else []
     return [Paragraph(note), table(columns, lines), *more]

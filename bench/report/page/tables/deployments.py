@@ -148,12 +148,14 @@ def _fronts(fronts: Sequence[DeploymentFront]) -> list[Block]:
             _front_table(front),
             Bullets(tuple((f"{_budget(front, c.budget)}:", _choice(c)) for c in front.choices)),
         ]
+        if front.withheld:
+            parts.append(Paragraph(f"No probabilities: {front.withheld}."))
     return parts
 
 
 def _front_table(front: DeploymentFront) -> Table:
     columns = ("deployment", front.axis.unit, "top-1 % (95 % CI)", "on the front", "probability")
-    shown = [p for p in front.points if p.on_front or p.probability >= 0.05]
+    shown = [p for p in front.points if p.on_front or (p.probability or 0.0) >= 0.05]
     lines = [
         [
             point.deployment.label,
@@ -174,10 +176,10 @@ def _budget(front: DeploymentFront, budget: float) -> str:
 
 
 def _choice(choice: derive.DeploymentChoice) -> str:
-    return (
-        f"{choice.deployment.label} with {percent(choice.deployment.top1, ends=False)} %"
-        f" (best within it in {chance(choice.probability)} of the draws of images)."
-    )
+    told = f"{choice.deployment.label} with {percent(choice.deployment.top1, ends=False)} %"
+    if choice.probability is None:
+        return f"{told}."
+    return f"{told} (best within it in {chance(choice.probability)} of the draws of images)."
 
 
 def accuracy_tables(rows: Sequence[CostRow]) -> list[Table]:

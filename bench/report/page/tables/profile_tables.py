@@ -277,7 +277,7 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
             f"× base: throughput over that of {', '.join(names)}, {_turns(found)}, ± its 95 %"
             f" interval{covers}{floor}; in brackets: no difference; ±?: wider than the ratio"
         )
-    if any(ratio is not None and ratio.method != APART for ratio in found):
+    if any(ratio is not None and ratio.in_turns for ratio in found):
         notes.append("ratios of times are trimmed means over rounds, not quotients of two columns")
     if any(row.first.wanted_batch_size for row in rows):
         notes.append("*  the largest batch that fits all the models, halved from a start")
@@ -302,8 +302,8 @@ def _base_name(base: CostRow, several_precisions: bool) -> str:
 
 
 def _turns(ratios: Iterable[Ratio | None]) -> str:
-    """Return whether rows took turns with their bases; other precisions have turns of their own."""
-    apart = {ratio.method == APART for ratio in ratios if ratio is not None}
+    """Return whether rows took turns with their bases; starved ones might as well not have."""
+    apart = {not ratio.in_turns for ratio in ratios if ratio is not None}
     if apart == {False}:
         return "timed in turns"
     return APART if apart == {True} else "timed in turns, other precisions apart"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,18 @@ def int8_facts() -> QuantizationFacts:
 
 
 def write(folder: Path, name: str, runtime: str, precision: str, **changes: Any) -> None:
-    """Write a profile of a model's deployment."""
-    record = make.profile_record(
-        make.model(name),
-        runtime=runtime,
-        precision=precision,
-        id=f"{name}-{runtime}-{precision}",
-        **changes,
-    )
-    assert from_json(to_json(record)) == record
-    make.write_profile(folder, record)
+    """Write the profiles of a model's deployment in three sittings."""
+    for seed in range(3):
+        record = make.profile_record(
+            make.model(name),
+            runtime=runtime,
+            precision=precision,
+            id=f"{name}-{runtime}-{precision}-{seed}",
+            seed=seed,
+            **changes,
+        )
+        assert from_json(to_json(record)) == record
+        make.write_profile(folder, record)
 
 
 @pytest.fixture
@@ -140,6 +143,18 @@ def test_points_are_deployments(shown: Study) -> None:
         "compile",
     ]
     assert all(0 < point.probability <= 1 for point in front.points if point.on_front)
+    assert front.withheld == ""
+
+
+def test_deployments_of_one_sitting_have_no_chances(shown: Study) -> None:
+    """Nothing is known of the next sitting: the front as measured, and why no chance is given."""
+    rows = [replace(row, profiles=row.profiles[:1]) for row in shown.costs]
+    (front,) = deployment_fronts(rows)
+    assert {one.probability for one in (*front.points, *front.choices)} == {None}
+    text = markdown.render(deployment_tables(replace(shown, costs=tuple(rows))))
+    assert "No probabilities: a cost is of one sitting" in text
+    assert "best within it" not in text
+    assert "best within it" in markdown.render(deployment_tables(shown))
 
 
 def test_the_report_has_a_table_of_what_precision_and_runtime_do(shown: Study) -> None:

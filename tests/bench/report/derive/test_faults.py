@@ -1,6 +1,9 @@
 """What a report must not lose: each test here is the only one to notice a certain fault."""
 
 import json
+import math
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,11 +18,15 @@ from bench.report.derive.seeds import Stated, luck_of
 from bench.report.derive.speed import gate
 from bench.report.derive.speed.axes import Axis
 from bench.report.derive.speed.profile_rows import cost_rows
-from bench.report.derive.speed.ratios import time_ratio
+from bench.report.derive.speed.ratios import corrected, time_ratio
 from bench.report.derive.time_to import races
+from bench.report.page import formats
+from bench.report.page.verdict import lines
+from bench.report.page.wording import speed_verdict
 from bench.report.read.load import load
 from bench.report.read.study import study
 from bench.report.read.timings import timing_of
+from bench.spec.recipe import Recipe
 from bench.stats.accuracy import calibration_error
 from bench.stats.luck import stated
 from bench.stats.times import Interval
@@ -42,8 +49,8 @@ def read(folder):
     return study(load([folder]))
 
 
-def test_pairs_and_effects_are_each_a_family_and_gaps_are_of_the_pairs(tmp_path):
-    """Each corrected p-value is Holm's: the smallest times the number of tests."""
+def test_pairs_effects_gains_and_gaps_are_one_family(tmp_path):
+    """Each test once: the smallest p-value times their number, and two cells with one verdict."""
     corners = [("resnet50", "imagenet", 0.8), ("resnet50", "cifar", 0.815)]
     corners += [("se_resnet50", "imagenet", 0.807), ("se_resnet50", "cifar", 0.82)]
     corners += [("resnet101", "imagenet", 0.802), ("resnet101", "cifar", 0.811)]
@@ -51,18 +58,23 @@ def test_pairs_and_effects_are_each_a_family_and_gaps_are_of_the_pairs(tmp_path)
     result = findings(read(shares(tmp_path, *corners)), stated=Stated(0.004))
     effects = [e for one in result.attributions for e in one.effects]
     gaps = [gap for one in result.attributions for gap in one.gaps]
-    for name, tests in (
-        ("pairs", [(p.difference.p, p.p_family) for p in result.pairs.pairs]),
-        ("effects", [(e.top1.p, e.p_family) for e in effects]),
-    ):
-        alone, corrected = min(tests)
-        assert len(tests) > 1, name
-        assert corrected == pytest.approx(min(1.0, len(tests) * alone)), name
-        assert alone < 0.5 / len(tests), name
+    told = [(p.difference.p, p.p_family, p.family_size) for p in result.pairs.pairs]
+    told += [(e.top1.p, e.p_family, e.family_size) for e in effects]
+    size = len(result.pairs.pairs) + sum(e.term.num_contexts > 1 for e in effects)
+    assert {number for _, _, number in told} == {size}
+    for kind in (result.pairs.pairs, effects):
+        assert any(one.p_family > 0 for one in kind)
+    alone, corrected, _ = min(told)
+    assert corrected == pytest.approx(min(1.0, size * alone))
+    ranked = sorted(told)
+    assert all(a <= b for (_, a, _), (_, b, _) in pairwise(ranked))
+    assert all(p < family for p, family, _ in ranked[:-1] if 0 < p < 0.5)
     judged = {frozenset((p.first.key, p.second.key)): p.p_family for p in result.pairs.pairs}
     assert len(gaps) > 1
-    for gap in gaps:  # two cells have one verdict, that of their pair
+    for gap in gaps:
         assert gap.p_family == judged[frozenset((gap.plain.key, gap.full.key))]
+    for gain in result.gains:
+        assert gain.p_family == judged[frozenset((gain.plain.key, gain.full.key))]
 
 
 def test_accuracies_in_the_gate_are_a_family(tmp_path):
@@ -126,6 +138,31 @@ def test_seed_luck_and_cost_noise_are_in_the_chances_of_a_front(tmp_path):
     assert steps[1].points_per_percent is None  # 3 % is no step
 
 
+def test_a_choice_that_hardly_fits_its_budget_is_half_as_sure(tmp_path):
+    """The better of two costs 0.99, known to a fifth: in half of all draws it is above 1."""
+    shares(tmp_path, ("resnet18", "cifar", 0.80), ("resnet50", "cifar", 0.85))
+    cells = read(tmp_path).cells
+    costs = zip(cells, (0.4, 0.99), strict=True)
+    values = {c.key: Interval(v, v / 1.2, v * 1.2, 9) for c, v in costs}
+    axis = Axis("cost", "cost", "ms", True, values)
+    found = front(cells, axis, accuracy_draws(cells, stated(1e-5)))
+    assert [(c.budget, c.cell.model.name) for c in found.choices] == [
+        (0.5, "resnet18"), (1.0, "resnet50")
+    ]  # fmt: skip
+    assert 0.4 < found.choices[1].probability < 0.65
+
+
+def test_what_attention_does_comes_first_among_what_is_suggested(tmp_path):
+    """Of two data sets the first holds depths alone: the other's SE is told before them."""
+    right = np.arange(N) < 0.8 * N
+    for label, names in (("A", ("resnet18", "resnet50")), ("B", ("resnet50", "se_resnet50"))):
+        for name in names:
+            data = make.dataset(label, label.lower() * 64, N)
+            make.write_run(tmp_path / label / name, right, spec=make.model(name), data=data)
+    told = dict(lines(findings(read(tmp_path), stated=Stated(0.01))))["Only suggested:"]
+    assert told.startswith("se_resnet50")
+
+
 def test_calibration_error_is_over_fifteen_bins():
     """Confidence 0.05 and 0.08, right and wrong: apart in fifteen bins, together in ten."""
     confidence = np.array([0.05, 0.08], dtype=np.float32)
@@ -149,6 +186,165 @@ def test_one_sitting_decides_no_ratio(tmp_path):
     assert (ratio(1).finding, ratio(1).method) == ("not resolved", "within one sitting")
     assert ratio(2).finding == "not resolved"
     assert ratio(3).finding == "more"
+
+
+def in_sittings(sittings, factor, name="resnet50", *, per=0.01, turn=0.0, **changes):
+    """Return a row in turns with what takes ``factor`` times as long, in every sitting a bit more.
+
+    ``turn`` is how much slower every second block of a round is, of both rows alike.
+    """
+    for seed in range(sittings):
+        for model, call_s in ((name, 0.1), (f"se_{name}", 0.1 * factor * (1 + per * (seed % 2)))):
+            own = {"noise": 0.0, "seed": seed, "series": "s", "group": "g", "blocks": 40, **changes}
+            record = make.profile_record(make.model(model), call_s=call_s, **own)
+            times = tuple(call_s * (1 + turn * (n % 2)) for n in range(40))
+            rounds = {"block_s": times, "block_round": tuple(n // 2 for n in range(40))}
+            timing = record.timing.model_copy(update=rounds)
+            yield record.model_copy(update={"timing": timing})
+
+
+def the_ratio(records):
+    base, row = sorted(cost_rows(list(records)), key=lambda row: row.model.name)
+    return time_ratio(row, base)
+
+
+def test_rows_that_other_work_starved_decide_nothing():
+    """Twice the time in five sittings, two thirds of the cores taken in all of one row's."""
+    assert the_ratio(in_sittings(5, 2.0)).finding == "more"
+    busy = NoiseFacts(other_cpu_share=0.65)
+    records = [
+        r.model_copy(update={"noise": busy}) if r.model.name == "resnet50" else r
+        for r in in_sittings(5, 2.0)
+    ]
+    found = the_ratio(records)
+    assert (found.finding, found.differs, found.interval.high) == ("not resolved", False, math.inf)
+    assert speed_verdict(found) == "not decided: other work had too much of the machine"
+
+
+def test_a_ratio_within_the_noise_between_turns_is_no_difference():
+    """Five sittings agree on 2 %, while a row is 30 % from itself within a round."""
+    assert the_ratio(in_sittings(5, 1.02, per=0.0001)).finding == "more"
+    noisy = the_ratio(in_sittings(5, 1.02, per=0.0001, turn=0.3))
+    assert noisy.floor > 0.02
+    assert noisy.finding == "same"  # no difference beyond the floor, and within 5 %
+    assert not noisy.differs
+
+
+def test_speed_ratios_are_a_family_in_both_of_their_tests(tmp_path):
+    """Each p-value, of a difference and of being the same, is Holm's over all the ratios."""
+    for batch, scenario in ((64, "offline"), (1, "single_stream")):
+        for factor, name in ((1.01, "resnet50"), (1.02, "resnet18")):
+            own = {"batch_size": batch, "scenario": scenario, "per": 0.03, "runtime": "eager"}
+            for record in in_sittings(5, factor, name, **own):
+                one = record.model_copy(update={"id": f"{record.id}-{name}"})
+                make.write_profile(tmp_path, one)
+    result = findings(read(tmp_path))
+    apart = [speed.ratio for speed in result.speeds if speed.factor == "attention"]
+    alone = {r.replicated.log: (r.replicated.p, r.replicated.p_same(0.05)) for r in apart}
+    every = [speed.ratio for speed in result.speeds]
+    for which, told in enumerate(([r.p for r in every], [r.p_same for r in every])):
+        raw = [(r.replicated.p, r.replicated.p_same(0.05))[which] for r in every]
+        assert min(told) == pytest.approx(min(1.0, len(every) * min(raw)))
+    assert len(alone) >= 2
+    inside = {(one.row.key, one.base.key): one.ratio for c in result.costs for one in c.runtimes}
+    told = {(s.row.key, s.base.key): s.ratio for s in result.speeds}
+    assert inside
+    assert all(told[pair] == ratio for pair, ratio in inside.items())
+
+
+def test_a_difference_of_one_ratio_alone_is_none_in_its_family():
+    """A p-value of 0.03 of three ratios, and one of being the same."""
+    sure, unsure = (the_ratio(in_sittings(5, f)) for f in (1.02, 1.5))
+    one = replace(unsure, p=0.03, p_same=0.9)
+    assert [r.finding for r in corrected([one])] == ["more"]
+    assert [r.finding for r in corrected([one] * 3)] == ["not resolved"] * 3
+    same = replace(sure, p=0.5, p_same=0.03)
+    assert [r.finding for r in corrected([same])] == ["same"]
+    assert [r.finding for r in corrected([same] * 3)] == ["not resolved"] * 3
+
+
+def test_what_attention_costs_comes_with_its_noise_and_what_disturbed_it(tmp_path):
+    """Decided or not: the verdict's line names how it was found, the floor, and the doubts."""
+    for record in in_sittings(5, 1.5, turn=0.02):
+        make.write_profile(tmp_path / "five", record)
+    for record in in_sittings(1, 1.5, turn=0.02, warnings=("the machine runs on battery",)):
+        make.write_profile(tmp_path / "one", record)
+    five, one = (lines(findings(read(tmp_path / name)))[0] for name in ("five", "one"))
+    assert five[0] == "What SE costs, a batch of 64:"
+    assert "slower, t over 5 sittings, noise between turns 2." in five[1]
+    assert "not decided: within one sitting, noise between turns 2." in one[1]
+    assert "[the machine runs on battery]" in one[1]
+    assert "battery" not in five[1]
+
+
+def test_the_verdict_tells_of_the_batch_size_that_was_decided(tmp_path):
+    """Batch 64 in one sitting and in two runtimes, batch 8 in five sittings: that is told."""
+    for record in in_sittings(5, 1.5, batch_size=8):
+        make.write_profile(tmp_path, record)
+    for runtime in ("eager", "compile"):
+        for record in in_sittings(1, 1.5, runtime=runtime):
+            one = record.model_copy(update={"id": f"{record.id}-{runtime}", "sitting": "z"})
+            make.write_profile(tmp_path, one)
+    ((lead, text),) = (item for item in lines(findings(read(tmp_path))) if "costs" in item[0])
+    assert lead == "What SE costs, a batch of 8:"
+    assert "slower" in text
+
+
+def test_a_factor_of_which_nothing_is_known_is_marked():
+    """×1.5 (0.01–225) is not printed as if it were a figure."""
+    assert formats.ratio(Interval(1.5, 0.01, 225.0, 3)) == "×1.500 (0.01–225: too wide to tell)"
+    assert "wide" not in formats.ratio(Interval(1.5, 1.0, 2.0, 3))
+
+
+def test_luck_of_models_that_were_trained_otherwise_is_said_to_be(tmp_path):
+    """Three seeds with one recipe, one seed with another: each sentence on the latter says so."""
+    shares(tmp_path / "a", ("resnet101", "cifar", 0.8), seeds=3, apart=0.002)
+    for name, share in (("resnet50", 0.8), ("se_resnet50", 0.83)):
+        other = Recipe(name="longer", epochs=9, milestones=())
+        right = np.arange(N) < share * N
+        make.write_run(tmp_path / name, right, spec=make.model(name), recipe=other)
+        for seed in range(3):
+            own = {
+                "batch_size": 1,
+                "scenario": "single_stream",
+                "seed": seed,
+                "call_s": share - 0.7,
+            }
+            make.write_profile(tmp_path / "p", make.profile_record(make.model(name), **own))
+    result = findings(read(tmp_path))
+    told = dict(lines(result))
+    note = "of models that have several, not all trained alike"
+    assert note in told["Established:"]
+    assert note in next(text for lead, text in told.items() if "to take" in lead)
+    pair = next(p for p in result.pairs.pairs if "resnet101" not in p.first.model.name)
+    assert pair.difference.method.endswith("(df 2, not all trained alike)")
+    shares(tmp_path / "b", ("resnet50", "cifar", 0.8), ("se_resnet50", "cifar", 0.83))
+    shares(tmp_path / "b", ("resnet101", "cifar", 0.8), seeds=3, apart=0.002)
+    assert "trained alike" not in dict(lines(findings(read(tmp_path / "b"))))["Established:"]
+
+
+def test_that_nothing_was_published_is_said(tmp_path):
+    """Nobody else has figures on shapes; of CIFAR-10 they have."""
+    shares(tmp_path / "a", ("resnet20", "cifar", 0.8))
+    text = dict(lines(findings(read(tmp_path / "a"))))["Scope, Shapes:"]
+    assert "no published figure is known on these data" in text
+    data = make.dataset("CIFAR-10", "c" * 64, N)
+    make.write_run(tmp_path / "b", np.arange(N) < 0.8 * N, spec=make.model("resnet20"), data=data)
+    text = dict(lines(findings(read(tmp_path / "b"))))["Scope, CIFAR-10:"]
+    assert "no published figure" not in text
+    assert " of " in text.split("points below")[1]
+
+
+def test_the_gap_is_among_the_pairs_of_many_models(tmp_path):
+    """Of twenty models only some pairs are compared; stem and attention together are."""
+    for depth in (18, 34, 50, 101, 152):
+        for name, plus in ((f"resnet{depth}", 0.0), (f"se_resnet{depth}", 0.02)):
+            level = 0.5 + depth / 1000 + plus
+            shares(tmp_path, (name, "imagenet", level), (name, "cifar", level + 0.08))
+    result = findings(read(tmp_path), stated=Stated(0.001))
+    gaps = [gap for one in result.attributions for gap in one.gaps]
+    assert len(gaps) == 5
+    assert all(gap.resolved and gap.shares for gap in gaps)
 
 
 def test_rows_meet_only_under_equal_conditions():

@@ -50,8 +50,38 @@ def test_what_was_measured_apart_decides_nothing(tmp_path, pairs, in_turns):
     make.write_turns(base, new, 2.0, pairs=pairs, in_turns=in_turns)
     (change,) = changes(base, new)
     assert (change.verdict, change.regressed(0.0)) == ("not decided", False)
-    assert "measured apart" in change.note
+    told = f"{pairs} pairs of processes in turn, of which it takes 3"
+    assert change.note == (told if in_turns else gate.APART)
     assert change.interval.high == float("inf")
+
+
+def test_sides_of_which_one_is_always_first_decide_nothing(tmp_path):
+    """ABABABAB: what slows a machine down would always be the same side's."""
+    for pair in range(4):
+        for side, factor in (("base", 1.0), ("new", 1.2)):
+            when = f"2026-01-01T00:0{pair}:0{int(side == 'new')}Z"
+            own = {"seed": pair, "noise": 0.001, "env": make.environment(started_at=when)}
+            profiles(tmp_path / side, 0.1 * factor, **own)
+    (change,) = changes(tmp_path / "base", tmp_path / "new")
+    assert (change.verdict, change.note) == ("not decided", gate.APART)
+
+
+@pytest.mark.parametrize(("starved", "verdict"), [(1, "slower"), (3, "not decided")])
+def test_a_starved_process_takes_its_pair_alone(tmp_path, starved, verdict):
+    """Of five pairs the four others decide; of two the machine was too busy, not apart."""
+    base, new = tmp_path / "base", tmp_path / "new"
+    make.write_turns(base, new, 1.2, noise=0.003)
+    for path in sorted(new.glob("*.json"))[:starved]:
+        timing = json.loads(path.read_text())["timing"]
+        timing["block_s"] = [50 * seconds for seconds in timing["block_s"]]
+        make.damage(path, noise={"other_cpu_share": 0.65}, timing=timing)
+    (change,) = changes(base, new)
+    assert change.verdict == verdict
+    told = f"{5 - starved} pairs of processes in turn, without {starved} of 10 that other work"
+    assert told in change.note
+    assert ("the machine was too busy" in change.note) is (verdict == "not decided")
+    assert change.new == pytest.approx(0.12, rel=0.02)  # of what was not starved
+    assert change.doubts == ()
 
 
 @pytest.mark.parametrize("noise", [0.005, 0.03, 0.15])
@@ -100,13 +130,34 @@ def test_rows_are_judged_as_a_family(tmp_path):
     for batch, factors in ((8, logs), (16, logs * 0), (32, logs * 0), (64, logs * 0)):
         for pair, log in enumerate(factors):
             for side, factor in ((base, 1.0), (new, float(np.exp(log)))):
-                env = make.environment(started_at=f"2026-01-01T00:0{pair}:0{int(side == new)}Z")
+                second = int((side == new) != (pair % 2 == 1))
+                env = make.environment(started_at=f"2026-01-01T00:0{pair}:0{second}Z")
                 own = {"seed": 10 * pair + int(side == new), "batch_size": batch, "noise": 0.0}
                 record = make.profile_record(call_s=0.1 * factor, env=env, **own)
                 make.write_profile(side, record)
     rows = {change.what.rsplit(" ", 1)[1]: change for change in changes(base, new)}
     assert replicated(np.exp(logs)).p == pytest.approx(0.047, abs=0.003)
     assert rows["8"].verdict == "not resolved"
+
+
+def test_that_rows_are_the_same_is_judged_as_a_family(tmp_path):
+    """A p-value of equivalence of 0.02 alone is not enough among four rows."""
+    base, new = tmp_path / "base", tmp_path / "new"
+    spread = np.array([0.03, -0.03, 0.05, -0.05, 0.0])
+    assert 0.0125 < replicated(np.exp(spread)).p_same(0.05) < 0.05
+    verdicts = []
+    for batches in ((8,), (8, 16, 32, 64)):
+        for batch in batches:
+            for pair, log in enumerate(spread):
+                for side, factor in ((base, 1.0), (new, float(np.exp(log)))):
+                    second = int((side == new) != (pair % 2 == 1))
+                    env = make.environment(started_at=f"2026-01-01T00:0{pair}:0{second}Z")
+                    own = {"seed": 10 * pair + (side == new), "batch_size": batch, "noise": 0.0}
+                    record = make.profile_record(call_s=0.1 * factor, env=env, **own)
+                    make.write_profile(side, record)
+        rows = {c.what.rsplit(" ", 1)[1]: c for c in changes(base, new)}
+        verdicts.append(rows["8"].verdict)
+    assert verdicts == ["same", "not resolved"]
 
 
 def test_another_machine_is_not_compared(tmp_path):
@@ -192,6 +243,30 @@ def test_pytest_benchmark_files_are_compared(tmp_path):
     assert change.interval.estimate == pytest.approx(1.2)
     (other,) = changes(base, benchmark_file(tmp_path / "c.json", 0.001, node="laptop"))
     assert other.verdict == "not comparable"
+
+
+@pytest.mark.parametrize("machine", [None, {}, {"node": None, "cpu": {"brand_raw": "Example"}}])
+def test_two_machines_that_nobody_knows_are_not_one(tmp_path, machine):
+    """Without a name on both sides there is nothing to compare, --force or not."""
+    for name in ("a.json", "b.json"):
+        path = benchmark_file(tmp_path / name, 0.001)
+        make.damage(path, machine_info=machine)
+    (change,) = changes(tmp_path / "a.json", tmp_path / "b.json")
+    assert (change.verdict, change.interval) == ("not comparable", None)
+    assert [str(m) for m in change.mismatches] == ["machine unknown / unknown"]
+
+
+def test_of_a_folder_of_pytest_benchmark_the_newest_file_is_read(tmp_path):
+    """As .benchmarks lies there: a folder for each machine, files counted, saved at any time."""
+    folder = tmp_path / ".benchmarks"
+    for machine, number, day, seconds in (("a", 9, 1, 0.001), ("b", 2, 3, 0.003), ("a", 8, 2, 2)):
+        (folder / machine).mkdir(parents=True, exist_ok=True)
+        path = benchmark_file(folder / machine / f"000{number}_x.json", seconds)
+        make.damage(path, datetime=f"2026-01-0{day}T00:00:00+00:00")
+    (folder / "a" / "notes.json").write_text("[1")
+    for place, seconds in ((folder, 0.003), (folder / "a", 2)):
+        (benchmark,) = gate.read(place).benchmarks
+        assert benchmark.seconds.estimate == seconds
 
 
 def test_what_pytest_benchmark_writes_is_read(tmp_path):

@@ -206,9 +206,10 @@ def profile(
     drifts. Each row is kept as a record; Ctrl-C keeps what is finished. With an SE model and its
     plain twin the output ends in what SE costs.
 
-    Runtimes: eager, channels_last, compile, compile_channels_last, compile_frozen (weights as
-    constants, BatchNorm folded), cudagraph, cudagraph_channels_last, compile_cudagraph,
-    onnxruntime and openvino (by the extras onnx and openvino).
+    Runtimes: eager, channels_last, compile, compile_channels_last; on a CPU these two with _matmul
+    (convolutions of small maps as products of matrices); compile_frozen (weights as constants,
+    BatchNorm folded), cudagraph, cudagraph_channels_last, compile_cudagraph, onnxruntime and
+    openvino (by the extras onnx and openvino).
 
     [bold]Examples[/bold]
 

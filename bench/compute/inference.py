@@ -10,8 +10,10 @@ line in `RUNTIMES`. int8 is made of a network by a runtime's own quantiser, see 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from bench.compute.exchange.artifact import save_program
 from bench.compute.exchange.exported import onnxruntime, openvino
 from bench.compute.int8 import inductor_pt2e, onnx_qdq, openvino_nncf
 from bench.compute.int8.calibration import Calibration
+from bench.compute.products import compute_as_products
 from bench.compute.session import (
     Runtime,
     Session,
@@ -98,6 +101,21 @@ def _refuse_channels_last(device: str) -> None:
         raise Unsupported("mps is measured in contiguous format only; choose runtime eager")
 
 
+def channels_last_matmul(
+    model: nn.Module, example: Tensor, device: str, precision: Precision
+) -> Session:
+    """Run in channels-last order, convolutions as products of matrices where they are some."""
+    _refuse_products(device)
+    session = channels_last(model, example, device, precision)
+    compute_as_products(cast("nn.Module", session.call))
+    return session
+
+
+def _refuse_products(device: str) -> None:
+    if devices.kind(device) != "cpu":
+        raise Unsupported(f"products are faster on a CPU alone, not {device}: leave out _matmul")
+
+
 def compiled(model: nn.Module, example: Tensor, device: str, precision: Precision) -> Session:
     """Run what `torch.compile` (Inductor) makes of the model, for one shape."""
     return _compiled(model, example, device, precision, freezing=False)
@@ -109,6 +127,16 @@ def compile_channels_last(
     """Run what Inductor makes of the model with images and weights in channels-last order."""
     _refuse_channels_last(device)
     return _compiled(model, example, device, precision, torch.channels_last, freezing=False)
+
+
+def compile_channels_last_matmul(
+    model: nn.Module, example: Tensor, device: str, precision: Precision
+) -> Session:
+    """Run what Inductor makes of the model in channels-last order with products of matrices."""
+    _refuse_products(device)
+    network = copy.deepcopy(model)
+    compute_as_products(network)
+    return _compiled(network, example, device, precision, torch.channels_last, freezing=False)
 
 
 def compile_frozen(model: nn.Module, example: Tensor, device: str, precision: Precision) -> Session:
@@ -189,8 +217,10 @@ INT8_EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
 RUNTIMES: dict[str, Runtime] = {
     "eager": eager,
     "channels_last": channels_last,
+    "channels_last_matmul": channels_last_matmul,
     "compile": compiled,
     "compile_channels_last": compile_channels_last,
+    "compile_channels_last_matmul": compile_channels_last_matmul,
     "compile_frozen": compile_frozen,
     "cudagraph": cudagraph,
     "cudagraph_channels_last": cudagraph_channels_last,

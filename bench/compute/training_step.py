@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bench.compute import distributed, ema
 from bench.compute.compiler import options, prepare_compiler
 from bench.compute.distributed import ALONE, Group
+from bench.compute.products import as_products
 from bench.compute.training_state import HITS, LONGEST, LOSS, SKIPPED, STREAK, Training, unchanged
 from bench.errors import UserError, unknown
 from bench.machine import clock, devices, graphs, numerics
@@ -49,18 +50,24 @@ Mark = Callable[[str], contextlib.AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a step is run: the layout of images and weights, by Inductor's code, as a CUDA graph."""
+    """How a step is run: the layout of images and weights, by Inductor's code, as a CUDA graph.
+
+    With ``products``, convolutions that are products of matrices are computed as such.
+    """
 
     memory_format: torch.memory_format = torch.contiguous_format
     compiled: bool = False
     captured: bool = False
+    products: bool = False
 
 
 RUNTIMES: dict[str, Runtime] = {
     "eager": Runtime(),
     "channels_last": Runtime(torch.channels_last),
+    "channels_last_matmul": Runtime(torch.channels_last, products=True),
     "compile": Runtime(compiled=True),
     "compile_channels_last": Runtime(torch.channels_last, compiled=True),
+    "compile_channels_last_matmul": Runtime(torch.channels_last, compiled=True, products=True),
     "cudagraph": Runtime(captured=True),
     "cudagraph_channels_last": Runtime(torch.channels_last, captured=True),
     "compile_cudagraph": Runtime(torch.channels_last, compiled=True, captured=True),
@@ -100,6 +107,8 @@ def runtime_problem(runtime: str, device: str, world_size: int = 1) -> str | Non
     chosen = RUNTIMES[runtime]
     if chosen.memory_format == torch.channels_last and devices.kind(device) == "mps":
         return "mps computes wrong gradients in channels_last; choose runtime eager"
+    if chosen.products and devices.kind(device) != "cpu":
+        return f"runtime {runtime} is faster on a CPU alone; choose {runtime[: -len('_matmul')]}"
     if chosen.captured and devices.kind(device) != "cuda":
         return f"runtime {runtime} needs a CUDA GPU, not {device}; choose eager or compile"
     if chosen.captured and world_size > 1:
@@ -179,9 +188,10 @@ def parts(
     optimizer, scaler, average = training.optimizer, training.scaler, training.average
     device, precision = setting.device, setting.precision
     parameters, one = list(training.model.parameters()), torch.ones((), device=device)
+    products = as_products if RUNTIMES[setting.runtime].products else contextlib.nullcontext
 
     def forward(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with numerics.autocast(device, precision):
+        with numerics.autocast(device, precision), products(training.model):
             logits = model(images)
         smoothing = recipe.label_smoothing
         return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits

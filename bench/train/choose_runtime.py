@@ -24,7 +24,7 @@ from bench.spec.recipe import Recipe
 from bench.spec.values import Precision
 
 CANDIDATES: dict[str, tuple[str, ...]] = {
-    "cpu": ("channels_last", "eager", "compile_channels_last"),
+    "cpu": ("channels_last_matmul", "eager", "compile_channels_last_matmul"),
     "cuda": (
         "cudagraph_channels_last",
         "cudagraph",

@@ -42,9 +42,9 @@ def test_the_measured_rates_are_recorded_and_the_fastest_is_chosen(
 ) -> None:
     monkeypatch.setitem(choose_runtime.COMPILE_S, "cpu", 1e15)
     chosen, found = choose_runtime.choose(work(), 10**9)  # beside which no preparation counts
-    assert set(found.throughput) == {"channels_last", "eager"}
+    assert set(found.throughput) == {"channels_last_matmul", "eager"}
     assert chosen == max(found.throughput, key=lambda name: found.throughput[name])
-    assert "compiling takes about" in found.left_out["compile_channels_last"]
+    assert "compiling takes about" in found.left_out["compile_channels_last_matmul"]
 
 
 def test_a_trial_changes_neither_weights_nor_random_numbers() -> None:
@@ -64,7 +64,7 @@ def test_a_short_run_takes_the_devices_usual_runtime_untried(
     chosen, found = choose_runtime.choose(
         work(), 159
     )  # 2 candidates · 4 steps are more than 5 % of it
-    assert (chosen, found.throughput) == ("channels_last", {})
+    assert (chosen, found.throughput) == ("channels_last_matmul", {})
     assert found.left_out["eager"] == "a run of 159 steps is too short to try it"
 
 
@@ -76,14 +76,14 @@ def test_compiling_is_tried_when_the_run_is_long_enough(
     num_steps: int, compiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = {
-        "channels_last": (0.01, 0.1),
+        "channels_last_matmul": (0.01, 0.1),
         "eager": (0.02, 0.1),
-        "compile_channels_last": (0.005, 30.0),
+        "compile_channels_last_matmul": (0.005, 30.0),
     }
     monkeypatch.setattr(choose_runtime, "_measure", measured(times))
     chosen, found = choose_runtime.choose(work(), num_steps)
-    assert chosen == ("compile_channels_last" if compiles else "channels_last")
-    assert found.throughput.get("compile_channels_last") == (
+    assert chosen == ("compile_channels_last_matmul" if compiles else "channels_last_matmul")
+    assert found.throughput.get("compile_channels_last_matmul") == (
         1600.0 if compiles else None
     )  # 8 / 0.005
 
@@ -93,29 +93,29 @@ def test_what_is_saved_must_exceed_what_getting_ready_takes(
 ) -> None:
     """Compiled, 3,000 steps take 24 s instead of 30 s, but 60 s to compile first."""
     times = {
-        "channels_last": (0.01, 0.1),
+        "channels_last_matmul": (0.01, 0.1),
         "eager": (0.02, 0.1),
-        "compile_channels_last": (0.008, 60.0),
+        "compile_channels_last_matmul": (0.008, 60.0),
     }
     monkeypatch.setattr(choose_runtime, "_measure", measured(times))
     monkeypatch.setitem(choose_runtime.COMPILE_S, "cpu", 0.1)
     chosen, found = choose_runtime.choose(work(), 3000)
-    assert chosen == "channels_last"
-    assert found.throughput["compile_channels_last"] == 1000.0
+    assert chosen == "channels_last_matmul"
+    assert found.throughput["compile_channels_last_matmul"] == 1000.0
 
 
 def test_a_runtime_that_fails_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     times = {
-        "channels_last": torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
+        "channels_last_matmul": torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
         "eager": (0.02, 0.1),
-        "compile_channels_last": RuntimeError("no C++ compiler"),
+        "compile_channels_last_matmul": RuntimeError("no C++ compiler"),
     }
     monkeypatch.setattr(choose_runtime, "_measure", measured(times))
     chosen, found = choose_runtime.choose(work(), 1_000_000)
     assert (chosen, found.throughput) == ("eager", {"eager": 400.0})
     assert found.left_out == {
-        "channels_last": "CUDA out of memory.",
-        "compile_channels_last": "no C++ compiler",
+        "channels_last_matmul": "CUDA out of memory.",
+        "compile_channels_last_matmul": "no C++ compiler",
     }
 
 
@@ -196,19 +196,19 @@ def test_wrong_gradients_are_found_before_a_training_and_dropout_is_none() -> No
     ("is_kept", "num_steps", "chosen"),
     [
         # Compiled, 0.008 s a step instead of 0.010, and 60 s to compile, spent by trying.
-        (True, 8_000, "channels_last"),  # 64 + 18 from the cache > 80
-        (True, 10_000, "compile_channels_last"),  # 80 + 18 < 100
-        (False, 10_000, "channels_last"),  # 80 + 60 > 100
-        (False, 40_000, "compile_channels_last"),
+        (True, 8_000, "channels_last_matmul"),  # 64 + 18 from the cache > 80
+        (True, 10_000, "compile_channels_last_matmul"),  # 80 + 18 < 100
+        (False, 10_000, "channels_last_matmul"),  # 80 + 60 > 100
+        (False, 40_000, "compile_channels_last_matmul"),
     ],
 )
 def test_compiling_again_is_charged_as_what_the_cache_leaves_of_it(
     is_kept: bool, num_steps: int, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = {
-        "channels_last": (0.01, 0.1),
+        "channels_last_matmul": (0.01, 0.1),
         "eager": (0.02, 0.1),
-        "compile_channels_last": (0.008, 60.0),
+        "compile_channels_last_matmul": (0.008, 60.0),
     }
     monkeypatch.setattr(choose_runtime, "_measure", measured(times))
     with torch._inductor.config.patch(fx_graph_cache=is_kept, force_disable_caches=False):

@@ -54,4 +54,4 @@ soak: setup ## Kill a training on DATA=folder at random for MINUTES=30; it must 
 	$(BIN)/python tests/soak.py "$(DATA)" --minutes $(MINUTES)
 
 clean: ## Remove what the other targets made, except runs and reports
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

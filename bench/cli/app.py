@@ -24,7 +24,7 @@ from bench.cli.profile import profile
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.show import columns, show
-from bench.cli.status import status
+from bench.cli.status import status, watch
 from bench.cli.train import train
 from bench.errors import EXIT_USAGE, FieldError, UserError
 from bench.signals import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, Stopped
@@ -136,7 +136,7 @@ app = typer.Typer(
 # In the panels of --help, in the order in which they are needed.
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Measure": (run, train, evaluate, profile, export),
-    "Look": (report, show, status, compare),
+    "Look": (report, show, status, watch, compare),
     "Find out": (models, datasets, recipes, columns, doctor),
 }
 for _panel, _commands in COMMANDS.items():

@@ -71,7 +71,8 @@ def profile(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Weights file of the model, or torchvision:IMAGENET1K_V2.",
+            help="Weights file, which names its own model if it is of this project, or"
+            " torchvision:IMAGENET1K_V2.",
             rich_help_panel=opt.MODEL,
         ),
     ] = None,
@@ -225,7 +226,7 @@ def profile(
     """
     from bench.execute import sittings, subjects
 
-    run, models = _named(run, models)
+    run, models = _named(run, models, weights)
     with sittings.early_server(wanted=memory and repeat == 1) as server:
         if run:
             place = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
@@ -262,14 +263,17 @@ def profile(
     _leave(done, out)
 
 
-def _named(run: Path | None, models: list[str] | None) -> tuple[Path | None, list[str] | None]:
+def _named(
+    run: Path | None, models: list[str] | None, weights: str | None
+) -> tuple[Path | None, list[str] | None]:
     """Return the run or the models to profile: a run's folder may stand for a model's name.
 
-    Where nothing is named, the models of the comparison are meant, which is told.
+    Weights alone name their own model. Where nothing is named, the models of the comparison are
+    meant, which is told.
     """
     if run is None and models and len(models) == 1 and (Path(models[0]) / "run.json").is_file():
         return Path(models[0]), None
-    if run is None and not models:
+    if run is None and not models and weights is None:
         models = list(opt.COMPARED)
         told = f"no model named: {', '.join(models)} with fresh weights, as slow as trained ones"
         typer.echo(told, err=True)

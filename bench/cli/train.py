@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options as opt
-from bench.cli.screens.screen import duration, screen, silence
+from bench.cli.screens.pace import duration
+from bench.cli.screens.screen import screen, silence
 
 if TYPE_CHECKING:
     from bench.record.run import RunRecord
@@ -123,8 +124,9 @@ def train(
         seeds=opt.seeds_of(seed, seeds),
     )
     is_first = request.group.is_first
+    total = len(models) * len(request.seeds)
     with stoppable():
-        records = train_models(request, screen() if is_first else silence())
+        records = train_models(request, screen(total=total) if is_first else silence())
     if is_first:
         _tell(records, target, trace, out)
 

@@ -141,4 +141,15 @@ def load(spec: DataSpec, progress: Progress | None = None) -> Dataset:
         return dataset
     train = first_balanced(dataset.train, spec.train_limit)
     test = first_balanced(dataset.test, spec.test_limit)
-    return replace(dataset, train=train, test=test, digest=digest(train, test))
+    notes = (*dataset.notes, *_idle_limits(spec, dataset))
+    return replace(dataset, train=train, test=test, digest=digest(train, test), notes=notes)
+
+
+def _idle_limits(spec: DataSpec, dataset: Dataset) -> list[str]:
+    """Return what is said of limits that leave a split as it is."""
+    limits = (("train", spec.train_limit, dataset.train), ("test", spec.test_limit, dataset.test))
+    return [
+        f"--{name}-limit {limit:,} does nothing: {dataset.label} has {len(split):,} such images"
+        for name, limit, split in limits
+        if limit is not None and limit > len(split)
+    ]

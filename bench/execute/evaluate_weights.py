@@ -137,7 +137,7 @@ def rescore_file(
     A file that this project wrote knows its model. Raises UserError (or senet's ModelError) when
     the file is not of the model that is named.
     """
-    model, options = _architecture(weights, model, stem, dict(attention or {}))
+    model, options = architecture_of(weights, model, stem, dict(attention or {}))
     known = sketch(model, **options)
     data_spec = foreign.prepared(data_spec, known, weights)
     spec = validated(
@@ -178,7 +178,7 @@ def rescore_file(
     )
 
 
-def _architecture(
+def architecture_of(
     weights: str, model: str | None, stem: str | None, attention: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Return model and options: as named, then as the file says itself, then the defaults.

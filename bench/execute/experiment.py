@@ -16,9 +16,10 @@ from bench.compute.inference import check as check_runtimes
 from bench.compute.model import identify, sketch
 from bench.data import Dataset
 from bench.errors import UserError
-from bench.events import EmitNews, JobFailed, RunDone
+from bench.events import EmitNews, JobEnded, JobFailed, RunDone
 from bench.execute import checks, run_folder, train_run
 from bench.execute.jobs import ProfileJob, TrainJob, profiles_in, put_aside
+from bench.execute.launch.journal import journal
 from bench.execute.launch.launchers import Launcher
 from bench.execute.launch.suite import carry_out_all, is_handed_over
 from bench.execute.process import carry_out
@@ -238,7 +239,9 @@ def _done_here(job: TrainJob | ProfileJob, how: _How) -> JobFailed | None:
     """Do a job in a process of this machine; return why it failed."""
     reason = None
     for _ in range(1 + how.retries):
-        ended = carry_out(job, how.emit, how.timeout_s)
+        with journal(job.folder, how.emit) as tell:
+            ended = carry_out(job, tell, how.timeout_s)
+            tell(JobEnded(ended.code, ended.reason, ended.wall_s, ended.last_lines))
         reason = ended.reason
         if reason is None:
             archive_failures(job.folder)

@@ -107,11 +107,11 @@ def encode(event: Event) -> str:
     return json.dumps([name, _EVENTS[name].dump_python(event, mode="json")])
 
 
-def decode(line: str, job: Job) -> Event:
-    """Return the event of a job in a line that `encode` made."""
+def decode(line: str, folder: Path) -> Event:
+    """Return the event of a folder's job in a line that `encode` made."""
     name, facts = json.loads(line)
     event = _EVENTS[name].validate_python(facts)
-    return replace(event, folder=str(job.folder)) if isinstance(event, RunDone) else event
+    return replace(event, folder=str(folder)) if isinstance(event, RunDone) else event
 
 
 def do(job: Job, emit: Emit, server: MemoryServer | None = None) -> None:
@@ -252,19 +252,19 @@ def _one_line(message: str) -> str:
     return " ".join(message.split("\n"))
 
 
-def teller(events: IO[str]) -> Emit:
+def teller(events: IO[str], step_every_s: float = STEP_EVERY_S) -> Emit:
     """Return what writes events for the process that reads them, steps now and then.
 
     Nothing is told while a row is being timed: whoever reads would wake up beside it.
     """
-    last_step_s = -STEP_EVERY_S
+    last_step_s = -step_every_s
 
     def emit(event: Event) -> None:
         nonlocal last_step_s
         if isinstance(event, Profiling) and event.stage == "timing":
             return
         if isinstance(event, StepDone):
-            if monotonic() - last_step_s < STEP_EVERY_S:
+            if monotonic() - last_step_s < step_every_s:
                 return
             last_step_s = monotonic()
         try:

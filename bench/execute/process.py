@@ -80,7 +80,7 @@ def _hand_on(process: subprocess.Popen[str], job: Job, emit: Emit) -> None:
         file.write(job_text(job) + "\n")
     for line in process.stdout:
         try:
-            event = decode(line, job)
+            event = decode(line, job.folder)
         except (ValueError, TypeError, KeyError):
             continue  # a line that was cut short as the process died
         emit(event)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import senet
 from bench import data
-from bench.compute.model import identify, known_names
+from bench.compute.model import identify, is_pretrained_name, known_names
 from bench.errors import UserError
+from bench.execute.evaluate_weights import architecture_of
 from bench.execute.jobs import ProfileJob
 from bench.execute.run_folder import WEIGHTS, load_run
 from bench.machine.devices import resolve
@@ -88,6 +90,10 @@ def by_name(
 ) -> Subjects:
     """Return named models, one of them with ``weights``; UserError for what there is not."""
     names = tuple(dict.fromkeys(models or ()))
+    if not names and weights is not None:
+        own = _own_architecture(weights)
+        name, built = architecture_of(weights, None, built["stem"], built["attention"])
+        names, shape = (name,), replace(shape, num_classes=shape.num_classes or own.num_classes)
     if not names:
         known = ", ".join(known_names())
         raise UserError(f"name a model to profile, or give --run; models: {known}")
@@ -96,6 +102,14 @@ def by_name(
     built = built | _shape(shape)
     identified = tuple(identify(name, beside=names, **built) for name in names)
     return Subjects(identified, {identified[0]: weights} if weights else {}, test=test)
+
+
+def _own_architecture(weights: str) -> senet.Architecture:
+    """Return what a file of this project says it holds; UserError for another file."""
+    own = None if is_pretrained_name(weights) else senet.read_architecture(weights)
+    if own is None:
+        raise UserError(f"{weights} does not say which model it is for: name it before --weights")
+    return own
 
 
 def of_run(

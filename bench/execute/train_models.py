@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from bench.errors import UserError
 from bench.events import Emit, Warned
 from bench.execute import checks, run_folder
 from bench.execute import train_run as run
+from bench.execute.launch.journal import journal
 from bench.machine.devices import resolve
 from bench.record.files import check_writable
 from bench.record.run import RunRecord
@@ -102,19 +103,25 @@ def train_models(request: TrainRequest, screen: AbstractContextManager[Emit]) ->
             checks.check_weights(spec)
             if request.if_unfinished == "resume" and group.is_first:
                 _note_unfinished(spec, request.out, emit)
-        return [
-            run.train_run(
-                spec,
-                dataset,
-                request.out,
-                emit=emit,
-                if_unfinished=request.if_unfinished,
-                data_s=data_s,
-                group=group,
-                trace=request.trace,
-            )
-            for spec in specs
-        ]
+        return [_recorded(spec, dataset, request, emit, data_s) for spec in specs]
+
+
+def _recorded(
+    spec: RunSpec, dataset: Dataset, request: TrainRequest, emit: Emit, data_s: float
+) -> RunRecord:
+    """Train one run; what happens is also written into its folder, by the first process."""
+    folder, group = request.out / spec.folder_name(), request.group
+    with journal(folder, emit) if group.is_first else nullcontext(emit) as tell:
+        return run.train_run(
+            spec,
+            dataset,
+            request.out,
+            emit=tell,
+            if_unfinished=request.if_unfinished,
+            data_s=data_s,
+            group=group,
+            trace=request.trace,
+        )
 
 
 def _note_unfinished(spec: RunSpec, out: Path, emit: Emit) -> None:

@@ -15,14 +15,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.events import Event, JobBegan, JobEnded
-from bench.execute.jobs import Job, TrainJob, encode, job_text, read_job, teller
+from bench.events import JobBegan, JobEnded
+from bench.execute.jobs import Job, TrainJob, job_text, read_job
+from bench.execute.launch.journal import journal
 from bench.execute.process import carry_out
 from bench.record.files import write_whole
 from bench.signals import EXIT_PREEMPTED, Preempted
 
 JOB = "job.jsonl"  # reports read every .json as a record
-EVENTS = "events.jsonl"
 SEEN = "seen"
 
 
@@ -62,21 +62,14 @@ def work(folder: str | bytes) -> int:
         (place / SEEN).touch()
         return 0
     assignment = read_assignment(place)
-    with (place / EVENTS).open("a", encoding="utf-8") as events:
-
-        def write(event: Event) -> None:
-            events.write(encode(event) + "\n")
-            events.flush()
-
-        tell = teller(events)
-        write(JobBegan(socket.gethostname(), os.getpid(), time.time()))
-        try:
+    try:
+        with journal(place) as tell:
+            tell(JobBegan(socket.gethostname(), os.getpid(), time.time()))
             ended = carry_out(assignment.job, tell, assignment.timeout_s)
-        except Preempted as reason:
-            write(JobEnded(EXIT_PREEMPTED, str(reason), 0.0))
-            return EXIT_PREEMPTED
-        write(JobEnded(ended.code, ended.reason, ended.wall_s, ended.last_lines))
-        return 1 if ended.code is None else abs(ended.code)
+            tell(JobEnded(ended.code, ended.reason, ended.wall_s, ended.last_lines))
+    except Preempted:
+        return EXIT_PREEMPTED
+    return 1 if ended.code is None else abs(ended.code)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from pathlib import Path
 from bench.events import EmitNews, JobBegan, JobEnded, JobFailed, JobNews
 from bench.execute import lock
 from bench.execute.jobs import Job
-from bench.execute.launch import follow, node
+from bench.execute.launch import node
+from bench.execute.launch.journal import Tail, size
 from bench.execute.launch.launchers import Launcher
 from bench.machine.environment import utc_now
 from bench.record.failure import Failure, archive_failures, write_failure
@@ -36,7 +37,7 @@ class _Active:
 
     job: Job
     job_id: str
-    tail: follow.Tail
+    tail: Tail
     host: str = ""
     ended: JobEnded | None = None
 
@@ -84,10 +85,10 @@ def _start(suite: _Suite, job: Job) -> None:
     """Hand a job over, or find that this was done before."""
     known = _launched(job.folder)
     if known is not None and not suite.launcher.is_dead(known):
-        suite.active[job.name] = _Active(job, known, follow.Tail(job))
+        suite.active[job.name] = _Active(job, known, Tail(job.folder))
         return
     node.write_assignment(job.folder, node.Assignment(job, suite.timeout_s))
-    tail = follow.Tail(job, follow.size(job.folder))
+    tail = Tail(job.folder, size(job.folder))
     job_id = suite.launcher.submit(job.folder, suite.exclusive)
     write_whole(job.folder / LAUNCHED, json.dumps({"job_id": job_id}).encode())
     suite.active[job.name] = _Active(job, job_id, tail)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import senet
 from bench.cli.app import app
 from bench.cli.profile import _named
 from bench.cli.run import _plan
-from bench.cli.screens.screen import _Count
+from bench.cli.screens.pace import Count
+from bench.compute.model import build
 from bench.errors import UserError
+from bench.execute.subjects import Shape, by_name
 from bench.record.read_write import read_record
 from bench.record.run import RunRecord
 from bench.spec.experiment import load_or_compare
@@ -78,11 +82,31 @@ def test_models_are_a_comparison() -> None:
 
 def test_a_folder_of_a_run_can_be_profiled_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
-    assert _named(None, [str(tmp_path)]) == (tmp_path, None)
-    assert _named(None, ["resnet18"]) == (None, ["resnet18"])
+    assert _named(None, [str(tmp_path)], None) == (tmp_path, None)
+    assert _named(None, ["resnet18"], None) == (None, ["resnet18"])
+
+
+def test_a_weights_file_of_this_project_names_its_own_model(tmp_path: Path) -> None:
+    """Its classes, stem and attention too; a file that says nothing has to be told apart."""
+    own, foreign = str(tmp_path / "own.safetensors"), str(tmp_path / "foreign.pt")
+    model = senet.build("eca_resnet20", stem="cifar", num_classes=7)
+    senet.save_weights(model, own)
+    torch.save(model.state_dict(), foreign)
+    assert _named(None, None, own) == (None, None)
+    shape = Shape("shapes", None, "fine", None, None)
+    built = {"stem": None, "attention": {}}
+    found = by_name(None, own, built, shape, None)
+    (spec,) = found.models
+    assert (spec.name, spec.stem, spec.num_classes) == ("eca_resnet20", "cifar", 7)
+    assert found.weights == {spec: own}
+    build(spec, weights=own)
+    with pytest.raises(UserError, match="does not say which model it is for: name it"):
+        by_name(None, foreign, built, shape, None)
+    with pytest.raises(UserError, match="--stem imagenet does not fit it"):
+        by_name(None, own, built | {"stem": "imagenet"}, shape, None)
 
 
 def test_trainings_are_counted_where_there_are_several() -> None:
-    count = _Count(2)
+    count = Count(2)
     assert (count(), count.end(), count()) == ("[1/2] ", "[1/2] ", "[2/2] ")
-    assert _Count(1)() == _Count(None)() == ""
+    assert Count(1)() == Count(None)() == ""

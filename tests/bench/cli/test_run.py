@@ -68,7 +68,7 @@ def test_an_experiment_is_trained_profiled_and_reported(tiny_model: str, here: P
     assert list((here / "reports" / "mine").glob("*.svg"))
     again = CliRunner().invoke(app, ["run", "mine.toml", "--seeds", "2"])
     assert again.exit_code == 0, again.output
-    assert again.stdout.count("(found finished)") == 4
+    assert again.stdout.count("(found finished, its images unchanged)") == 4
     assert set((here / "runs" / "mine" / "profiles").glob("*/*.json")) == profiles
 
 

@@ -118,7 +118,7 @@ def test_repeating_the_command_finds_the_run_finished(tiny_model: str, here: Pat
     first = senet_bench("train", tiny_model, *TRAIN)
     again = senet_bench("train", tiny_model, *TRAIN)
     assert first.exit_code == again.exit_code == 0
-    assert "(found finished)" in again.stdout
+    assert "(found finished, its images unchanged)" in again.stdout
     assert "epoch" not in again.stdout
 
 

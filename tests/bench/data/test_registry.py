@@ -39,6 +39,16 @@ def test_a_data_set_is_added_by_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "drawn stripes" in CliRunner().invoke(app, ["datasets"]).output
 
 
+@pytest.mark.parametrize(("limit", "told"), [(4, False), (5, True)])
+def test_a_limit_that_leaves_the_set_as_it_is_is_told(
+    monkeypatch: pytest.MonkeyPatch, limit: int, told: bool
+) -> None:
+    monkeypatch.setitem(DATASETS, "stripes", Entry(load_stripes, "drawn stripes", {"fine": 2}))
+    notes = load(DataSpec(name="stripes", train_limit=limit)).notes
+    said = "--train-limit 5 does nothing: stripes has 4 such images"
+    assert notes == ((said,) if told else ())
+
+
 @pytest.mark.parametrize(
     ("source", "name"),
     [

@@ -242,7 +242,7 @@ def test_events_cross_from_process_to_process_unchanged() -> None:
     """The folder too, which need not be text."""
     done = RunDone(make.run_record(), str(JOBS[0].folder), reused=False)
     for event in (StepDone(3, 17), JobFailed("é", "why\n", "x.json"), done):
-        assert decode(encode(event), JOBS[0]) == event
+        assert decode(encode(event), JOBS[0].folder) == event
         assert "\n" not in encode(event)
 
 

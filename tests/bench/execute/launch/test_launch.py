@@ -18,7 +18,7 @@ from bench.events import Event, JobBegan, JobEnded, JobNews, StepDone
 from bench.execute import experiment as conduct
 from bench.execute import lock
 from bench.execute.jobs import TrainJob, encode
-from bench.execute.launch import follow, node, suite
+from bench.execute.launch import follow, journal, node, suite
 from bench.execute.launch.conductor import conducting, probe
 from bench.execute.launch.launchers import Launcher, launcher_options, open_launcher
 from bench.record.failure import failures
@@ -68,7 +68,7 @@ class Engine:
     def submit(self, folder: Path, exclusive: bool) -> str:
         times = self.submitted[folder.name] = self.submitted.get(folder.name, 0) + 1
         code = self.ends(folder, times)
-        with (folder / node.EVENTS).open("a") as events:
+        with (folder / journal.EVENTS).open("a") as events:
             events.write(encode(JobBegan("far", 1, 0.0)) + "\n")
             if code is not None:
                 events.write(encode(JobEnded(code, f"code {code}" if code else None, 1.0)) + "\n")
@@ -141,7 +141,7 @@ def test_a_job_that_was_handed_over_before_is_followed_not_done_again(tmp_path: 
     node.write_assignment(job.folder, node.Assignment(job))
     (job.folder / suite.LAUNCHED).write_text('{"job_id": "before"}')
     events = [encode(JobBegan("far", 1, 0.0)), encode(JobEnded(0, None, 1.0))]
-    (job.folder / node.EVENTS).write_text("\n".join(events) + "\n")
+    (job.folder / journal.EVENTS).write_text("\n".join(events) + "\n")
     seen: list[object] = []
 
     def emit(news: object) -> None:
@@ -158,11 +158,11 @@ def test_a_folder_says_how_far_its_job_is(tmp_path: Path) -> None:
     (job,) = jobs(tmp_path, 1)
     node.write_assignment(job.folder, node.Assignment(job, 3.0))
     assert node.read_assignment(job.folder).timeout_s == 3.0
-    path = job.folder / node.EVENTS
+    path = job.folder / journal.EVENTS
     path.write_text(encode(JobBegan("far", 1, 0.0)) + "\n" + encode(StepDone(1, 1)) + "\n" + '["Jo')
     (standing,) = follow.standings(tmp_path)
     assert (standing.name, standing.state, standing.host) == (job.name, "running", "far")
-    tail = follow.Tail(job)
+    tail = journal.Tail(job.folder)
     assert len(list(tail.read())) == 2
     with path.open("a") as file:
         file.write(encode(JobEnded(1, "why", 1.0))[4:] + "\n")

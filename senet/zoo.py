@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from torch import nn
@@ -45,7 +46,8 @@ def _from_catalogue(name: str, **options: Any) -> nn.Module:
 
 # The classical ResNets and their SE twins, which take either stem, as functions of ``stem`` and
 # ``num_classes``. A network from elsewhere is added to MODELS; those of this package are lines of
-# `senet.catalogue`, and `build` knows them all by name.
+# `senet.catalogue`, and `build` knows them all by name. An installed package adds its own by an
+# entry point of the group ENTRY_POINTS, which names such a function.
 PLAIN_MODELS: dict[str, Builder] = {
     name: partial(classical, getattr(torchvision_resnet, name))
     for name, network in NETWORKS.items()
@@ -55,6 +57,28 @@ SE_MODELS: dict[str, Builder] = {
     f"se_{base}": partial(_from_catalogue, f"se_{base}") for base in PLAIN_MODELS
 }
 MODELS: dict[str, Builder] = SE_MODELS | PLAIN_MODELS
+
+ENTRY_POINTS = "senet_bench.models"
+
+
+def _by_entry_point(entry: EntryPoint, **options: Any) -> nn.Module:
+    """Return a model of another package, which is only imported once it is built; ModelError."""
+    try:
+        builder = entry.load()
+    except Exception as error:  # whatever code of others may raise
+        raise ModelError(
+            f"model {entry.name!r}: its entry point {entry.value!r} cannot be loaded:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    made: nn.Module = builder(**options)
+    return made
+
+
+MODELS |= {
+    entry.name: partial(_by_entry_point, entry)
+    for entry in entry_points(group=ENTRY_POINTS)
+    if entry.name not in MODELS and not is_known(entry.name)
+}
 
 
 def is_se(name: str) -> bool:

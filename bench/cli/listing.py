@@ -120,9 +120,9 @@ def _row(model: ModelSpec) -> dict[str, Any]:
 
 def datasets(as_json: opt.AsJson = False) -> None:
     """List the data sets and what each of them needs."""
-    from bench.data import DATASETS
+    from bench.data import registry
 
-    rows = [{"dataset": name, "what": entry.what} for name, entry in DATASETS.items()]
+    rows = [{"dataset": name, "what": entry.what} for name, entry in registry().items()]
     if as_json:
         opt.print_json(rows)
     else:

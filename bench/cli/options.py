@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli import names
+
 if TYPE_CHECKING:
     from bench.spec.run import DataSpec
 
@@ -31,7 +33,11 @@ DataName = Annotated[
     str,
     typer.Option(
         "--dataset",
-        help="cifar10, cifar100, folder, torchvision:NAME, hf:ORG/NAME, or the embedded shapes.",
+        help=names.help_of(
+            "cifar10, cifar100, folder, torchvision:NAME, hf:ORG/NAME, or the embedded shapes.",
+            "datasets",
+        ),
+        autocompletion=names.datasets,
     ),
 ]
 DataLabel = Annotated[
@@ -77,7 +83,12 @@ StemName = Annotated[
     ),
 ]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="reference, standard or quick; see 'senet-bench recipes'.")
+    str,
+    typer.Option(
+        "--recipe",
+        help="reference, standard or quick; see 'senet-bench recipes'.",
+        autocompletion=names.recipes,
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Epochs; the recipe's milestones scale with it.")]
 LearningRate = Annotated[

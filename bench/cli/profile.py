@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli import names
 from bench.cli import options as opt
 from bench.cli.screens.profile_output import Wanted, _show
 from bench.cli.screens.screen import screen
@@ -30,6 +31,7 @@ def profile(
         typer.Argument(
             help="Models; see 'senet-bench models', or the folder of a run (default: SE-ResNet-50,"
             " ResNet-50, ResNet-101).",
+            autocompletion=names.models_or_runs,
             show_default=False,
         ),
     ] = None,
@@ -37,6 +39,7 @@ def profile(
         Path | None,
         typer.Option(
             help="Profile the trained model of this run's folder instead.",
+            autocompletion=names.runs,
             rich_help_panel=opt.MODEL,
         ),
     ] = None,

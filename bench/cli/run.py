@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli import names
 from bench.cli import options as opt
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def run(
         typer.Argument(
             help="quickstart (default), reference, matched, paper-cifar, ablations, rivals, a TOML"
             " file, or models to compare.",
+            autocompletion=names.models_or_presets,
             show_default=False,
         ),
     ] = None,

@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import names
 from bench.cli import options as opt
 
 PROFILES = Path("profiles")
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/resnet18-…")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, such as runs/resnet18-…", autocompletion=names.runs),
+    ],
     folders: Annotated[
         list[Path] | None,
         typer.Argument(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli import names
 from bench.cli import options as opt
 from bench.cli.screens.pace import duration
 from bench.cli.screens.screen import screen, silence
@@ -20,7 +21,11 @@ def train(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Models; see 'senet-bench models' (default: SE-ResNet-50, ResNet-50, ResNet-101).",
+            help=names.help_of(
+                "Models; see 'senet-bench models' (default: SE-ResNet-50, ResNet-50, ResNet-101).",
+                "models",
+            ),
+            autocompletion=names.models,
             show_default=False,
         ),
     ] = None,

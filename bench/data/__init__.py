@@ -6,8 +6,10 @@ one function and one line there. `load` is the way in.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 
 from bench.data.augment import EpochPlan, plan_epoch
@@ -51,6 +53,7 @@ __all__ = [
     "num_steps",
     "place",
     "plan_epoch",
+    "registry",
     "share",
     "test_batches",
     "train_batches",
@@ -111,8 +114,41 @@ DATASETS: dict[str, Entry] = {
 }
 
 
+ENTRY_POINTS = "senet_bench.datasets"
+
+
+@functools.cache
+def _add_registered() -> None:
+    """Add the data sets of installed packages: an entry point names an `Entry`.
+
+    It is done when data sets are first asked for, since those packages import this one. A name that
+    is taken stays what it is; one that cannot be loaded says so where it is listed and asked for.
+    """
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            found = point.load()
+            problem = None if isinstance(found, Entry) else f"it is no Entry but a {type(found)}"
+        except Exception as error:  # whatever code of others may raise
+            problem = f"{type(error).__name__}: {error}"
+        if problem is not None:
+            told = f"entry point {point.value!r} cannot be loaded: {problem}"
+            found = Entry(functools.partial(_broken, f"dataset {point.name!r}: its {told}"), told)
+        DATASETS.setdefault(point.name, found)
+
+
+def _broken(problem: str, spec: DataSpec, progress: Progress | None) -> Dataset:
+    raise UserError(problem)
+
+
+def registry() -> dict[str, Entry]:
+    """Return all data sets, those of installed packages included."""
+    _add_registered()
+    return DATASETS
+
+
 def entry(name: str) -> Entry:
     """Return what is known of a data set; UserError for an unknown one or a missing extra."""
+    _add_registered()
     prefix, colon, rest = name.partition(":")
     if prefix + colon not in DATASETS or (colon and not rest):
         raise unknown("dataset", name, [f"{key}NAME" if ":" in key else key for key in DATASETS])

@@ -70,7 +70,7 @@ def _scope(found: Findings) -> list[Item]:
     text = (
         f"{facts.num_train:,} training and {facts.num_test:,} test images; {trained}; "
         f"{_seeds(here)}; highest top-1 {percent(cell.top1)} % (images alone), "
-        f"{found.labels[cell.key]}{_published(cell)}"
+        f"{found.labels[cell.key]}{_published(here, found)}"
     )
     others = len(found.study.datasets) - 1
     more = f"; {count(others, 'more data set')} below" if others else ""
@@ -85,17 +85,18 @@ def _seeds(cells: Sequence[Cell]) -> str:
     return f"{told} seed{'' if numbers == [1] else 's'} a model"
 
 
-def _published(cell: Cell) -> str:
-    """Return how far the nearest published figure of the same model is."""
-    figures = beside(cell)
-    if not figures or cell.top1 is None:
-        return ", of which no published figure is known on these data"
+def _published(cells: Sequence[Cell], found: Findings) -> str:
+    """Return how far the most accurate model with a published figure is from it."""
+    known = [(c.top1.value, c.key, c, figures) for c in cells if c.top1 and (figures := beside(c))]
+    if not known:
+        return "; no published figure is known of these models on these data"
+    top1, _, cell, figures = max(known, key=lambda one: one[:2])
     one = figures[0].published
-    gap = 100 * (one.top1 - cell.top1.value)
+    gap = 100 * (one.top1 - top1)
     side = "below" if gap > 0 else "above"
     alike = "trained alike" if not figures[0].why_not else "not trained alike"
-    who = one.source.name
-    return f", {abs(gap):.1f} points {side} the {100 * one.top1:.1f} % of {who}, {alike}"
+    label, who = found.labels[cell.key], one.source.name
+    return f"; {label} {abs(gap):.1f} points {side} the {100 * one.top1:.1f} % of {who}, {alike}"
 
 
 def _judged(found: Findings) -> list[tuple[bool, str]]:
@@ -151,7 +152,7 @@ def _bases(pairs: Sequence[Pair]) -> list[str]:
 
 def _wanted(pair: Pair) -> str:
     wanted = seeds_wanted(pair)
-    return f" (needs about {wanted} seeds a model)" if wanted else ""
+    return f" (needs about {wanted:,} seeds a model)" if wanted else ""
 
 
 def _first(texts: Sequence[str]) -> str:

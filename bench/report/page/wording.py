@@ -62,7 +62,7 @@ def _caveats(pair: Pair) -> list[str]:
     notes += basis(found)
     wanted = seeds_wanted(pair)
     if wanted:
-        notes.append(f"a difference of this size needs about {wanted} seeds a model")
+        notes.append(f"a difference of this size needs about {wanted:,} seeds a model")
     return notes
 
 
@@ -158,7 +158,9 @@ def choice_sentence(front: Front, choice: Choice, labels: dict[str, str]) -> str
     told = f"; best within that with {chance(choice.probability)}"
     if choice.probability is None:
         told = " as measured"
-    return f"{budget}, take {labels[choice.cell.key]} ({value}{told})"
+    sure = choice.probability is None or choice.probability >= 0.5
+    advice = "take" if sure else "nothing stands out; measured best is"
+    return f"{budget}, {advice} {labels[choice.cell.key]} ({value}{told})"
 
 
 def speed_verdict(found: Ratio) -> str:

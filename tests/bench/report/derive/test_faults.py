@@ -22,7 +22,7 @@ from bench.report.derive.speed.ratios import corrected, time_ratio
 from bench.report.derive.time_to import races
 from bench.report.page import formats
 from bench.report.page.verdict import lines
-from bench.report.page.wording import speed_verdict
+from bench.report.page.wording import choice_sentence, speed_verdict
 from bench.report.read.load import load
 from bench.report.read.study import study
 from bench.report.read.timings import timing_of
@@ -150,6 +150,13 @@ def test_a_choice_that_hardly_fits_its_budget_is_half_as_sure(tmp_path):
         (0.5, "resnet18"), (1.0, "resnet50")
     ]  # fmt: skip
     assert 0.4 < found.choices[1].probability < 0.65
+    names = {c.key: c.model.name for c in cells}
+    for chance, told in (
+        (0.2, "nothing stands out; measured best is resnet50"),
+        (0.6, "take resn"),
+    ):
+        choice = replace(found.choices[1], probability=chance)
+        assert told in choice_sentence(found, choice, names)
 
 
 def test_what_attention_does_comes_first_among_what_is_suggested(tmp_path):
@@ -324,14 +331,17 @@ def test_luck_of_models_that_were_trained_otherwise_is_said_to_be(tmp_path):
 
 
 def test_that_nothing_was_published_is_said(tmp_path):
-    """Nobody else has figures on shapes; of CIFAR-10 they have."""
+    """Nobody else has figures on shapes; of CIFAR-10 they have, if not of the best model."""
     shares(tmp_path / "a", ("resnet20", "cifar", 0.8))
     text = dict(lines(findings(read(tmp_path / "a"))))["Scope, Shapes:"]
-    assert "no published figure is known on these data" in text
+    assert "no published figure is known of these models on these data" in text
     data = make.dataset("CIFAR-10", "c" * 64, N)
-    make.write_run(tmp_path / "b", np.arange(N) < 0.8 * N, spec=make.model("resnet20"), data=data)
+    for name, share in (("resnet20", 0.8), ("simam_resnet20", 0.85)):
+        right = np.arange(N) < share * N
+        make.write_run(tmp_path / "b" / name, right, spec=make.model(name), data=data)
     text = dict(lines(findings(read(tmp_path / "b"))))["Scope, CIFAR-10:"]
     assert "no published figure" not in text
+    assert "; resnet20 " in text
     assert " of " in text.split("points below")[1]
 
 

@@ -151,7 +151,10 @@ def parallel(model: nn.Module, device: str, group: Group) -> nn.Module:
     # 1×1 convolutions have gradients whose strides differ without any consequence.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     ids = [torch.device(device)] if devices.kind(device) == "cuda" else None
-    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+    # A step asks for no running statistics: those of the first rank are copied where they are used.
+    return DistributedDataParallel(
+        model, device_ids=ids, gradient_as_bucket_view=True, broadcast_buffers=False
+    )
 
 
 def add_up(group: Group, tensor: Tensor) -> Tensor:

@@ -106,6 +106,16 @@ class JobFailed:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """A look with ``num_seeds`` a model is to follow ``num_runs`` trainings: so much is open."""
+
+    look: int
+    num_seeds: int
+    num_open: int
+    num_runs: int
+
+
+@dataclass(frozen=True)
 class JobBegan:
     """A job was taken up by a process on ``host``, at ``at`` seconds since 1970."""
 
@@ -140,6 +150,7 @@ Event = (
     | RowDone
     | Warned
     | JobFailed
+    | Looked
     | JobBegan
     | JobEnded
 )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.events import EmitNews
     from bench.execute.experiment import Conducted
     from bench.execute.launch.launchers import Launcher
+    from bench.execute.resolve import Question
     from bench.spec.experiment import Experiment
 
 
@@ -73,6 +74,20 @@ def run(
     remeasure: Annotated[
         bool, typer.Option("--remeasure", help="Profile again, e.g. when the machine is quiet.")
     ] = False,
+    resolve: Annotated[
+        float | None,
+        typer.Option(
+            help="Add seeds until the differences that matter (attention against none, or all) have"
+            " a sign, or an interval of ± so many points; the first look is at 3, or at --seeds.",
+            show_default=False,
+        ),
+    ] = None,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --resolve: the most seeds a model (12).", show_default=False
+        ),
+    ] = None,
     seed_sd: opt.SeedSd = None,
     margin: opt.Margin = None,
     timeout: Annotated[
@@ -85,17 +100,19 @@ def run(
         ),
     ] = None,
     on: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Who does the jobs: here (one after the other), slurm or ray.",
+            help="Who does the jobs: here (default: one after the other), slurm or ray.",
             rich_help_panel=opt.MACHINE,
+            show_default=False,
         ),
-    ] = "here",
+    ] = None,
     set_launcher: Annotated[
         list[str] | None,
         typer.Option(
             help="Options of slurm (partition=gpu,gpus_per_node=1; cluster=local for this machine)"
-            " or ray (address, num_cpus, num_gpus); max_jobs at a time.",
+            " or ray (address, num_cpus, num_gpus, scratch); max_jobs at a time. The file's table"
+            " [launcher] may give them too, and on.",
             rich_help_panel=opt.MACHINE,
         ),
     ] = None,
@@ -143,9 +160,11 @@ def run(
       senet-bench run se_resnet18 resnet18 --dataset folder --data-dir photos --seeds 2
 
       senet-bench run matched --seeds 5 --on slurm --set-launcher partition=gpu,gpus_per_node=1
+
+      senet-bench run matched --resolve 0.5 --max-seeds 20
     """
     from bench.execute.experiment import conduct
-    from bench.execute.launch.launchers import launcher_options
+    from bench.execute.launch.launchers import chosen_launcher
     from bench.execute.run_folder import if_unfinished
     from bench.report.derive.seeds import Stated
     from bench.spec.experiment import load_or_compare
@@ -172,10 +191,12 @@ def run(
     if plan:
         _print_plan(experiment, folder, price_per_hour)
         return
-    options = launcher_options(set_launcher or [])
-    total = len(experiment.entries()) * len(experiment.seeds)
-    typer.echo(_plan(experiment, total, report))
-    with _launching(on, options, folder, total, detach=detach) as (launcher, emit):
+    who, options = chosen_launcher(experiment.launcher, on, set_launcher or [])
+    question = _question(resolve, max_seeds)
+    first = len(experiment.seeds) if question is None else question.first(experiment.seeds)
+    total = len(experiment.entries()) * first
+    typer.echo(_plan(experiment, total, report, question))
+    with _launching(who, options, folder, total, detach=detach) as (launcher, emit):
         done = conduct(
             experiment,
             folder,
@@ -187,8 +208,22 @@ def run(
             remeasure=remeasure,
             launcher=launcher,
             retries=retries,
+            question=question,
         )
     _tell(done, report)
+
+
+def _question(resolve: float | None, max_seeds: int | None) -> Question | None:
+    """Return what is asked of the seeds; None where their number is given."""
+    from bench.errors import UserError
+    from bench.execute.resolve import Question
+
+    wanted = opt.positive_points("--resolve", resolve)
+    if wanted is None:
+        if max_seeds is not None:
+            raise UserError("--max-seeds is for --resolve; --seeds says how many there are")
+        return None
+    return Question(wanted, 12 if max_seeds is None else max_seeds)
 
 
 def _print_plan(experiment: Experiment, folder: Path, price_per_hour: float | None) -> None:
@@ -239,13 +274,18 @@ def _tell(done: Conducted, report: Path) -> None:
     from rich.console import Console
 
     from bench.report.page import terminal
+    from bench.report.page.blocks import Bullets
     from bench.report.page.tables.main_table import lettered, main_notes, narrow_table
+    from bench.report.page.tables.seeds import seeds
     from bench.report.page.verdict import lines
 
     if done.rendered is not None:
         Console().print(terminal.render(narrow_table(done.rendered.study)))
         typer.echo(lettered(main_notes(done.rendered.study)))
         Console().print(terminal.bullets(lines(done.rendered.findings)))
+        for block in seeds(done.rendered.study):
+            if isinstance(block, Bullets):
+                Console().print(terminal.bullets(block.items))
         typer.echo(f"\nOpen {report / 'report.html'}")
         typer.echo("beside it: report.md, results.csv, charts")
     for job in done.failed:
@@ -255,14 +295,19 @@ def _tell(done: Conducted, report: Path) -> None:
         raise typer.Exit(opt.EXIT_FAILED)
 
 
-def _plan(experiment: Experiment, total: int, report: Path) -> str:
+def _plan(experiment: Experiment, total: int, report: Path, question: Question | None) -> str:
     """Return what is going to be done, in a line."""
-    networks, seeds = len(experiment.entries()), len(experiment.seeds)
+    networks = len(experiment.entries())
+    seeds = total // networks
     trainings = "1 training" if total == 1 else f"{total} trainings"
     epochs = experiment.recipe.epochs
+    more = ""
+    if question is not None:
+        wanted = f"±{100 * question.wanted:g} points or a sign"
+        more = f", then more until {wanted}, to {question.most_seeds} seeds at most"
     profiled = f", then {networks} profiled in one sitting" if experiment.profile else ""
     return (
         f"{experiment.name}: {trainings} of {epochs} epoch{'' if epochs == 1 else 's'}"
         f" ({networks} model{'' if networks == 1 else 's'} × {seeds}"
-        f" seed{'' if seeds == 1 else 's'}){profiled}; report in {report}"
+        f" seed{'' if seeds == 1 else 's'}){more}{profiled}; report in {report}"
     )

@@ -23,6 +23,7 @@ from bench.execute.launch.journal import journal
 from bench.execute.launch.launchers import Launcher
 from bench.execute.launch.suite import carry_out_all, is_handed_over
 from bench.execute.process import carry_out
+from bench.execute.resolve import Question, looks_of, until_decided
 from bench.execute.subjects import Subjects, profile_job
 from bench.machine.devices import resolve
 from bench.machine.environment import utc_now
@@ -66,6 +67,7 @@ def conduct(
     remeasure: bool = False,
     launcher: Launcher | None = None,
     retries: int = 0,
+    question: Question | None = None,
 ) -> Conducted:
     """Train, test and profile all of an experiment, then render its report into ``out``.
 
@@ -74,30 +76,40 @@ def conduct(
     run starts. A job that fails, or takes longer than ``timeout_s`` seconds, is recorded as a
     `Failure`, and the others are done. Raises `Preempted` when a signal asked for an end. With a
     ``launcher`` the jobs are done by it, each ``retries`` times more where it fails, and the
-    sitting has a node for itself. ``remeasure`` profiles anew.
+    sitting has a node for itself. ``remeasure`` profiles anew. With a ``question`` seeds are added
+    until it is settled.
     """
     device = _device(experiment, launcher)
     if launcher is None or not launcher.is_remote:  # what nodes cannot do, they say
         check(experiment, device)
+    if question is not None:
+        looks_of(question, experiment.seeds, runs)
     check_writable(runs)
     check_writable(out)
     dataset, _ = train_run.load_data(experiment.data, emit)
-    specs = [
-        run_spec(experiment, device, model, seed)
-        for model, seed in product(models(experiment, dataset), experiment.seeds)
-    ]
-    jobs = [_train_job(spec, runs, if_unfinished) for spec in specs]
-    for job in jobs:
-        checks.check_batch_size(job.spec, len(dataset.train))
-        run_folder.check_unfinished(job.folder, job.if_unfinished)
     how = _How(emit, timeout_s, launcher, retries)
-    failed = _trained(jobs, dataset, how)
+    spec_of = partial(run_spec, experiment, device)
+    entries = models(experiment, dataset)
+
+    def train(wanted: Sequence[RunSpec]) -> list[JobFailed]:
+        jobs = [_train_job(spec, runs, if_unfinished, dataset.digest) for spec in wanted]
+        for job in jobs:
+            checks.check_batch_size(job.spec, len(dataset.train))
+            run_folder.check_unfinished(job.folder, job.if_unfinished)
+        return _trained(jobs, dataset, how)
+
+    if question is None:
+        specs = [spec_of(model, seed) for model, seed in product(entries, experiment.seeds)]
+        failed = train(specs)
+    else:
+        specs, failed = until_decided(
+            question, entries, experiment.seeds, spec_of, runs, train, emit
+        )
     sitting = _profile_job(experiment, device, specs, runs)
     if sitting is not None:
         failed += _profiled(sitting, how, remeasure)
-    records = [
-        run_folder.load_run(job.folder) for job in jobs if (job.folder / run_folder.RECORD).exists()
-    ]
+    folders = [runs / spec.folder_name() for spec in specs]
+    records = [run_folder.load_run(f) for f in folders if (f / run_folder.RECORD).exists()]
     profiles = profiles_in(sitting.folder) if sitting else []
     rendered = render([runs], out, stated=stated) if records or profiles else None
     return Conducted(tuple(records), tuple(profiles), rendered, tuple(failed))
@@ -140,9 +152,11 @@ def run_spec(experiment: Experiment, device: str, model: ModelSpec, seed: int) -
     return validated(RunSpec, shared | {"model": model, "seed": seed, "device": device})
 
 
-def _train_job(spec: RunSpec, runs: Path, if_unfinished: run_folder.IfUnfinished) -> TrainJob:
+def _train_job(
+    spec: RunSpec, runs: Path, if_unfinished: run_folder.IfUnfinished, digest: str
+) -> TrainJob:
     """Return the job for a run; one that failed, or was handed over, goes on unasked."""
-    job = TrainJob(spec, if_unfinished, runs)
+    job = TrainJob(spec, if_unfinished, runs, digest)
     if if_unfinished == "refuse" and (failures(job.folder) or is_handed_over(job.folder)):
         return replace(job, if_unfinished="resume")
     return job

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -39,11 +40,15 @@ STEP_EVERY_S = 0.1  # more often nobody reads how far a training is
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A run to train below ``out``; what to do with an unfinished one is `train_run`'s."""
+    """A run to train below ``out``; what to do with an unfinished one is `train_run`'s.
+
+    The images must have the ``digest``, wherever they are read; None takes any.
+    """
 
     spec: RunSpec
     if_unfinished: Literal["refuse", "resume", "restart"]
     out: Path = Path()
+    digest: str | None = None
     task: Literal["train"] = "train"
 
     @property
@@ -131,6 +136,11 @@ def _train(job: TrainJob, emit: Emit) -> None:
 
     # Whoever made the job has read the data before, and told of it.
     dataset, data_s = train_run.load_data(job.spec.data, lambda event: None)
+    if job.digest not in (None, dataset.digest):
+        raise UserError(
+            f"the images of {job.spec.data.name} on {socket.gethostname()} are others than those"
+            " of the experiment"
+        )
     checks.check_batch_size(job.spec, len(dataset.train))
     train_run.train_run(
         job.spec, dataset, job.out, emit=emit, if_unfinished=job.if_unfinished, data_s=data_s

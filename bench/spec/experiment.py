@@ -98,7 +98,10 @@ class ProfileEntry(Frozen):
 
 
 class Experiment(Frozen):
-    """Every model × stem × seed is a run; every model × stem is profiled."""
+    """Every model × stem × seed is a run; every model × stem is profiled.
+
+    ``launcher`` says who does the jobs: its name, ``on``, and the options of that one.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
@@ -114,6 +117,7 @@ class Experiment(Frozen):
     deterministic: bool = False
     data: DataSpec = DataSpec()
     recipe: Recipe
+    launcher: dict[str, int | float | bool | str] = Field(default_factory=dict)
     profile: ProfileEntry | None = ProfileEntry()
 
     def entries(self) -> list[ModelEntry]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from scipy import special
 from bench.errors import UserError
 from bench.stats.decide import equivalence, holm, two_sided
 from bench.stats.luck import Hits, Luck, SeedSpread, pooled, spread_of, spread_of_shares
+from bench.stats.sequential import at_look, half_width
 from bench.stats.times import CONFIDENCE, Interval
 
 NUM_DRAWS = 4_000
@@ -70,12 +71,28 @@ class Difference:
     error: float
     freedom: float
     image_error: float = 0.0
+    look: int = 0
+
+    def at_look(self, look: int) -> Difference:
+        """Return it as it counts at a look of several (`bench.stats.sequential`); 0 is the only."""
+        if look == 0 or self.luck is None or self.p is None:
+            return self
+        half = half_width(self.error, self.freedom, look)
+        middle = self.interval.estimate
+        return replace(
+            self,
+            interval=replace(self.interval, low=middle - half, high=middle + half),
+            p=at_look(self.p, look),
+            method=f"{self.method}, at look {look}",
+            look=look,
+        )
 
     def p_same(self, margin: float | None) -> float | None:
         """Return the p-value of equivalence within a margin; None without margin or luck."""
         if margin is None or self.luck is None:
             return None
-        return equivalence(self.interval.estimate, self.error, self.freedom, margin)
+        p = equivalence(self.interval.estimate, self.error, self.freedom, margin)
+        return at_look(p, self.look) if self.look else p
 
 
 def corrected(

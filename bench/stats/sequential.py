@@ -3,7 +3,8 @@
 Testing after every seed that was added finds a difference between equal models sooner or later.
 Here every look spends a part of the level, and all parts of endlessly many looks add up to it
 (alpha spending, Lan and DeMets 1983; with the union bound, which holds however the looks depend on
-each other, in place of their joint distribution).
+each other, in place of their joint distribution). The intervals of all looks together then hold the
+truth in 95 % of series, whatever made one stop (repeated intervals, Jennison and Turnbull 1989).
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from scipy import special
+
 from bench.stats.decide import LEVEL
 
-Step = Literal["answered", "go on", "give up"]
+FIRST = 3  # seeds a model: fewer hardly say how far seeds are apart
+Step = Literal["decided", "narrow", "hidden", "go on"]
 
 
 def at_look(p: float, look: int) -> float:
@@ -28,23 +32,43 @@ def at_look(p: float, look: int) -> float:
     return min(1.0, p * (math.pi * look) ** 2 / 6)
 
 
-def seeds_at_look(look: int, first: int = 3) -> int:
-    """Return with how many seeds a model the k-th look is made: half as many more each time.
+def half_width(error: float, freedom: float, look: int, family: int = 1) -> float:
+    """Return half the width of the interval of one of ``family`` differences at a look.
 
-    Few looks spend little, and most of the seeds of the last one are new.
+    All intervals of all differences at all looks together hold the truth in 95 % of series.
     """
-    seeds = first
-    for _ in range(look - 1):
-        seeds = math.ceil(1.5 * seeds)
-    return seeds
+    level = LEVEL / at_look(1e-9, look) * 1e-9 / family
+    return error and -float(special.stdtrit(freedom, level / 2)) * error
 
 
-def step(p: float, p_same: float | None, look: int, most_seeds: int, first: int = 3) -> Step:
-    """Return what to do after a look: p-values are corrected over the family, not over the looks.
+def next_look(seeds: int, most: int) -> int:
+    """Return with how many seeds a model the look behind one with ``seeds`` is made.
 
-    Answered is a question whose models differ, or are the same within a margin. ``most_seeds`` is
-    how many a model may have: given up is what the next look would need more for.
+    Half as many more each time: few looks spend little, and most seeds of the last one are new.
     """
-    if min(at_look(p, look), 1.0 if p_same is None else at_look(p_same, look)) < LEVEL:
-        return "answered"
-    return "go on" if seeds_at_look(look + 1, first) <= most_seeds else "give up"
+    return min(most, math.ceil(1.5 * seeds))
+
+
+def step(
+    estimate: float,
+    error: float,
+    freedom: float,
+    image_error: float,
+    *,
+    wanted: float,
+    look: int,
+    family: int = 1,
+) -> Step:
+    """Return what a look at a difference tells; everything but looks is in one unit.
+
+    ``decided`` is its sign, ``narrow`` an interval of ± ``wanted`` at most. ``hidden`` is what no
+    number of seeds would tell by the next look: ``image_error``, the part of ``error`` that the
+    test images leave, is too large for either.
+    """
+    half = half_width(error, freedom, look, family)
+    if abs(estimate) > half:
+        return "decided"
+    if half <= wanted:
+        return "narrow"
+    least = half_width(image_error, math.inf, look + 1, family)
+    return "hidden" if least > max(wanted, abs(estimate)) else "go on"

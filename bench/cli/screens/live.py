@@ -123,6 +123,9 @@ def _emit(progress: _Screen, console: Console, count: Count) -> Callable[[Event]
             case ev.Evaluating(done, total):
                 progress.facts = ()
                 bar("test", done, total, f"{done:,} of {total:,}")
+            case ev.Looked():
+                count.more(event)
+                say(other(event) or "", "bold")
             case ev.RunDone():
                 count.end()
                 drop_bars()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.events import Event, RunStarted
+    from bench.events import Event, Looked, RunStarted
     from bench.record.run import EpochFacts, RunRecord
 
 FORECAST_AFTER_S = 5.0  # of steps; by then their pace is that of the rest
@@ -100,6 +100,11 @@ class Count:
     def _many(self) -> bool:
         return self.total is not None and self.total > 1
 
+    def more(self, look: Looked) -> None:
+        """Count the trainings of a look in; those of the first are what the total was."""
+        if look.look > 1 and self.total is not None:
+            self.total += look.num_runs
+
     def begin(self) -> None:
         """Note that a training begins."""
         self.began = time.monotonic()
@@ -187,6 +192,9 @@ def other(event: Event) -> str | None:
             return f"  {result(record)}{found}  {folder}{warnings}"
         case ev.Warned():
             return f"warning: {event.warning}"
+        case ev.Looked(look, num_seeds, num_open, num_runs):
+            pairs = f"{num_open} difference{'' if num_open == 1 else 's'} open"
+            return f"look {look}: {pairs}; {num_runs} trainings, to {num_seeds} seeds a model"
         case ev.JobFailed():
             return f"  {event.name}: failed: {event.reason}  {event.record}"
         case _:

@@ -79,6 +79,9 @@ def _plain(write: Callable[[str], None], count: Count) -> Callable[[Event], None
                 write("  " + "  ".join(epoch_parts(facts, paces[0])))
             case ev.Warned(warning):  # never among what other programs read
                 typer.echo(f"warning: {warning}", err=True)
+            case ev.Looked():
+                count.more(event)
+                write(other(event) or "")
             case ev.RunDone() | ev.JobFailed():
                 place = count.end()
                 # What was found finished has no line of its own before it.

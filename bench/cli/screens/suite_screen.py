@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -27,15 +27,17 @@ def suite_screen(total: int) -> Iterator[EmitNews]:
     console = Console(highlight=False)
     lines = plain(typer.echo)
     with contextlib.ExitStack() as stack:
-        many: Callable[[JobNews], None] = _plain
+        live: _Live | None = None
         if console.is_terminal and not console.is_dumb_terminal:
-            many = stack.enter_context(_live(console, total))
+            live = stack.enter_context(_live(console, total))
 
         def emit(event: Event | JobNews) -> None:
             if isinstance(event, JobNews):
-                many(event)
-            else:
-                lines(event)
+                (live or _plain)(event)
+                return
+            lines(event)
+            if live is not None:
+                live.of_all(event)
 
         yield emit
 
@@ -82,7 +84,7 @@ class _Live:
         self.bars: dict[str, TaskID] = {}
         self.sizes: dict[str, tuple[int, int]] = {}
         self.all = progress.add_task("all jobs", total=total, note="")
-        self.done = 0
+        self.total, self.done = total, 0
 
     def __call__(self, news: JobNews) -> None:
         """Show the news of one job."""
@@ -99,8 +101,8 @@ class _Live:
                 self._bar(news.name, share, f"epoch {epoch}/{epochs}")
             case ev.Profiling() as profiling:
                 self._bar(news.name, profiling.done, f"{profiling.stage} {profiling.row}")
-            case ev.JobEnded():
-                self._ended(news.name)
+            case ev.JobEnded(code):  # one that is tried again, or set aside, is not done
+                self._ended(news.name, code == 0)
             case _:
                 pass
         text = _worth_a_line(news)
@@ -112,10 +114,26 @@ class _Live:
             self.bars[name] = self.progress.add_task(name, total=1.0, note=note)
         self.progress.update(self.bars[name], completed=share, note=note)
 
-    def _ended(self, name: str) -> None:
+    def of_all(self, event: Event) -> None:
+        """Count what is said of the suite: a run that was found, one set aside, a new look."""
+        from bench import events as ev
+
+        match event:
+            case ev.RunDone() | ev.JobFailed():
+                self._count(1)
+            case ev.Looked(look, _, _, num_runs) if look > 1:
+                self.total += num_runs
+                self._count(0)
+            case _:
+                pass
+
+    def _ended(self, name: str, done: bool) -> None:
         if name in self.bars:
             self.progress.remove_task(self.bars.pop(name))
-        self.done += 1
-        self.progress.update(
-            self.all, completed=self.done, note=f"{self.done} ended, {len(self.bars)} run"
-        )
+        self._count(int(done))
+
+    def _count(self, more: int) -> None:
+        self.done += more
+        self.total = max(self.total, self.done)  # the sitting is one more
+        note = f"{self.done} ended, {len(self.bars)} run"
+        self.progress.update(self.all, completed=self.done, total=self.total, note=note)

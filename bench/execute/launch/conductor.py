@@ -49,11 +49,12 @@ def probe(launcher: Launcher, runs: Path) -> None:
     try:
         job_id = launcher.submit(folder, False)
         while not (folder / SEEN).exists():
+            launcher.bring(job_id, folder)
             # Asked before the last look: a file system may show late what a dead job has written.
             if launcher.is_dead(job_id) and not (folder / SEEN).exists():
                 raise UserError(
                     f"the nodes do not see {runs.resolve()}: choose a folder that they share"
-                    " (--runs)"
+                    " (--runs), or on Ray one of their own (--set-launcher scratch=/FOLDER)"
                 )
             time.sleep(PROBE_POLL_S)
     finally:

@@ -22,7 +22,8 @@ class Launcher:
 
     It returns the engine's name of the job, by which ``is_dead`` and ``cancel`` know it later, from
     other processes too. ``max_jobs`` are handed over at most at a time. The nodes of one that
-    ``is_remote`` may not see the folder of runs.
+    ``is_remote`` may not see the folder of runs. Where they write elsewhere, ``bring`` adds what a
+    job has told to its events here, and when it has ended first brings its folder, whole.
     """
 
     submit: Callable[[Path, bool], str]
@@ -31,6 +32,7 @@ class Launcher:
     max_jobs: int
     close: Callable[[], None] = lambda: None
     is_remote: bool = True
+    bring: Callable[[str, Path], None] = lambda job_id, folder: None
 
 
 # The module of each, which has `open_launcher(options, runs)`, and the extra that it needs.
@@ -60,6 +62,23 @@ def open_launcher(name: str, options: Mapping[str, Any], runs: Path) -> Launcher
             f"--on {name} needs {error.name}: pip install 'senet-bench[{extra}]'"
         ) from None
     return made
+
+
+def chosen_launcher(
+    table: Mapping[str, Any], on: str | None, texts: Sequence[str]
+) -> tuple[str, dict[str, Any]]:
+    """Return who does the jobs and its options, by a file's table and what overrules it.
+
+    Options in the table are those of its ``on``: they are left out where another is asked for.
+    """
+    filed = dict(table)
+    own = filed.pop("on", HERE)
+    if not isinstance(own, str):
+        raise UserError(f"launcher.on: should be a string (got {own!r})")
+    name = on or own
+    if filed and own == HERE:
+        raise UserError(f"launcher: {next(iter(filed))} needs on = {' or '.join(LAUNCHERS)}")
+    return name, (filed if name == own else {}) | launcher_options(texts)
 
 
 def launcher_options(texts: Sequence[str]) -> dict[str, Any]:

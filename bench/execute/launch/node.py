@@ -23,6 +23,7 @@ from bench.record.files import write_whole
 from bench.signals import EXIT_PREEMPTED, Preempted
 
 JOB = "job.jsonl"  # reports read every .json as a record
+LAUNCHED = "launched.jsonl"  # by which name its engine knows the job
 SEEN = "seen"
 
 

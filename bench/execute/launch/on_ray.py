@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import socket
 import threading
 import uuid
 from functools import partial
@@ -14,12 +16,17 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from bench.errors import UserError, unknown
+from bench.events import JobEnded
+from bench.execute.jobs import encode
+from bench.execute.launch import carry
+from bench.execute.launch.journal import EVENTS, size
 from bench.execute.launch.launchers import Launcher, take
 from bench.execute.launch.node import work
 
 NAMESPACE = "senet-bench"
-ANSWER_S = 1.0
-OPTIONS = ("address", "num_cpus", "num_gpus", "max_jobs")
+OPTIONS = ("address", "num_cpus", "num_gpus", "max_jobs", "scratch")
+REACH_S = 5.0
+FETCH_S = 600.0  # a folder of some hundred megabytes, by a slow network
 
 
 class Worker:
@@ -37,6 +44,39 @@ class Worker:
         return True
 
 
+class Away:
+    """The process of a job in a folder of its own node; it stays until what it made is fetched."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.is_over = Path(folder), False
+
+    def work(self, sent: carry.Packed) -> None:
+        """Do the job that was sent."""
+        try:
+            carry.settle_in(sent, self.folder)
+            work(os.fsencode(self.folder))
+        finally:
+            self.is_over = True
+
+    def lives(self) -> bool:
+        """Answer, which only a process can that is there."""
+        return True
+
+    def news(self, offset: int) -> tuple[bytes, bool]:
+        """Return what was told behind the first bytes, and whether that is all."""
+        is_over, path = self.is_over, self.folder / EVENTS
+        return path.read_bytes()[offset:] if path.exists() else b"", is_over
+
+    def made(self) -> carry.Packed:
+        """Return the files of the job."""
+        return carry.pack(self.folder)
+
+    def leave(self) -> None:
+        """Remove the folder, and end."""
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
+        os._exit(0)
+
+
 def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
     """Return the launcher; UserError for options of none, no cluster, and too few CPUs or GPUs."""
     for name in options:
@@ -45,22 +85,38 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
     num_cpus = take(options, "num_cpus", 1)
     num_gpus = take(options, "num_gpus", 0, fewest=0)
     max_jobs = take(options, "max_jobs", 1000)
-    address = str(options.get("address", "auto"))
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            why = str(error).splitlines()[0]
-            raise UserError(f"no Ray cluster can be reached at {address}: {why}") from None
+    scratch = options.get("scratch")
+    if scratch is not None and not Path(str(scratch)).is_absolute():
+        raise UserError(f"launcher option scratch is a folder of every node, /…, not {scratch!r}")
+    _connect(str(options.get("address", "auto")))
     for kind, wanted in (("CPU", num_cpus), ("GPU", num_gpus)):
         most = max((node["Resources"].get(kind, 0) for node in _nodes()), default=0)
         if wanted > most:
             raise UserError(
                 f"a job is to have {wanted} {kind}s; the largest node of the cluster has {most:g}"
             )
-    started: dict[str, Any] = {}
-    submit = partial(_submit, started, num_cpus, num_gpus)
-    return Launcher(submit, partial(_is_dead, started), _cancel, max_jobs, ray.shutdown)
+    asked: dict[str, Any] = {}  # the answers that are awaited, by job
+    if scratch is not None:
+        submit = partial(_submit, asked, num_cpus, num_gpus, Path(str(scratch)))
+        gone: set[str] = set()
+        dead, bring = partial(_has_left, gone), partial(_bring, asked, gone)
+        return Launcher(submit, dead, _cancel, max_jobs, ray.shutdown, bring=bring)
+    submit = partial(_submit, asked, num_cpus, num_gpus, None)
+    return Launcher(submit, partial(_is_dead, asked), _cancel, max_jobs, ray.shutdown)
+
+
+def _connect(address: str) -> None:
+    """Join the cluster; UserError where there is none, which Ray alone would wait for."""
+    if ray.is_initialized():
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if colon:
+            socket.create_connection((host, int(port)), REACH_S).close()
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
+    except (OSError, ValueError, OverflowError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"no Ray cluster can be reached at {address}: {why}") from None
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -68,18 +124,23 @@ def _nodes() -> list[dict[str, Any]]:
 
 
 def _submit(
-    started: dict[str, Any], num_cpus: int, num_gpus: int, folder: Path, exclusive: bool
+    asked: dict[str, Any],
+    num_cpus: int,
+    num_gpus: int,
+    scratch: Path | None,
+    folder: Path,
+    exclusive: bool,
 ) -> str:
     """Start the actor of a folder's job; alone on a node it has all the CPUs and GPUs of it."""
     if exclusive:
-        largest = max(_nodes(), key=lambda node: float(node["Resources"].get("CPU", 0)))
+        largest = max(_nodes(), key=lambda node: _size(node, num_gpus))
         num_cpus = int(largest["Resources"].get("CPU", 1))
         num_gpus = int(largest["Resources"].get("GPU", 0))
     name = f"{folder.name}-{uuid.uuid4().hex[:8]}"
     # A thread pool of its own size, so that jobs that share a node do not share cores.
     threads = {"OMP_NUM_THREADS": str(num_cpus)}
     paths = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    made: Any = ray.remote(Worker)
+    made: Any = ray.remote(Worker if scratch is None else Away)
     settings = {
         "name": name,
         "namespace": NAMESPACE,
@@ -90,26 +151,81 @@ def _submit(
         "num_gpus": num_gpus,
         "runtime_env": {"env_vars": threads | paths},
     }
-    actor = made.options(**settings).remote()
-    started[name] = actor.work.remote(os.fsencode(folder.resolve()))
+    if scratch is None:
+        actor = made.options(**settings).remote()
+        asked[name] = actor.work.remote(os.fsencode(folder.resolve()))
+    else:
+        actor = made.options(**settings).remote(str(scratch / name / folder.name))
+        actor.work.remote(carry.send_out(folder))
     return name
 
 
-def _is_dead(started: dict[str, Any], name: str) -> bool:
-    """Tell whether a job has ended or its actor is gone, with its node or alone."""
-    if name in started:
-        done, _ = ray.wait([started[name]], timeout=0)
-        if done:
-            _cancel(name)
-        return bool(done)
-    try:  # handed over by another conductor: an actor ends itself when its job has ended
-        actor: Any = ray.get_actor(name, namespace=NAMESPACE)
-        ray.get(actor.lives.remote(), timeout=ANSWER_S)
-    except GetTimeoutError:  # waiting for room, or busy
-        return False
+def _size(node: dict[str, Any], num_gpus: int) -> tuple[float, float]:
+    """Return how large a node is: with GPUs before others where jobs have GPUs, then by CPUs."""
+    has = node["Resources"]
+    return float(has.get("GPU", 0)) if num_gpus else 0.0, float(has.get("CPU", 0))
+
+
+def _is_dead(asked: dict[str, Any], name: str) -> bool:
+    """Tell whether a job has ended or its actor is gone, with its node or alone.
+
+    Of a job that another conductor has handed over it is asked whether it lives: an actor ends
+    itself when its job has ended, and answers nothing while it waits for room.
+    """
+    try:
+        if name not in asked:
+            asked[name] = ray.get_actor(name, namespace=NAMESPACE).lives.remote()
+        if not _is_there(asked[name]):
+            return False
+        if ray.get(asked.pop(name)) is True:
+            return False
     except (ValueError, RayActorError):
+        asked.pop(name, None)
         return True
-    return False
+    _cancel(name)
+    return True
+
+
+def _is_there(answer: Any) -> bool:
+    """Tell whether something that was asked for has come, without waiting for it."""
+    return bool(ray.wait([answer], timeout=0)[0])
+
+
+def _has_left(gone: set[str], name: str) -> bool:
+    """Tell whether the actor of a job that writes elsewhere is gone."""
+    try:
+        ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return True
+    return name in gone
+
+
+def _bring(asked: dict[str, Any], gone: set[str], name: str, folder: Path) -> None:
+    """Add what a job has told to its events here; its folder first when it has ended."""
+    try:
+        actor: Any = ray.get_actor(name, namespace=NAMESPACE)
+        if name not in asked:
+            asked[name] = actor.news.remote(size(folder))
+        if not _is_there(asked[name]):
+            return
+        text, is_over = ray.get(asked.pop(name))
+        made = ray.get(actor.made.remote(), timeout=FETCH_S) if is_over else None
+    except GetTimeoutError:
+        return
+    except (ValueError, RayActorError):
+        gone.add(name)
+        return
+    if made is not None:
+        try:
+            carry.take_home(made, folder)
+        except carry.Damaged as error:
+            text = encode(JobEnded(1, str(error), 0.0)).encode() + b"\n"
+    if text:
+        with (folder / EVENTS).open("ab") as events:
+            events.write(text)
+    if is_over:
+        gone.add(name)
+        actor.leave.remote()
 
 
 def _cancel(name: str) -> None:

@@ -27,7 +27,6 @@ from bench.record.files import write_whole
 
 POLL_S = 0.2
 BUSY_S = 1.0  # until a folder that somebody else writes is tried again
-LAUNCHED = "launched.jsonl"
 PREEMPTIONS = 1000  # of one job; whoever preempts it more often will never let it end
 
 
@@ -90,20 +89,21 @@ def _start(suite: _Suite, job: Job) -> None:
     node.write_assignment(job.folder, node.Assignment(job, suite.timeout_s))
     tail = Tail(job.folder, size(job.folder))
     job_id = suite.launcher.submit(job.folder, suite.exclusive)
-    write_whole(job.folder / LAUNCHED, json.dumps({"job_id": job_id}).encode())
+    write_whole(job.folder / node.LAUNCHED, json.dumps({"job_id": job_id}).encode())
     suite.active[job.name] = _Active(job, job_id, tail)
 
 
 def _launched(folder: Path) -> str | None:
     """Return by which name an engine knows a folder's job, None where none does."""
     try:
-        return str(json.loads((folder / LAUNCHED).read_text(encoding="utf-8"))["job_id"])
+        return str(json.loads((folder / node.LAUNCHED).read_text(encoding="utf-8"))["job_id"])
     except (OSError, ValueError, KeyError):
         return None
 
 
 def _follow(suite: _Suite, active: _Active) -> None:
     """Pass on what a job told, and settle it when it has ended or is dead."""
+    suite.launcher.bring(active.job_id, active.job.folder)
     # Asked first: what a job writes before it is dead is there by the time that it is read.
     dead = suite.launcher.is_dead(active.job_id)
     for event in active.tail.read():
@@ -120,7 +120,7 @@ def _settle(suite: _Suite, active: _Active) -> None:
     """Do with a job that is over what its end asks for."""
     job, ended = active.job, active.ended
     del suite.active[job.name]
-    (job.folder / LAUNCHED).unlink(missing_ok=True)
+    (job.folder / node.LAUNCHED).unlink(missing_ok=True)
     if ended is None:
         lock.free(job.folder, active.host)
         ended = JobEnded(1, f"its process on {active.host or 'its node'} is gone", 0.0)
@@ -156,7 +156,7 @@ def is_handed_over(folder: Path) -> bool:
 
 def running(runs: Path) -> dict[str, str]:
     """Return the folders below ``runs`` whose jobs were handed over, with their engine's names."""
-    found = ((path.parent, _launched(path.parent)) for path in runs.rglob(LAUNCHED))
+    found = ((path.parent, _launched(path.parent)) for path in runs.rglob(node.LAUNCHED))
     return {str(folder): job_id for folder, job_id in found if job_id is not None}
 
 

@@ -274,7 +274,7 @@ def _contrast(
     found = [arm for arm in arms if arm is not None]
     if len(found) < len(arms) or len({cell.test_set for cell in cells}) != 1:
         return None
-    return accuracy.contrast(found, weights, luck)
+    return accuracy.contrast(found, weights, luck).at_look(max(cell.looks for cell in cells))
 
 
 def _cost_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:

@@ -194,13 +194,14 @@ def _pair(first: Cell, second: Cell, luck: SeedLuck, force: bool) -> Pair:
 
 def difference_of(first: Cell, second: Cell, luck: Luck | None) -> Difference | None:
     """Return the paired difference, or the unpaired one where predictions are missing."""
-    one, two = first.hits, second.hits
+    one, two, looks = first.hits, second.hits, max(first.looks, second.looks)
     if one is not None and two is not None and first.test_set == second.test_set:
-        return accuracy.difference(one, two, luck)
+        return accuracy.difference(one, two, luck).at_look(looks)
     before, after = (
         [(t.top1_correct, t.num_images) for t in cell.tests] for cell in (first, second)
     )
-    return accuracy.unpaired(before, after, luck)
+    found = accuracy.unpaired(before, after, luck)
+    return found and found.at_look(looks)
 
 
 def seeds_wanted(pair: Pair) -> int | None:

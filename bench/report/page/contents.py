@@ -11,6 +11,7 @@ from bench.report.page.formats import count
 from bench.report.page.tables.attention import attention
 from bench.report.page.tables.deployments import deployment_tables, scenario_blocks
 from bench.report.page.tables.main_table import MAIN_DEFINITIONS, main_table
+from bench.report.page.tables.seeds import seeds
 from bench.report.page.verdict import verdict
 
 TITLE = "senet-bench report"
@@ -27,6 +28,7 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
         *main_table(study),
         *_charts(charts),
         *sections.differences(found),
+        *seeds(study),
         *attention(found),
         *sections.attribution(found),
         *sections.fronts(found),

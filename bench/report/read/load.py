@@ -14,6 +14,7 @@ from bench.record.failure import is_failure, read_failure
 from bench.record.profile import ProfileRecord
 from bench.record.read_write import read_record
 from bench.record.run import RunRecord
+from bench.record.seeds import SEEDS, SeedsRecord, read_seeds
 from bench.report.read.plausible import contradiction
 from bench.report.read.predictions import Contradicted, Predictions, read_predictions
 
@@ -59,6 +60,7 @@ class Loaded:
     profiles: tuple[LoadedProfile, ...]
     set_aside: tuple[SetAside, ...]
     looked_in: tuple[str, ...]
+    seeds: tuple[SeedsRecord, ...] = ()
 
 
 def load(folders: Iterable[Path]) -> Loaded:
@@ -73,15 +75,19 @@ def load(folders: Iterable[Path]) -> Loaded:
     runs: list[LoadedRun] = []
     profiles: list[LoadedProfile] = []
     aside: list[SetAside] = []
+    seeds: list[SeedsRecord] = []
     for path in dict.fromkeys(path for place in places for path in _json_files(place)):
-        _read_one(path, runs, profiles, aside)
+        if path.name == SEEDS:
+            _read_seeds(path, seeds, aside)
+        else:
+            _read_one(path, runs, profiles, aside)
     looked_in = tuple(str(place) for place in places)
     if not runs and not profiles:
         raise UserError(_nothing_found(looked_in, aside))
     kept_runs, twin_runs = _newest_runs(runs)
     kept_profiles, twin_profiles = _unique_profiles(profiles)
     set_aside = sorted({*aside, *twin_runs, *twin_profiles}, key=lambda s: (s.path, s.reason))
-    return Loaded(kept_runs, kept_profiles, tuple(set_aside), looked_in)
+    return Loaded(kept_runs, kept_profiles, tuple(set_aside), looked_in, tuple(seeds))
 
 
 def _nothing_found(looked_in: tuple[str, ...], aside: list[SetAside]) -> str:
@@ -127,6 +133,14 @@ def _read_one(
         aside.append(SetAside(where, f"diverged: {record.reason or 'no reason recorded'}"))
     else:
         _read_run(path, record, runs, aside)
+
+
+def _read_seeds(path: Path, seeds: list[SeedsRecord], aside: list[SetAside]) -> None:
+    try:
+        _size_of_file(path)
+        seeds.append(read_seeds(path))
+    except (OSError, ValueError) as error:
+        aside.append(SetAside(path.as_posix(), _one_line(error)))
 
 
 def _read_run(path: Path, record: RunRecord, runs: list[LoadedRun], aside: list[SetAside]) -> None:

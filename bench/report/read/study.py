@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from bench.record.seeds import SeedsRecord
 from bench.report.read.load import Loaded, LoadedProfile, LoadedRun, SetAside
 from bench.report.read.models import model_order, versions
 from bench.report.read.profiled import CostRow
@@ -39,6 +40,7 @@ class Study:
     num_runs: int
     num_profiles: int
     price_per_hour: float | None = None
+    seeds: tuple[SeedsRecord, ...] = ()
 
     @cached_property
     def datasets(self) -> tuple[tuple[str, str], ...]:
@@ -60,7 +62,7 @@ def study(loaded: Loaded, price_per_hour: float | None = None, keep_starved: boo
     ``keep_starved`` asks for them.
     """
     cells = [
-        Cell(key, tuple(sorted(runs, key=lambda r: r.record.spec.seed)))
+        Cell(key, tuple(sorted(runs, key=lambda r: r.record.spec.seed)), _looks(runs, loaded.seeds))
         for key, runs in _grouped(loaded.runs, _cell_key).items()
     ]
     costs = [
@@ -82,7 +84,19 @@ def study(loaded: Loaded, price_per_hour: float | None = None, keep_starved: boo
         num_runs=len(loaded.runs),
         num_profiles=len(loaded.profiles),
         price_per_hour=price_per_hour,
+        seeds=loaded.seeds,
     )
+
+
+def _looks(runs: Sequence[LoadedRun], records: Iterable[SeedsRecord]) -> int:
+    """Return how often these seeds were looked at before it was settled that they are enough."""
+    model = runs[0].record.spec.model
+    looks = [
+        sum(num_seeds <= len(runs) for num_seeds in record.looks) or 1
+        for record in records
+        if any(model in (one.first, one.second) for one in record.asked)
+    ]
+    return max(looks, default=0)
 
 
 def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list[Item]]:

@@ -42,10 +42,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Cell:
-    """One model trained in one way on one data set, over its seeds."""
+    """One model trained in one way on one data set, over its seeds.
+
+    ``looks`` is how often they were looked at to see whether more are needed, 0 where their number
+    was settled before.
+    """
 
     key: str
     runs: tuple[LoadedRun, ...]
+    looks: int = 0
 
     @property
     def record(self) -> RunRecord:

@@ -15,6 +15,8 @@ from bench.cli.app import app
 from bench.cli.options import seed_list
 from bench.errors import UserError
 from bench.execute import process
+from bench.execute.launch.launchers import chosen_launcher, open_launcher
+from bench.spec.experiment import parse_experiment
 
 EXPERIMENT = """
 name = "mine"
@@ -121,3 +123,63 @@ def test_a_run_that_fails_leaves_exit_code_1_and_is_named(
     assert "RuntimeError: something broke" in failed.stderr
     assert "Repeat the command to do only what failed." in failed.stderr
     assert list((here / "runs").glob("crashing-*/failure-1.json"))
+
+
+def test_seeds_are_added_and_the_same_command_goes_on(tiny_model: str, here: Path) -> None:
+    """Forty images decide nothing: two looks, with three and four seeds, and why it stopped."""
+    (here / "mine.toml").write_text(EXPERIMENT.partition("[profile]")[0])
+    command = ["run", "mine.toml", "--resolve", "0.5", "--max-seeds", "4"]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    text = " ".join(first.output.split())
+    assert "look 1: 1 difference open; 6 trainings, to 3 seeds a model" in text
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0, again.output
+    assert "found finished" in again.output
+    report = (here / "reports" / "mine" / "report.md").read_text()
+    assert "at most 4 a model" in report
+    assert (here / "runs" / "mine" / "seeds.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        (["--resolve", "0"], "--resolve takes percentage points above 0 and up to 100, not 0"),
+        (["--resolve", "nan"], "--resolve takes percentage points above 0 and up to 100"),
+        (["--max-seeds", "5"], "--max-seeds is for --resolve"),
+        (["--resolve", "1", "--max-seeds", "2"], "fewer than the 3 of a look; give 3 or more"),
+        (["--on", "pbs"], "unknown launcher 'pbs'; choose from: here, slurm, ray"),
+        (["--on", "slurm", "--set-launcher", "cluster"], "takes option=value"),
+        (["--on", "slurm", "--set-launcher", "cluster=x"], "unknown cluster 'x'"),
+    ],
+)
+def test_what_no_suite_can_be_asked_is_told_before_data_is_read(
+    extra: list[str], told: str, tiny_model: str, here: Path
+) -> None:
+    (here / "mine.toml").write_text(EXPERIMENT)
+    result = CliRunner().invoke(app, ["run", "mine.toml", *extra])
+    assert result.exit_code == 2, result.output
+    assert told in result.output.splitlines()[-1]
+    assert "drawing" not in result.output
+    assert not list(here.glob("runs/*/*"))
+
+
+def test_the_file_says_who_does_the_jobs_and_the_command_line_overrules_it() -> None:
+    table = {"on": "slurm", "partition": "gpu", "timeout_min": 60}
+    assert chosen_launcher({}, None, []) == ("here", {})
+    assert chosen_launcher(table, None, ["timeout_min=5"]) == (
+        "slurm", {"partition": "gpu", "timeout_min": 5},
+    )  # fmt: skip
+    assert chosen_launcher(table, "ray", ["num_cpus=2"]) == ("ray", {"num_cpus": 2})
+    with pytest.raises(UserError, match="partition needs on = slurm or ray"):
+        chosen_launcher({"partition": "gpu"}, None, [])
+    for text, told in (
+        ('on = "slurm"\npartitoin = "gpu"', "unknown option of the slurm launcher 'partitoin'"),
+        ('on = "pbs"', "unknown launcher 'pbs'; choose from: here, slurm, ray"),
+        ("on = 3", "launcher.on: should be a string"),
+    ):
+        made = parse_experiment(f"{EXPERIMENT}\n[launcher]\n{text}", "mine.toml")
+        with pytest.raises(UserError, match=told):
+            open_launcher(*chosen_launcher(made.launcher, None, []), Path())
+    with pytest.raises(UserError, match=r"launcher\.sub"):
+        parse_experiment(f"{EXPERIMENT}\n[launcher]\nsub = [1]", "mine.toml")

@@ -1,25 +1,55 @@
 """Looking again and again: false answers stay rare, true ones are found."""
 
 import math
+from collections import Counter
+from statistics import NormalDist
 
 import numpy as np
 import pytest
-from scipy import stats as scipy_stats
+from scipy import special
 
-from bench.stats.sequential import at_look, seeds_at_look, step
+from bench.stats.accuracy import difference
+from bench.stats.sequential import at_look, half_width, next_look, step
+
+MOST = 18
+IMAGES = 1000
+SPREAD = {"images": 0.8, "taste": 0.3, "luck": 0.1}  # of the probit of a hit
 
 
-def series(shift: float, trials: int, looks: int = 6) -> float:
-    """Return the share of series of looks in which two models are called different."""
-    draw, most = np.random.default_rng(0), seeds_at_look(looks)
-    one = draw.standard_normal((trials, most))
-    two = shift + draw.standard_normal((trials, most))
-    found = np.zeros(trials, bool)
-    for look in range(1, looks + 1):
-        seeds = seeds_at_look(look)
-        p = scipy_stats.ttest_ind(one[:, :seeds], two[:, :seeds], axis=1, equal_var=False).pvalue
-        found |= np.array([at_look(float(value), look) < 0.05 for value in p])
-    return float(found.mean())
+def series(gap, trials, wanted, counted_as=lambda look: look, gives_up=True):
+    """Return how series of looks end, and how many had an interval without the truth.
+
+    A hit is as likely as the probit of skill, the image, how the model likes it, and the luck of
+    the training say; the truth is the difference over all images and all trainings. ``counted_as``
+    is the look that a look counts as; a series that ``gives_up`` ends where images hide the answer.
+    """
+    scale = math.sqrt(1 + sum(spread**2 for spread in SPREAD.values()))
+    truth = special.ndtr((1 + gap) / scale) - special.ndtr(1 / scale)
+    ends, missed = Counter(), 0
+    for trial in range(trials):
+        draw = np.random.default_rng(trial)
+        images = SPREAD["images"] * draw.standard_normal(IMAGES)
+
+        def arm(skill, draw=draw, images=images):
+            liked = images + SPREAD["taste"] * draw.standard_normal(IMAGES)
+            luck = SPREAD["luck"] * draw.standard_normal((MOST, 1))
+            return draw.random((MOST, IMAGES)) < special.ndtr(skill + liked + luck)
+
+        one, two = arm(1.0), arm(1.0 + gap)
+        seeds, look, outside = 3, 1, False
+        while True:
+            found = difference(one[:seeds], two[:seeds])
+            told = found.interval.estimate, found.error, found.freedom
+            counted = counted_as(look)
+            outside |= abs(told[0] - truth) > half_width(*told[1:], counted)
+            hidden = found.image_error if gives_up else 0.0
+            end = step(*told, hidden, wanted=wanted, look=counted)
+            if end != "go on" or seeds == MOST:
+                break
+            seeds, look = next_look(seeds, MOST), look + 1
+        ends[end] += 1
+        missed += outside
+    return {end: number / trials for end, number in ends.items()}, missed / trials
 
 
 def test_the_parts_of_the_level_add_up_to_it():
@@ -30,34 +60,70 @@ def test_the_parts_of_the_level_add_up_to_it():
     assert sum(spent) == pytest.approx(0.05, abs=1e-5)
 
 
-def test_equal_models_are_rarely_called_different_however_often_one_looks():
-    """Six looks at the same growing arms: at most 5 %; uncorrected it would be 13 %."""
-    assert series(0.0, 4000) <= 0.05
+def test_an_interval_is_as_wide_as_its_part_of_the_level():
+    """6 / π² of 5 %, a quarter of it at the second look, half of that for each of two."""
+    part = 0.05 * 6 / math.pi**2
+    one, two = (-NormalDist().inv_cdf(level / 2) for level in (part, part / 4 / 2))
+    assert half_width(1.0, math.inf, 1) == pytest.approx(one)
+    assert half_width(2.0, math.inf, 2, family=2) == pytest.approx(2 * two)
+    assert half_width(0.0, 4.0, 1) == 0.0
+
+
+TRIALS = pytest.mark.parametrize(
+    "trials", [250, pytest.param(5000, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+
+
+@TRIALS
+def test_equal_models_are_rarely_called_different_however_often_one_looks(trials):
+    """Five looks at most at the same growing arms: 5 % in all, plus three standard errors."""
+    ends, missed = series(0.0, trials, wanted=1e-6, gives_up=False)
+    assert ends.get("decided", 0) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+    assert missed == ends.get("decided", 0)
+
+
+def test_looks_that_spend_nothing_err_more_often_than_said():
+    """Every look counted as the first: what the spending is there for."""
+    ends, _ = series(0.0, 400, wanted=1e-6, counted_as=lambda look: 1, gives_up=False)
+    assert ends["decided"] > 0.06
+
+
+@TRIALS
+@pytest.mark.parametrize("gap", [0.05, 0.2])
+def test_the_intervals_hold_the_truth_whatever_made_one_stop(trials, gap):
+    """Of all series at most 5 % have a look whose interval leaves the truth out."""
+    _, missed = series(gap, trials, wanted=0.03)
+    assert missed <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 
 def test_a_true_difference_ends_the_series():
-    """One and a half standard deviations are found in nine of ten series."""
-    assert series(1.5, 1000) >= 0.9
+    """Five points are found in nine of ten series."""
+    ends, _ = series(0.35, 250, wanted=0.001)
+    assert ends["decided"] >= 0.9
 
 
 def test_looks_grow_by_half():
-    """3, 5, 8, 12, 18, 27 seeds."""
-    assert [seeds_at_look(look) for look in range(1, 7)] == [3, 5, 8, 12, 18, 27]
+    """3, 5, 8, 12, 18, and the last at the most that are allowed."""
+    seeds = [3]
+    while seeds[-1] < 20:
+        seeds.append(next_look(seeds[-1], 20))
+    assert seeds == [3, 5, 8, 12, 18, 20]
     with pytest.raises(ValueError, match="counted from 1"):
         at_look(0.01, 0)
 
 
 @pytest.mark.parametrize(
-    ("p", "p_same", "look", "expected"),
+    ("estimate", "error", "image_error", "expected"),
     [
-        (0.01, None, 1, "answered"),
-        (0.01, None, 3, "go on"),  # 0.01 counts 0.15 by the third look
-        (0.5, 0.001, 1, "answered"),
-        (0.5, 0.5, 1, "go on"),
-        (0.5, None, 3, "give up"),  # the fourth look would need 12 seeds
+        (3.0, 1.0, 0.1, "decided"),  # the interval is ± 2.17
+        (-3.0, 1.0, 0.1, "decided"),
+        (0.1, 0.2, 0.1, "narrow"),
+        (0.1, 1.0, 0.1, "go on"),
+        (0.1, 1.0, 0.3, "hidden"),  # ± 0.8 by the second look, of endlessly many seeds
+        (2.0, 1.0, 0.3, "go on"),  # but a sign may yet be found
+        (0.0, 0.0, 0.0, "narrow"),
     ],
 )
-def test_what_to_do_after_a_look(p, p_same, look, expected):
-    """With ten seeds a model at most."""
-    most = 10 if expected != "go on" else 30
-    assert step(p, p_same, look, most) == expected
+def test_what_a_look_tells(estimate, error, image_error, expected):
+    found = step(estimate, error, math.inf, image_error, wanted=0.5, look=1)
+    assert found == expected

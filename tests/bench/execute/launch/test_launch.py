@@ -139,7 +139,7 @@ def test_a_job_that_was_handed_over_before_is_followed_not_done_again(tmp_path: 
     (job,) = jobs(tmp_path, 1)
     engine = Engine(lambda folder, times: 0, living={"before"})
     node.write_assignment(job.folder, node.Assignment(job))
-    (job.folder / suite.LAUNCHED).write_text('{"job_id": "before"}')
+    (job.folder / node.LAUNCHED).write_text('{"job_id": "before"}')
     events = [encode(JobBegan("far", 1, 0.0)), encode(JobEnded(0, None, 1.0))]
     (job.folder / journal.EVENTS).write_text("\n".join(events) + "\n")
     seen: list[object] = []

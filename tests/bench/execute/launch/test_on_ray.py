@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
+from bench.events import JobBegan, JobNews
 from bench.execute import experiment as conduct
-from bench.execute.launch import follow
+from bench.execute.launch import follow, suite
 from bench.execute.launch.conductor import conducting
+from bench.record.files import sha256
 from bench.spec.experiment import parse_experiment
 
 ray = pytest.importorskip("ray")
+on_ray = pytest.importorskip("bench.execute.launch.on_ray")
 ROOT = Path(__file__).parents[4]
 EXPERIMENT = """
 name = "suite"
@@ -30,6 +33,14 @@ test_limit = 20
 [recipe]
 base = "quick"
 epochs = 1
+"""
+
+PROFILE = """
+[profile]
+batch_sizes = [64]
+timing = { max_s = 0.2, single_stream_s = 0.2 }
+memory = false
+breakdown = false
 """
 
 
@@ -72,3 +83,71 @@ def test_two_nodes_give_the_records_of_here_and_refuse_what_they_have_not(
         refused = conducting("ray", {"address": address, **options}, runs)
         with pytest.raises(UserError, match=words):
             refused.__enter__()
+
+
+def test_without_a_shared_folder_what_was_made_comes_back_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Workers write into folders of their own: the same records, a profile of the same weights."""
+    monkeypatch.chdir(tmp_path)
+    made = parse_experiment(EXPERIMENT + PROFILE, "suite.toml")
+    trained = made.model_copy(update={"profile": None})
+    here = conduct.conduct(trained, Path("here"), Path("o1"), emit=lambda event: None)
+    runs, scratch = Path("there"), tmp_path / "node"
+    options = {"address": address, "scratch": str(scratch)}
+    with conducting("ray", options, runs) as launcher:
+        there = conduct.conduct(
+            made, runs, Path("o2"), emit=lambda event: None, launcher=launcher, retries=1
+        )
+    assert there.failed == ()
+    assert [run.weights for run in there.runs] == [run.weights for run in here.runs]
+    for run in there.runs:
+        folder = runs / run.id
+        for facts in (run.weights, run.predictions):
+            assert facts is not None
+            assert sha256(folder / facts.name) == facts.sha256
+        assert {p.name for p in folder.iterdir()} - {"job.jsonl", "events.jsonl"} == {
+            p.name for p in (Path("here") / run.id).iterdir()
+        }
+    assert {standing.state for standing in follow.standings(runs)} == {"done"}
+    (profile,) = there.profiles
+    assert profile.accuracy is not None
+    assert profile.accuracy.top1_correct == there.runs[0].test.top1_correct  # type: ignore[union-attr]
+    assert list(scratch.rglob("*.safetensors")) == []
+
+
+def test_a_node_that_goes_takes_its_part_along_and_the_run_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Its actor is killed once the job has begun: nothing of it is here, and it is done again."""
+    monkeypatch.chdir(tmp_path)
+    made = parse_experiment(EXPERIMENT, "suite.toml")
+    made = made.model_copy(update={"profile": None, "seeds": (0,)})
+    runs, begun = Path("there"), []
+
+    def emit(news: object) -> None:
+        if isinstance(news, JobNews) and isinstance(news.event, JobBegan):
+            begun.append(news.name)
+            if len(begun) == 1:
+                (name,) = suite.running(runs).values()
+                ray.kill(ray.get_actor(name, namespace=on_ray.NAMESPACE))
+                assert not list((runs / news.name).glob("*.safetensors"))
+
+    options = {"address": address, "scratch": str(tmp_path / "node")}
+    with conducting("ray", options, runs) as launcher:
+        done = conduct.conduct(made, runs, Path("o"), emit=emit, launcher=launcher, retries=1)
+    assert len(begun) == 2
+    assert done.failed == ()
+    assert len(done.runs) == 1
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    for address, words in (
+        ("localhost:1", "no Ray cluster can be reached at localhost:1: .*refused"),
+        ("nowhere.invalid:6379", "no Ray cluster can be reached at nowhere.invalid:6379"),
+        ("localhost:port", "no Ray cluster can be reached at localhost:port: invalid literal"),
+    ):
+        with pytest.raises(UserError, match=words):
+            conducting("ray", {"address": address}, tmp_path).__enter__()
+    with pytest.raises(UserError, match="scratch is a folder of every node, /…, not 'here'"):
+        conducting("ray", {"scratch": "here"}, tmp_path).__enter__()

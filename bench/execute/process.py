@@ -48,7 +48,7 @@ def carry_out(job: Job, emit: Emit, timeout_s: float | None = None) -> Ended:
     """
     begin, lines = monotonic(), deque[str](maxlen=LAST_LINES)
     process = subprocess.Popen(
-        (*COMMAND, str(job.out)),
+        (*COMMAND, str(job.out), job.name),  # by its name others tell who shares the machine
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

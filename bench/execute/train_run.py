@@ -16,7 +16,7 @@ from bench.compute.distributed import Group
 from bench.compute.model import build, num_params
 from bench.compute.training_state import Training
 from bench.data.holdout import hold_out
-from bench.events import Emit, Preparing, RunDone, RunStarted, Warned
+from bench.events import Emit, EpochDone, Event, Preparing, RunDone, RunStarted, Warned
 from bench.execute import lock
 from bench.execute.checks import check_batch_size, check_runnable
 from bench.execute.run_folder import (
@@ -28,7 +28,7 @@ from bench.execute.run_folder import (
     save_predictions,
 )
 from bench.machine import numerics
-from bench.machine.environment import collect, utc_now
+from bench.machine.environment import collect, jobs_beside, utc_now
 from bench.measure.count.cost import traced_macs
 from bench.record.read_write import write_record
 from bench.record.run import RunRecord, RuntimeTrial, ValidationFacts
@@ -105,10 +105,17 @@ def _train(
     """Carry a run out; return its record, which of several processes the first one makes."""
     here = spec.model_copy(update={"device": distributed.own_device(spec.device, group)})
     numerics.prepare(here.device, group.local_world_size)
+    beside = jobs_beside()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            beside.update(jobs_beside())
+        emit(event)
+
     saver = Saver(spec, dataset.digest, folder, group)
     saved = saver.load()
     model, build_s = _timed(lambda: build(spec.model, seed=spec.seed, weights=spec.weights))
-    job, validation = _job(here, dataset, group, saver, emit)
+    job, validation = _job(here, dataset, group, saver, tell)
     with engine.computing(here):
         environment = collect(here.device)  # with the flags that are in force here
         saver.note_machine(
@@ -152,6 +159,7 @@ def _train(
         compile_s=training.compile_s,
         val_s=training.val_s,
         validation=validation,
+        shared_with=tuple(sorted(beside | jobs_beside())),
     ).with_target()
 
 

@@ -76,6 +76,19 @@ def collect(device: str) -> Environment:
     )
 
 
+JOB = "bench.execute.jobs"  # in the command of the process of a job, behind it its folder and name
+
+
+def jobs_beside() -> set[str]:
+    """Return the names of the other jobs, of whichever suite, that are done on this machine now."""
+    names: set[str] = set()
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if JOB in words and process.pid != os.getpid():
+            names.update(words[words.index(JOB) + 2 :])
+    return names
+
+
 def utc_now() -> str:
     """Return the time in UTC, ISO 8601 to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

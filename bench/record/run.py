@@ -106,7 +106,8 @@ class RunRecord(Frozen):
     a runtime (``trial_s``), compiling or capturing (``compile_s``), classifying the held-out
     images (``val_s``) and the test set (``eval_s``), and saving (``checkpoint_s``); none of them
     is in an epoch's. ``runtime`` is the one that was trained in. ``macs`` are those of an image
-    (see `CostFacts`).
+    (see `CostFacts`). ``shared_with`` are the other jobs that the machine did at the beginning, at
+    the end of an epoch, or at the end; None in records that do not say.
     """
 
     kind: Literal["run"] = "run"
@@ -136,6 +137,7 @@ class RunRecord(Frozen):
     val_s: float = 0.0
     validation: ValidationFacts | None = None
     target_s: float | None = None
+    shared_with: tuple[str, ...] | None = None
 
     def with_target(self) -> RunRecord:
         """Return the record with ``target_s`` for the target of its specification."""

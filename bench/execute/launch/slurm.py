@@ -36,6 +36,11 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
     fitting = max(1, usable_cores() // threads)  # jobs whose threads are disjoint
     max_jobs = take(options, "max_jobs", 1000 if cluster == "slurm" else fitting)
     _check(options)
+    if cluster == "local" and max_jobs > fitting:
+        raise UserError(
+            f"{max_jobs} jobs of {threads} threads do not fit on {usable_cores()} cores: max_jobs"
+            f" is {fitting} at most, or set OMP_NUM_THREADS"
+        )
     if cluster == "slurm" and shutil.which("sbatch") is None:
         raise UserError("no Slurm can be reached from here: there is no sbatch")
     submit = partial(_submit, cluster, options, runs / LOGS)

@@ -25,7 +25,8 @@ from bench.machine.environment import utc_now
 from bench.record.failure import Failure, archive_failures, write_failure
 from bench.record.files import write_whole
 
-POLL_S = 0.2
+POLL_S = 0.05
+REST = 4.0  # times what a round over all jobs took, so that many do not keep a core busy
 BUSY_S = 1.0  # until a folder that somebody else writes is tried again
 PREEMPTIONS = 1000  # of one job; whoever preempts it more often will never let it end
 
@@ -73,10 +74,11 @@ def carry_out_all(
     while suite.waiting or suite.active:
         while suite.waiting and len(suite.active) < launcher.max_jobs:
             _start(suite, suite.waiting.popleft())
+        begin = time.monotonic()
         for active in list(suite.active.values()):
             _follow(suite, active)
         if suite.active:
-            time.sleep(POLL_S)
+            time.sleep(max(POLL_S, REST * (time.monotonic() - begin)))
     return suite.failed
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from bench.execute.jobs import TrainJob, encode
 from bench.execute.launch import follow, journal, node, suite
 from bench.execute.launch.conductor import conducting, probe
 from bench.execute.launch.launchers import Launcher, launcher_options, open_launcher
+from bench.machine import environment
 from bench.record.failure import failures
 from bench.report.read.load import load
 from bench.signals import EXIT_PREEMPTED
@@ -178,6 +181,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
         ("slurm", {"cluster": "pbs"}, "unknown cluster 'pbs'; choose from: slurm, local"),
         ("slurm", {"timeout_min": "x"}, "timeout_min is of type int"),
         ("slurm", {"max_jobs": 0}, "max_jobs takes a whole number from 1"),
+        ("slurm", {"cluster": "local", "max_jobs": 999}, "999 jobs of . threads do not fit on"),
         ("slurm", {}, "no Slurm can be reached from here"),
     ):
         with pytest.raises(UserError, match=words):
@@ -185,6 +189,17 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="takes option=value with commas, not 'gpu'"):
         launcher_options(["partition=gpu,gpu"])
     assert launcher_options(["a=1,b=x", "c=true"]) == {"a": 1, "b": "x", "c": True}
+
+
+def test_a_job_sees_the_others_of_its_machine(tmp_path: Path) -> None:
+    """Not itself, and none that has ended."""
+    code = "import time; time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "-m", environment.JOB, str(tmp_path), "another-run"]
+    ) as process:
+        assert "another-run" in environment.jobs_beside()
+        process.kill()
+    assert "another-run" not in environment.jobs_beside()
 
 
 def test_a_folder_that_nodes_do_not_see_is_told_before_the_suite(tmp_path: Path) -> None:
@@ -237,6 +252,7 @@ def test_the_local_executor_gives_the_records_of_here(
     assert there.failed == here.failed == ()
     assert [run.weights for run in there.runs] == [run.weights for run in here.runs]
     assert [run.test for run in there.runs] == [run.test for run in here.runs]
+    assert [run.shared_with for run in here.runs] == [(), ()]  # one after the other
     assert {standing.state for standing in follow.standings(runs)} == {"done"}
     assert suite.running(runs) == {}
     assert load([runs]).set_aside == ()

@@ -24,7 +24,10 @@ WHAT = "resnet18 se_resnet18 --stem cifar --batch-size 1,32 --no-memory --no-bre
 
 def compare(
     base: Annotated[
-        str, typer.Argument(help="Folder of records, or with --measure a checkout or revision.")
+        str,
+        typer.Argument(
+            help="Records, or pytest-benchmark's JSON or .benchmarks; with --measure a revision."
+        ),
     ],
     new: Annotated[str, typer.Argument(help="The same, to be held against it.")],
     measure: Annotated[

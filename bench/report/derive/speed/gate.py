@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from bench.errors import UserError
 from bench.report.derive.conditions import (
     CHANGES,
     Mismatch,
@@ -127,14 +128,18 @@ class Measurements:
 def read(place: Path) -> Measurements:
     """Return what a folder of records, a record, or a file of pytest-benchmark holds.
 
-    Of a folder of pytest-benchmark, such as ``.benchmarks``, the newest file counts. Raises
+    Of files of pytest-benchmark in a folder, such as ``.benchmarks``, the newest counts. Raises
     UserError when there is none of these.
     """
     file = benchmark_file(place)
-    if file is not None:
-        return Measurements((), (), tuple(read_benchmarks(file)))
-    found = study(load([place]), keep_starved=True)
-    return Measurements(found.cells, found.costs, ())
+    timed = () if file is None else tuple(read_benchmarks(file))
+    try:
+        found = study(load([place]), keep_starved=True)
+    except UserError:
+        if not timed:
+            raise
+        return Measurements((), (), timed)
+    return Measurements(found.cells, found.costs, timed)
 
 
 def compare(base: Measurements, new: Measurements, wanted: Wanted = NOTHING_WANTED) -> list[Change]:

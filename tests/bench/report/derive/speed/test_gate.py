@@ -267,6 +267,9 @@ def test_of_a_folder_of_pytest_benchmark_the_newest_file_is_read(tmp_path):
     for place, seconds in ((folder, 0.003), (folder / "a", 2)):
         (benchmark,) = gate.read(place).benchmarks
         assert benchmark.seconds.estimate == seconds
+    profiles(folder / "a")  # records beside them are not lost
+    both = gate.read(folder / "a")
+    assert (len(both.benchmarks), len(both.costs)) == (1, 1)
 
 
 def test_what_pytest_benchmark_writes_is_read(tmp_path):

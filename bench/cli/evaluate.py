@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 CALLED = {"label": "--data-label", "bias": "--se-bias", "divisor": "--se-divisor"} | {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        *("model", "stem", "dataset", "recipe", "precision", "out", "attention", "reduction"),
+        *(
+            "model",
+            "stem",
+            "dataset",
+            "recipe",
+            "normalization",
+            "precision",
+            "out",
+            "attention",
+            "reduction",
+        ),
         *("labels", "image_size", "test_limit", "skip_bad"),
     )
 }
@@ -39,6 +49,13 @@ def evaluate(
         str | None,
         typer.Option(
             help="Whose normalisation the model expects (default: standard).",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
+    normalization: Annotated[
+        str | None,
+        typer.Option(
+            help="imagenet, half, or the data set's own pixels, where the recipe's does not fit.",
             rich_help_panel=opt.DATA,
         ),
     ] = None,
@@ -110,6 +127,7 @@ def evaluate(
         stem=stem,
         attention=opt.attention(attention, reduction, se_bias, se_divisor),
         recipe=recipe,
+        normalization=normalization,
         device=device,
         precision=precision,
         out=out,
@@ -121,6 +139,9 @@ def evaluate(
         opt.print_json(result.as_json())
     else:
         _print(result)
+    if result.contradicts:
+        typer.echo(f"error: {source} contradicts its record's accuracy", err=True)
+        raise typer.Exit(opt.EXIT_FAILED)
 
 
 def _print(result: Rescored) -> None:
@@ -128,6 +149,8 @@ def _print(result: Rescored) -> None:
     stem = f" ({result.stem} stem)" if result.stem else ""
     typer.echo(f"{result.model}{stem}, {result.source}")
     typer.echo(f"  {result.dataset}, {result.device}, {result.precision}")
+    mean, std = (", ".join(f"{x:.4g}" for x in v) for v in vars(result.normalization).values())
+    typer.echo(f"  pixels: mean {mean}; deviation {std}")
     counted = f"{accuracy.top1_correct:,} of {accuracy.num_images:,}"
     typer.echo(f"  test top-1 {100 * accuracy.top1:.2f} % ({counted})")
     if accuracy.top5 is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,4 +62,4 @@ def export(
             f" calibrated on {made.calibration.num_images} training images"
         )
     typer.echo(f"  record: {artifacts.record_path(path)}")
-    typer.echo(f"Next: senet-bench evaluate {path}")
+    typer.echo(f"Next: senet-bench evaluate {shlex.quote(str(path))}")

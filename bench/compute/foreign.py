@@ -79,9 +79,13 @@ def load_file(network: nn.Module, path: str) -> None:
 def preprocessing(model: ModelSpec, weights: str | None = None) -> Preprocessing | None:
     """Return how the weights of the model's source want images; None where it does not say."""
     named = parse(model.name)
-    if not named.prefix:
+    prefix = named.prefix
+    if not prefix and weights and weights.startswith(PRETRAINED_PREFIX):
+        library = PRETRAINED_PREFIX.removesuffix(":")  # whose weights ours may take
+        prefix = library if named.rest in source(library).names() else ""
+    if not prefix:
         return None
-    return source(named.prefix).preprocessing(named.rest, wanted(model, weights))
+    return source(prefix).preprocessing(named.rest, wanted(model, weights))
 
 
 def prepared(data: DataSpec, model: ModelSpec, weights: str | None) -> DataSpec:
@@ -119,6 +123,12 @@ def is_trainable(model: ModelSpec) -> bool:
     """Say whether the model can be trained, which what was exported cannot."""
     prefix = parse(model.name).prefix
     return not prefix or source(prefix).trainable
+
+
+def runtime(model: ModelSpec) -> str:
+    """Return what a model computes in when it is called as a module."""
+    prefix = parse(model.name).prefix
+    return source(prefix).runtime if prefix else "eager"
 
 
 def wanted(model: ModelSpec, weights: str | None = None) -> Wanted:

@@ -22,7 +22,6 @@ from bench.data.batches import (
     share,
     test_batches,
     train_batches,
-    weights_normalization,
 )
 from bench.data.cifar import load_cifar
 from bench.data.dataset import Dataset, Split, digest, facts, first_balanced, make_dataset
@@ -57,7 +56,6 @@ __all__ = [
     "share",
     "test_batches",
     "train_batches",
-    "weights_normalization",
 ]
 
 Loader = Callable[[DataSpec, Progress | None], Dataset]

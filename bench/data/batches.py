@@ -43,15 +43,6 @@ NORMALIZATIONS: dict[str, Normalization | None] = {
     "half": Normalization(HALF, HALF),
     "pixels": None,
 }
-# What weights were trained with, by the prefix of the place that they come from: torchvision's
-# transforms.ImageClassification, and timm's default for its ResNets (IMAGENET_DEFAULT_MEAN).
-PREFIX_NORMALIZATIONS = {"torchvision:": "imagenet", "timm:": "imagenet"}
-
-
-def weights_normalization(source: str | None) -> str | None:
-    """Return the normalisation that weights bring with them; None where it is not known."""
-    known = PREFIX_NORMALIZATIONS.items()
-    return next((name for prefix, name in known if source and source.startswith(prefix)), None)
 
 
 def named_normalization(name: str, dataset: Dataset) -> Normalization:
@@ -71,7 +62,7 @@ def normalization(
     """Return what the recipe subtracts and divides by, or what weights bring with them."""
     if preprocessing is not None:
         return Normalization(preprocessing.mean, preprocessing.std)
-    return named_normalization("half" if recipe.normalization == "half" else "pixels", dataset)
+    return named_normalization(recipe.normalization, dataset)
 
 
 def num_steps(num_images: int, recipe: Recipe) -> int:

@@ -10,8 +10,10 @@ import hashlib
 import http.client
 import lzma
 import os
+import queue
 import tarfile
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -151,7 +153,29 @@ def _fetch(url: str, part: IO[bytes], report: Callable[[int, int], None]) -> Non
 
 
 def _answer(url: str) -> Any:
-    """Return the server's answer; Unreachable when none comes or it is none of HTTP."""
+    """Return the server's answer; Unreachable when none comes in time or it is none of HTTP.
+
+    The time-out of a socket is for each piece: headers that drip would be waited for without end.
+    """
+    found: queue.Queue[Any] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            found.put(_asked(url))
+        except Exception as problem:  # Unreachable, or a fault of ours, raised where it is waited
+            found.put(problem)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = found.get(timeout=WATCH_S)
+    except queue.Empty:
+        raise Unreachable(f"{url} has not answered within {WATCH_S} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _asked(url: str) -> Any:
     request = urllib.request.Request(url, headers={"User-Agent": "senet-bench"})
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)

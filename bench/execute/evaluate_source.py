@@ -10,13 +10,14 @@ from typing import Any
 from bench.compute import foreign
 from bench.compute.exchange.artifact import is_artifact
 from bench.compute.sources import PRETRAINED
-from bench.data import entry
-from bench.errors import UserError
+from bench.data import NORMALIZATIONS, entry
+from bench.errors import UserError, unknown
 from bench.events import Emit
 from bench.execute.deploy.artifacts import evaluate_artifact
 from bench.execute.evaluate_weights import Rescored, rescore_file, rescore_run
 from bench.machine.devices import resolve
 from bench.spec.model_name import parse
+from bench.spec.recipe import Recipe, get_recipe
 from bench.spec.run import DataSpec
 from bench.spec.values import validated
 
@@ -42,6 +43,7 @@ class EvaluateRequest:
     stem: str | None = None
     attention: Mapping[str, Any] = field(default_factory=dict)
     recipe: str | None = None
+    normalization: str | None = None
     device: str = "auto"
     precision: str | None = None
     out: Path | None = None
@@ -65,7 +67,7 @@ class EvaluateRequest:
         return named or self.called.get(name, name)
 
 
-ALONE = ("model", "stem", "dataset", "recipe", "attention", "precision", "out")
+ALONE = ("model", "stem", "dataset", "recipe", "normalization", "attention", "precision", "out")
 
 
 def evaluate(request: EvaluateRequest, emit: Emit) -> Rescored:
@@ -76,7 +78,7 @@ def evaluate(request: EvaluateRequest, emit: Emit) -> Rescored:
     """
     if Path(request.source).is_dir():
         return _run(request, emit)
-    if is_artifact(request.source):
+    if is_artifact(request.source) and not foreign.is_model(request.source):
         return _artifact(request, emit)
     return _weights(request, emit)
 
@@ -105,7 +107,7 @@ def _artifact(request: EvaluateRequest, emit: Emit) -> Rescored:
         request.refuse(of_data, f"without --dataset {source} is tested on its record's")
     else:
         data = _data(request, request.dataset, 32)
-    return evaluate_artifact(Path(source), data, request.recipe, request.place, emit)
+    return evaluate_artifact(Path(source), data, _recipe(request), request.place, emit)
 
 
 def _weights(request: EvaluateRequest, emit: Emit) -> Rescored:
@@ -120,12 +122,22 @@ def _weights(request: EvaluateRequest, emit: Emit) -> Rescored:
         model=source if own else model,
         stem=request.stem,
         attention=request.attention,
-        recipe=request.recipe or "standard",
+        recipe=_recipe(request),
         device=resolve(request.device),
         precision=request.precision or "fp32",
         out=request.out,
         emit=emit,
     )
+
+
+def _recipe(request: EvaluateRequest) -> Recipe | None:
+    """Return the recipe that says how pixels are normalised, None where nothing was asked for."""
+    if request.recipe is None and request.normalization is None:
+        return None
+    if request.normalization not in (None, *NORMALIZATIONS):
+        raise unknown("normalization", str(request.normalization), NORMALIZATIONS)
+    recipe = get_recipe(request.recipe or "standard")
+    return recipe.changed(normalization=request.normalization)
 
 
 def _data(request: EvaluateRequest, name: str, image_size: int) -> DataSpec:

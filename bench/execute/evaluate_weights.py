@@ -28,13 +28,14 @@ from bench.record.files import check_writable, sha256
 from bench.record.read_write import write_record
 from bench.record.run import Accuracy, RunRecord
 from bench.spec.model import attention_facts
-from bench.spec.recipe import get_recipe
+from bench.spec.recipe import Recipe, get_recipe
 from bench.spec.run import DataSpec, RunSpec
 from bench.spec.values import validated
 from bench.train import evaluate, predict
 
 Emit = Callable[[Event], None]
 # How the command line calls the options of an attention that have an option of their own.
+TOLERANCE = 0.005  # of top-1: more is not rounding, on the same device and images
 ATTENTION_FLAGS = {"bias": "se-bias", "divisor": "se-divisor"}
 
 
@@ -43,7 +44,7 @@ class Rescored:
     """What testing saved weights found, and where they come from.
 
     ``recorded_top1`` is what the run's record says (None for a file), and ``same_images`` whether
-    its test set was this one.
+    its test set was this one. It ``contradicts`` the record where nothing explains a difference.
     """
 
     source: str
@@ -53,9 +54,11 @@ class Rescored:
     device: str
     precision: str
     accuracy: Accuracy
+    normalization: data.Normalization
     recorded_top1: float | None = None
     same_images: bool | None = None
     record: str | None = None
+    contradicts: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as plain data."""
@@ -78,6 +81,7 @@ def rescore_run(
     """
     record = run_folder.load_run(folder)
     weights = _recorded_weights(folder, record)
+    _check_predictions(folder, record)
     changes = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
     given = {key: value for key, value in changes.items() if value is not None}
     spec = _changed(
@@ -91,6 +95,10 @@ def rescore_run(
     if dataset.classes != record.dataset.classes:
         raise UserError(f"{folder} was trained for other classes than those of {dataset.label}")
     predictions, _, _ = _predict(spec, str(weights), dataset, emit)
+    accuracy = evaluate.score(predictions, len(dataset.classes))
+    is_same = dataset.digest == record.dataset.digest
+    was = record.spec.device, record.spec.precision
+    apart = abs(accuracy.top1 - record.test.top1) if record.test else 0.0
     return Rescored(
         source=str(folder),
         model=spec.model.name,
@@ -98,10 +106,31 @@ def rescore_run(
         dataset=dataset.label,
         device=spec.device,
         precision=spec.precision,
-        accuracy=evaluate.score(predictions, len(dataset.classes)),
+        accuracy=accuracy,
+        normalization=_normalization(spec, dataset),
         recorded_top1=record.test.top1 if record.test else None,
-        same_images=dataset.digest == record.dataset.digest,
+        same_images=is_same,
+        contradicts=is_same and was == (spec.device, spec.precision) and apart > TOLERANCE,
     )
+
+
+def _normalization(spec: RunSpec, dataset: data.Dataset) -> data.Normalization:
+    return data.normalization(spec.recipe, dataset, spec.data.preprocessing)
+
+
+def _check_predictions(folder: Path, record: RunRecord) -> None:
+    """Raise UserError where the predictions that a record hashes give another accuracy than it."""
+    if record.predictions is None or record.test is None:
+        return
+    path = folder / record.predictions.name
+    if not path.is_file() or sha256(path) != record.predictions.sha256:
+        return  # what is not its own says nothing of it
+    found = evaluate.score(evaluate.load_predictions(path), len(record.dataset.classes))
+    if found.top1_correct != record.test.top1_correct or found.top1 != record.test.top1:
+        raise UserError(
+            f"{folder} contradicts itself: its record says top-1 {100 * record.test.top1:.2f} %,"
+            f" and its predictions give {100 * found.top1:.2f} %"
+        )
 
 
 def _recorded_weights(folder: Path, record: RunRecord) -> Path:
@@ -125,7 +154,7 @@ def rescore_file(
     *,
     model: str | None,
     stem: str | None,
-    recipe: str,
+    recipe: Recipe | None,
     device: str,
     precision: str,
     out: Path | None,
@@ -140,12 +169,16 @@ def rescore_file(
     model, options = architecture_of(weights, model, stem, dict(attention or {}))
     known = sketch(model, **options)
     data_spec = foreign.prepared(data_spec, known, weights)
+    if recipe is not None and data_spec.preprocessing is not None:
+        raise UserError(
+            f"{weights} brings its own normalisation: --recipe and --normalization do not apply"
+        )
     spec = validated(
         RunSpec,
         {
             "model": known,
             "data": data_spec,
-            "recipe": get_recipe(recipe),
+            "recipe": recipe or get_recipe("standard"),
             "device": device,
             "precision": precision,
             "train": False,
@@ -174,6 +207,7 @@ def rescore_file(
         device=device,
         precision=precision,
         accuracy=accuracy,
+        normalization=_normalization(spec, dataset),
         record=str(folder / run_folder.RECORD) if folder else None,
     )
 
@@ -252,5 +286,6 @@ def _keep(
         eval_s=eval_s,
         checkpoint_s=0.0,
         warnings=dataset.notes,
+        runtime=foreign.runtime(spec.model),
     )
     write_record(folder / run_folder.RECORD, record)

@@ -19,7 +19,8 @@ class Recipe(Frozen):
 
     ``milestones`` are epochs after which the learning rate is multiplied by ``gamma``; they belong
     to ``epochs`` and scale with it (see `with_epochs`). ``normalization`` is ``half`` for
-    (x - 0.5) / 0.5 and ``pixels`` for the mean and standard deviation of the training pixels.
+    (x - 0.5) / 0.5, ``pixels`` for the mean and standard deviation of the training pixels and
+    ``imagenet`` for those of ImageNet's.
     ``cutout_size`` is the side in pixels of Cutout's square, ``random_erasing_prob`` the chance
     that Random Erasing blanks a box, ``mixup_alpha`` the parameter of Mixup's Beta distribution,
     ``label_smoothing`` the share of a label that is spread over all classes (Szegedy et al. 2016,
@@ -41,7 +42,7 @@ class Recipe(Frozen):
     milestones: tuple[PositiveInt, ...] = (30, 60, 90)
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     lr_warmup_epochs: NonNegativeFloat = 0.0
-    normalization: Literal["half", "pixels"] = "pixels"
+    normalization: Literal["half", "pixels", "imagenet"] = "pixels"
     crop_padding: NonNegativeInt = 0
     flip: bool = False
     drop_last: bool = False

@@ -18,7 +18,8 @@ from bench.spec.run import RunSpec
 from bench.train import evaluate
 from bench.train.loop import Diverged
 
-EVAL_BATCH = 500
+EVAL_BATCH = 500  # images of 32×32, fewer of larger ones: activations grow with their pixels
+FEWEST = 32
 
 
 def keeps_freed(spec: RunSpec) -> bool:
@@ -72,12 +73,17 @@ def _together(
     return evaluate.join(whole)
 
 
+def batch_size(image_size: int) -> int:
+    """Return how many images are classified at once where there is memory for them."""
+    return max(FEWEST, min(EVAL_BATCH, EVAL_BATCH * 32**2 // image_size**2))
+
+
 def _classified(spec: RunSpec, model: nn.Module, batches: Batches) -> evaluate.Predictions:
     """Classify a set, in smaller batches where the device has not the memory: none depends on it.
 
     UserError when it has not enough for a single image.
     """
-    size = EVAL_BATCH
+    size = batch_size(spec.model.image_size)
     while size > 0:
         try:
             return evaluate.predict(

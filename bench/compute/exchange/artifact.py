@@ -11,13 +11,13 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.compute.compiler import prepare_compiler
 from bench.compute.exchange import exported
+from bench.compute.exchange.onnx_model import whole_onnx
 from bench.compute.session import Session, adapter, check_extra, stored_bytes
 from bench.errors import UserError
 from bench.record.files import write_whole
@@ -70,36 +70,17 @@ def _read_onnx(path: Path, image_size: int) -> tuple[Session, int]:
             "onnxruntime",
         ),
     )
-    import onnx
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own kinds of errors
-        raise UserError(f"{path} is not an ONNX model: {_first_line(error)}") from None
-    for name in sorted(_external_files(model)):
-        place = (path.parent / name).resolve()
-        if not place.is_relative_to(path.parent.resolve()) or not place.is_file():
-            raise UserError(f"{path} keeps weights in {name}, which is not beside it")
+    model = whole_onnx(path)
     own = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in own]
     dims = inputs[0].type.tensor_type.shape.dim if inputs else []
     shape = [dim.dim_value or None for dim in dims]
     example = _checked(path, shape, len(inputs), image_size)
-    onnx.load_external_data_for_model(model, str(path.parent))
-    for tensor in model.graph.initializer:
-        tensor.ClearField("data_location")
-        del tensor.external_data[:]
     try:
         session = exported.onnx_session(model.SerializeToString(), example, "cpu", "fp32")
     except Exception as error:
         raise UserError(f"ONNX Runtime cannot run {path}: {_first_line(error)}") from None
     return session, len(example)
-
-
-def _external_files(model: Any) -> set[str]:
-    """Return the files that a model's tensors lie in, in place of the model's own."""
-    tensors = (t for t in model.graph.initializer if t.data_location == t.EXTERNAL)
-    return {entry.value for t in tensors for entry in t.external_data if entry.key == "location"}
 
 
 def _read_openvino(path: Path, image_size: int) -> tuple[Session, int]:

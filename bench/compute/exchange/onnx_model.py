@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,3 +100,36 @@ def _dimensions(value: Any) -> tuple[int | str, ...]:
 
 def _shown(value: Any) -> str:
     return "×".join(map(str, _dimensions(value)))
+
+
+def whole_onnx(path: Path) -> Any:
+    """Return the model in a file, with the weights that lie in files beside it.
+
+    UserError for what is no ONNX model, and for weights that would be read from elsewhere.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's own kinds of errors
+        line = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is not an ONNX model: {line}") from None
+    for name in sorted(_external_files(model)):
+        place = (path.parent / name).resolve()
+        if not place.is_relative_to(path.parent.resolve()) or not place.is_file():
+            raise UserError(f"{path} keeps weights in {name}, which is not beside it")
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # too short a file, say
+        line = str(error).partition("\n")[0]
+        raise UserError(f"{path}: the weights beside it cannot be read: {line}") from None
+    for tensor in model.graph.initializer:
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+    return model
+
+
+def _external_files(model: Any) -> set[str]:
+    """Return the files that a model's tensors lie in, in place of the model's own."""
+    tensors = (t for t in model.graph.initializer if t.data_location == t.EXTERNAL)
+    return {entry.value for t in tensors for entry in t.external_data if entry.key == "location"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.compute.exchange.onnx_model import OnnxModel
+from bench.compute.exchange.onnx_model import OnnxModel, whole_onnx
 from bench.compute.sources.source import Source, Wanted, first_line, library, require
 from bench.errors import UserError
 from bench.record.files import sha256
@@ -16,7 +16,11 @@ from bench.record.files import sha256
 def onnx() -> Source:
     """Return models in ONNX files, which run in onnxruntime and openvino; inference alone."""
     return Source(
-        build=_build_onnx, origin=_onnx_origin, input_size=_onnx_input_size, trainable=False
+        build=_build_onnx,
+        origin=_onnx_origin,
+        input_size=_onnx_input_size,
+        trainable=False,
+        runtime="onnxruntime",
     )
 
 
@@ -31,7 +35,7 @@ def _onnx_origin(path: str) -> dict[str, str]:
 
 
 def _onnx_input_size(path: str) -> int | None:
-    side = OnnxModel(_onnx_file(path).read_bytes()).image_shape[-1]
+    side = OnnxModel(whole_onnx(_onnx_file(path)).SerializeToString()).image_shape[-1]
     return side if isinstance(side, int) else None
 
 
@@ -58,7 +62,7 @@ def _build_onnx(path: str, wanted: Wanted) -> nn.Module:
     _refuse_arguments(name, wanted)
     file = _onnx_file(path)
     try:
-        model = OnnxModel(file.read_bytes())
+        model = OnnxModel(whole_onnx(file).SerializeToString())
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # a damaged or hostile file can raise anything

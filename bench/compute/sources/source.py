@@ -62,6 +62,7 @@ class Source:
     preprocessing: Callable[[str, Wanted], Preprocessing | None] = no_preprocessing
     input_size: Callable[[str], int | None] = no_input_size
     trainable: bool = True
+    runtime: str = "eager"
 
 
 def library(package: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from bench.compute.exchange import artifact
 from bench.compute.int8.calibration import Calibration, from_training
 from bench.compute.model import build
 from bench.compute.session import Session, Unsupported
-from bench.data import Dataset, normalization
+from bench.data import NORMALIZATIONS, Dataset, normalization
 from bench.errors import UserError, unknown
 from bench.events import Emit
 from bench.execute import run_folder
@@ -32,7 +32,7 @@ from bench.measure.workload import computing, random_images
 from bench.record.deployment import ArtifactRecord, QuantizationFacts
 from bench.record.files import check_writable, sha256, write_whole
 from bench.record.run import FileFacts, RunRecord
-from bench.spec.recipe import get_recipe
+from bench.spec.recipe import Recipe, get_recipe
 from bench.spec.run import DataSpec
 from bench.spec.values import Precision, first_problem, validated
 from bench.train import evaluate
@@ -152,8 +152,8 @@ def _record(
     made: QuantizationFacts | None,
 ) -> ArtifactRecord:
     facts, how = record.dataset, record.spec.data.preprocessing
-    half = record.spec.recipe.normalization == "half"
-    mean, std = ((0.5,) * 3,) * 2 if half else (facts.pixel_mean, facts.pixel_std)
+    fixed = NORMALIZATIONS[record.spec.recipe.normalization]
+    mean, std = (fixed.mean, fixed.std) if fixed else (facts.pixel_mean, facts.pixel_std)
     return ArtifactRecord(
         created_at=utc_now(),
         run_id=record.id,
@@ -198,7 +198,7 @@ def read_record(path: Path) -> ArtifactRecord | None:
 
 
 def evaluate_artifact(
-    path: Path, data: DataSpec | None, recipe: str | None, data_dir: Path | None, emit: Emit
+    path: Path, data: DataSpec | None, recipe: Recipe | None, data_dir: Path | None, emit: Emit
 ) -> Rescored:
     """Put the whole test set through an artefact.
 
@@ -214,9 +214,7 @@ def evaluate_artifact(
     known = record.data.model_dump() | changes if record else {}
     spec = data or validated(DataSpec, known)
     dataset, _ = load_data(spec, emit)
-    plan = get_recipe(recipe or "standard")
-    if record is not None and recipe is None:
-        plan = record.recipe
+    plan = recipe or (record.recipe if record else get_recipe("standard"))
     if record is not None:
         check_fits(record.model, dataset, record.classes)
     numerics.prepare("cpu")
@@ -241,4 +239,5 @@ def evaluate_artifact(
         device="cpu",
         precision=record.precision if record else "as it is",
         accuracy=evaluate.score(predictions, len(dataset.classes)),
+        normalization=test_set.normalization,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -133,3 +134,24 @@ def test_a_right_answer_is_taken(tmp_path: Path) -> None:
     with answering(OK + b"Content-Length: 5\r\n\r\n", b"12", b"345") as url:
         download(url, tmp_path / "x", md5(b"12345"))
     assert (tmp_path / "x").read_bytes() == b"12345"
+
+
+def test_headers_that_drip_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece comes in time, and the answer never does."""
+    monkeypatch.setattr("bench.data.download.WATCH_S", 0.5)
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = server.accept()
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            for _ in range(50):
+                connection.sendall(b"x")
+                time.sleep(0.1)
+
+    threading.Thread(target=drip, daemon=True).start()
+    begin = time.monotonic()
+    with pytest.raises(Unreachable, match="has not answered within"):
+        download(f"http://127.0.0.1:{server.getsockname()[1]}/x", tmp_path / "x", "0" * 32)
+    assert time.monotonic() - begin < 4
+    assert list(tmp_path.iterdir()) == []

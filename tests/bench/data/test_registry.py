@@ -1,4 +1,4 @@
-"""A data set is one function and one line; weights bring the normalisation that they know."""
+"""A data set is one function and one line; normalisations have names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from bench.data import (
     load,
     make_dataset,
     named_normalization,
-    weights_normalization,
 )
 from bench.errors import UserError
 from bench.spec.run import DataSpec
@@ -47,22 +46,6 @@ def test_a_limit_that_leaves_the_set_as_it_is_is_told(
     notes = load(DataSpec(name="stripes", train_limit=limit)).notes
     said = "--train-limit 5 does nothing: stripes has 4 such images"
     assert notes == ((said,) if told else ())
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        ("torchvision:IMAGENET1K_V2", "imagenet"),
-        ("timm:seresnet50.ra2_in1k", "imagenet"),
-        ("weights.safetensors", None),
-        ("my/timm:file.pth", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_weights_bring_what_they_were_trained_with(source: str | None, name: str | None) -> None:
-    """Known for published weights, unknown for a file."""
-    assert weights_normalization(source) == name
 
 
 def test_normalizations_are_named() -> None:

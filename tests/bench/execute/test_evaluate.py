@@ -1,0 +1,99 @@
+"""What `evaluate` says of weights: how pixels were normalised, and whether a record is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench.api import evaluate, train
+from bench.cli.app import app
+from bench.compute import foreign
+from bench.compute.model import sketch
+from bench.errors import UserError
+from bench.spec.run import DataSpec
+
+MODEL = """
+import torch
+def make(num_classes):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, num_classes))
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return the folder of a run."""
+    (tmp_path / "mine.py").write_text(MODEL)
+    train(
+        f"py:{tmp_path}/mine.py:make", "shapes", out=tmp_path / "runs", progress=False,
+        device="cpu", train_limit=40, test_limit=20, epochs=1, batch_size=20,
+    )  # fmt: skip
+    (folder,) = (tmp_path / "runs").iterdir()
+    return folder
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *arguments])
+
+
+def test_a_record_that_contradicts_its_predictions_is_an_error(run: Path) -> None:
+    """Top-1 raised by hand: one line with both figures, exit code 2."""
+    assert invoke(str(run)).exit_code == 0
+    path = run / "run.json"
+    record = json.loads(path.read_text())
+    record["test"] |= {"top1_correct": 20, "top1": 1.0}
+    path.write_text(json.dumps(record))
+    found = invoke(str(run))
+    assert found.exit_code == 2
+    assert "contradicts itself: its record says top-1 100.00 %" in found.output
+    (run / "predictions.npz").unlink()  # what it hashed is gone: the weights still tell
+    found = invoke(str(run))
+    assert found.exit_code == 1
+    assert "contradicts its record's accuracy" in found.output
+
+
+def test_the_normalisation_is_told_and_can_be_chosen(run: Path, tmp_path: Path) -> None:
+    """Of a file nobody knows: the data's own pixels unless another is named."""
+    arguments = (str(run / "weights.safetensors"), "--model", f"py:{tmp_path}/mine.py:make")
+    arguments += ("--dataset", "shapes", "--test-limit", "20", "--device", "cpu")
+    assert (
+        "deviation 0.229, 0.224, 0.225" in invoke(*arguments, "--normalization", "imagenet").output
+    )
+    half, own = invoke(*arguments, "--normalization", "half"), invoke(*arguments)
+    assert "pixels: mean 0.5, 0.5, 0.5; deviation 0.5, 0.5, 0.5" in half.output
+    assert "0.485" not in own.output
+    assert "test top-1" in own.output
+    unknown = invoke(*arguments, "--normalization", "inception")
+    assert unknown.exit_code == 2
+    assert "choose from: imagenet, half, pixels" in unknown.output
+
+
+def test_weights_of_torchvision_bring_their_normalisation_to_our_networks() -> None:
+    """By the name of the weights; a network that torchvision has not brings nothing."""
+    data = DataSpec(name="shapes")
+    found = foreign.prepared(data, sketch("resnet50"), "torchvision:IMAGENET1K_V2")
+    assert found.preprocessing is not None
+    assert found.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert foreign.prepared(data, sketch("se_resnet50"), "torchvision:X").preprocessing is None
+    assert foreign.prepared(data, sketch("resnet50"), "file.pth").preprocessing is None
+    with pytest.raises(UserError, match="has no weights 'NONE'; it has: IMAGENET1K_V1"):
+        foreign.prepared(data, sketch("resnet50"), "torchvision:NONE")
+
+
+def test_an_onnx_model_is_said_to_run_in_onnxruntime(run: Path, tmp_path: Path) -> None:
+    """The record of an exported model names what computes it."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="the extra onnx is not installed")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+    file = tmp_path / "net.onnx"
+    torch.onnx.export(network.eval(), (torch.zeros(1, 3, 32, 32),), file, dynamo=True)
+    evaluate(
+        f"onnx:{file}", "shapes", out=tmp_path / "loaded", progress=False, device="cpu",
+        test_limit=4,
+    )  # fmt: skip
+    (record,) = (tmp_path / "loaded").rglob("run.json")
+    assert json.loads(record.read_text())["runtime"] == "onnxruntime"

@@ -149,7 +149,7 @@ def _shaped(named: ModelName, model: ModelSpec) -> nn.Module:
         with torch.device("meta"):
             network = _build(named, model)
         _check(network, model, "meta")
-    except Exception:  # some code asks tensors for their values while it builds
+    except (Exception, SystemExit):  # some code asks tensors for their values while it builds
         with torch.random.fork_rng(devices=[]):
             network = _build(named, model)
             _check(network, model, "cpu")
@@ -175,7 +175,7 @@ def _build(named: ModelName, model: ModelSpec, weights: str | None = None) -> nn
         return found.build(named.rest, wanted(model, weights))
     except UserError:
         raise
-    except Exception as error:  # what libraries and users' functions raise
+    except (Exception, SystemExit) as error:  # what libraries and users' functions raise
         raise UserError(f"{named.full} cannot be built: {first_line(error)}") from None
 
 

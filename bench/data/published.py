@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import inspect
 import logging
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -157,7 +158,7 @@ def load_hf(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     """
     _, _, rest = spec.name.partition(":")
     where, split = rest, None
-    if not Path(rest).exists() and ":" in rest:
+    if not os.path.exists(rest) and ":" in rest:
         where, _, split = rest.rpartition(":")
     splits = _of_hub(spec, where)
     train = next((name for name in TRAIN if name in splits), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ def evaluate(request: EvaluateRequest, emit: Emit) -> Rescored:
     Raises UserError (or senet's ModelError) when it is not there, when it does not fit, and for
     options that do not apply to it.
     """
-    if Path(request.source).is_dir():
+    if os.path.isdir(request.source):  # of any text, where Path raises
         return _run(request, emit)
     if is_artifact(request.source) and not foreign.is_model(request.source):
         return _artifact(request, emit)

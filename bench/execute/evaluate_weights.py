@@ -126,10 +126,11 @@ def _check_predictions(folder: Path, record: RunRecord) -> None:
     if not path.is_file() or sha256(path) != record.predictions.sha256:
         return  # what is not its own says nothing of it
     found = evaluate.score(evaluate.load_predictions(path), len(record.dataset.classes))
-    if found.top1_correct != record.test.top1_correct or found.top1 != record.test.top1:
+    if found.model_copy(update={"loss": record.test.loss}) != record.test:
         raise UserError(
-            f"{folder} contradicts itself: its record says top-1 {100 * record.test.top1:.2f} %,"
-            f" and its predictions give {100 * found.top1:.2f} %"
+            f"{folder} contradicts itself: its record says top-1 {100 * record.test.top1:.2f} % of"
+            f" {record.test.num_images} images, and its predictions give {100 * found.top1:.2f} %"
+            f" of {found.num_images}"
         )
 
 

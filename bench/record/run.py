@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from bench.record.environment import Environment
 from bench.spec.run import RunSpec
-from bench.spec.values import Frozen
+from bench.spec.values import Frozen, NonNegativeInt
 
 SCHEMA_VERSION: Final = 2
 READABLE: Final = (1, 2)
@@ -33,7 +33,7 @@ class DatasetFacts(Frozen):
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
     storage: Storage | None = None
-    num_skipped: int = 0
+    num_skipped: NonNegativeInt = 0
 
 
 class EpochFacts(Frozen):

@@ -74,7 +74,7 @@ def _found(rest: str) -> tuple[ModuleType, Callable[..., Any]]:
         raise
     except ModuleNotFoundError as error:
         raise UserError(f"py:{rest}: no module {error.name!r} can be imported") from None
-    except Exception as error:  # the user's code can raise anything
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         raise UserError(f"py:{rest}: importing {place} failed: {first_line(error)}") from None
     function = getattr(module, name, None)
     if not callable(function):

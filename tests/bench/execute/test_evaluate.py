@@ -56,6 +56,29 @@ def test_a_record_that_contradicts_its_predictions_is_an_error(run: Path) -> Non
     assert "contradicts its record's accuracy" in found.output
 
 
+@pytest.mark.parametrize("change", [{"num_images": 0}, {"top5_correct": 0}, {"top5": 1.0}])
+def test_any_count_is_held_to_the_predictions(run: Path, change: dict[str, Any]) -> None:
+    path = run / "run.json"
+    record = json.loads(path.read_text())
+    record["test"] |= change
+    path.write_text(json.dumps(record))
+    found = invoke(str(run))
+    assert (found.exit_code, "contradicts itself" in found.output) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".pt", "x" * 300 + ".onnx", "x\0y", "a/" * 3000])
+def test_names_that_no_file_can_have_are_one_line(name: str) -> None:
+    found = invoke(name, "--model", "resnet18", "--dataset", "shapes", "--device", "cpu")
+    assert found.exit_code == 2, found.output
+    assert isinstance(found.exception, SystemExit)
+
+
+def test_a_users_function_that_exits_is_told(tmp_path: Path) -> None:
+    (tmp_path / "quit.py").write_text("def make(num_classes):\n    raise SystemExit(3)\n")
+    with pytest.raises(UserError, match="cannot be built: SystemExit: 3"):
+        train(f"py:{tmp_path}/quit.py:make", "shapes", out=tmp_path, progress=False, device="cpu")
+
+
 def test_the_normalisation_is_told_and_can_be_chosen(run: Path, tmp_path: Path) -> None:
     """Of a file nobody knows: the data's own pixels unless another is named."""
     arguments = (str(run / "weights.safetensors"), "--model", f"py:{tmp_path}/mine.py:make")

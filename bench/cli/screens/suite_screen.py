@@ -95,6 +95,9 @@ class _Live:
                 self._bar(news.name, 0.0, f"starting on {host}")
             case ev.RunStarted() as run:
                 self.sizes[news.name] = run.num_steps, run.spec.recipe.epochs
+                self._bar(news.name, 0.0, "starting")
+                title = f"{run.spec.model.title}, seed {run.spec.seed}"
+                self.progress.update(self.bars[news.name], description=title)
             case ev.StepDone(epoch, step):
                 steps, epochs = self.sizes.get(news.name, (1, 1))
                 share = ((epoch - 1) * steps + step) / (steps * epochs)
@@ -112,6 +115,7 @@ class _Live:
     def _bar(self, name: str, share: float, note: str) -> None:
         if name not in self.bars:
             self.bars[name] = self.progress.add_task(name, total=1.0, note=note)
+            self._count(0)
         self.progress.update(self.bars[name], completed=share, note=note)
 
     def of_all(self, event: Event) -> None:

@@ -7,6 +7,7 @@ import re
 import time
 
 import pytest
+import record_factory as make
 from rich.console import Console
 
 from bench.cli.screens import pace as pacing
@@ -106,3 +107,32 @@ def test_words_are_put_on_as_few_lines_as_they_need_all_about_as_long() -> None:
     assert abs(len(first) - len(second)) <= 6
     assert first.startswith("  word")
     assert balanced(text, 120) == text
+
+
+def test_a_suite_has_a_line_for_each_job_that_runs_within_80_columns() -> None:
+    """Six run; one that failed and is tried again counts as running, not as ended."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from bench.cli.screens.suite_screen import _Live
+    from bench.events import JobBegan, JobEnded, JobNews, RunDone, RunStarted, StepDone
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    console = Console(width=80, force_terminal=False, color_system=None, record=True)
+    show = _Live(Progress(*columns, console=console), 7)
+    specs = [make.run_record(make.model("se_resnet50", "cifar"), seed=n).spec for n in range(6)]
+    for spec in specs:
+        for event in (JobBegan("far", 1, 0.0), RunStarted(spec, 1, 100, 10, 0), StepDone(1, 5)):
+            show(JobNews(spec.folder_name(), event))
+    first = specs[0].folder_name()
+    show(JobNews(first, JobEnded(1, "out of memory", 1.0)))
+    show(JobNews(first, JobBegan("near", 1, 0.0)))
+    show.of_all(RunDone(make.run_record(seed=9), "runs", reused=True))
+    console.print(show.progress.get_renderable())
+    lines = [line for line in console.export_text().splitlines() if line.strip()]
+    shown = [line for line in lines if "out of memory" not in line]
+    assert len(shown) == 7
+    assert "1 ended, 6 run" in shown[0]
+    assert sum("epoch 1/" in line for line in shown) == 5
+    assert "starting on near" in shown[-1]
+    assert all(len(line) <= 80 for line in shown)

@@ -77,6 +77,16 @@ def test_pairs_effects_gains_and_gaps_are_one_family(tmp_path):
         assert gain.p_family == judged[frozenset((gain.plain.key, gain.full.key))]
 
 
+def test_an_effect_in_one_context_is_the_pair_of_its_cells(tmp_path):
+    """Two models are one test, not a pair, an effect and a gain."""
+    shares(tmp_path, ("resnet50", "cifar", 0.8), ("se_resnet50", "cifar", 0.81))
+    result = findings(read(tmp_path), stated=Stated(0.004))
+    (pair,), (gain,) = result.pairs.pairs, result.gains
+    ((effect,),) = (one.effects for one in result.attributions)
+    assert (pair.family_size, effect.family_size) == (1, 1)
+    assert pair.difference.p == pair.p_family == effect.p_family == gain.p_family
+
+
 def test_accuracies_in_the_gate_are_a_family(tmp_path):
     """A p-value of 0.027 alone is nothing among three."""
     for number, name in enumerate(("resnet50", "resnet101", "resnet18")):

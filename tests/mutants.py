@@ -105,7 +105,7 @@ MUTANTS = (
            "whole.interval.estimate / part.interval.estimate", f"{DERIVE}/test_attribution.py"),
     Mutant("share without what it has in common with the whole", "bench/stats/accuracy.py",
            "shared = (of_part + of_whole - rest.error**2) / 2", "shared = 0.0",
-           f"{STATS}/test_planted.py"),
+           f"{STATS}/test_accuracy.py"),
     Mutant("a gap that is not resolved is split", "bench/report/derive/findings.py",
            "gap if gap.resolved else replace(gap, shares=())", "gap",
            f"{DERIVE}/test_attribution.py"),

@@ -1,6 +1,7 @@
 """The statistics of accuracy against known answers and in simulation."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from scipy.special import ndtr
 from bench.errors import UserError
 from bench.stats import accuracy
 from bench.stats.decide import holm
-from bench.stats.luck import pooled, spread_of
+from bench.stats.luck import pooled, spread_of, stated
+from bench.stats.times import Interval
 
 
 def test_wilson_known_answer():
@@ -211,3 +213,17 @@ def test_a_planted_half_point_over_seeds_is_found_with_the_power_of_theory():
     t = scipy_stats.nct(df=8, nc=0.005 / (0.002 * math.sqrt(2 / seeds)))
     theory = 1 - t.cdf(scipy_stats.t.ppf(0.975, 8))
     assert found / trials == pytest.approx(theory, abs=0.06)
+
+
+def test_a_share_of_a_gap_known_answers():
+    """All of a gap is 100 % of it, exactly; of one that may be nothing no share is known."""
+    whole = contrast([np.arange(2000) < 1600, np.arange(2000) < 1700], 0.01)
+    nothing = replace(whole, interval=Interval(0.0, 0.0, 0.0, 9), error=0.0)
+    found = accuracy.share_of(whole, nothing, whole)
+    assert (found.low, found.high) == pytest.approx((1.0, 1.0))
+    vague = contrast([np.arange(2000) < 1600, np.arange(2000) < 1700], 0.05)
+    assert math.isinf(accuracy.share_of(vague, nothing, vague).high)
+
+
+def contrast(arms, seed_sd):
+    return accuracy.contrast([arm[None] for arm in arms], [-1.0, 1.0], stated(seed_sd))

@@ -212,6 +212,14 @@ AttentionText = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Log = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        help="tensorboard: write what each epoch gave for TensorBoard, into the run's folder.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON alone on stdout.", rich_help_panel=OUTPUT)
 ]

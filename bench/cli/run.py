@@ -12,6 +12,8 @@ import typer
 
 from bench.cli import names
 from bench.cli import options as opt
+from bench.cli.screens import tensorboard
+from bench.cli.screens.pace import duration
 
 if TYPE_CHECKING:
     from bench.events import EmitNews
@@ -56,6 +58,7 @@ def run(
         Path | None,
         typer.Option(help="Folder of the runs (default: runs/NAME).", rich_help_panel=opt.OUTPUT),
     ] = None,
+    log: opt.Log = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report (default: reports/NAME).")
     ] = None,
@@ -192,11 +195,14 @@ def run(
         _print_plan(experiment, folder, price_per_hour)
         return
     who, options = chosen_launcher(experiment.launcher, on, set_launcher or [])
+    tensorboard.check(log)
     question = _question(resolve, max_seeds)
     first = len(experiment.seeds) if question is None else question.first(experiment.seeds)
     total = len(experiment.entries()) * first
-    typer.echo(_plan(experiment, total, report, question))
-    with _launching(who, options, folder, total, detach=detach) as (launcher, emit):
+    _say(_plan(experiment, total, report, question))
+    if who == "here":
+        _say(_forecast(experiment, folder))
+    with _launching(who, options, folder, total, detach=detach, log=log) as (launcher, emit):
         done = conduct(
             experiment,
             folder,
@@ -245,7 +251,7 @@ def _print_plan(experiment: Experiment, folder: Path, price_per_hour: float | No
 
 @contextlib.contextmanager
 def _launching(
-    on: str, options: dict[str, Any], folder: Path, total: int, *, detach: bool
+    on: str, options: dict[str, Any], folder: Path, total: int, *, detach: bool, log: str | None
 ) -> Iterator[tuple[Launcher | None, EmitNews]]:
     """Yield who does the jobs and who is told of them; ask once what is to become of jobs."""
     from bench.cli.screens.screen import screen
@@ -257,7 +263,7 @@ def _launching(
     with conducting(on, options, folder) as launcher:
         try:
             shown: Any = screen(total=total) if launcher is None else suite_screen(total)
-            with stoppable(), shown as emit:
+            with stoppable(), tensorboard.logged(shown, log, folder) as emit:
                 yield launcher, emit
         except Stopped as reason:
             if launcher is None:
@@ -295,6 +301,16 @@ def _tell(done: Conducted, report: Path) -> None:
         raise typer.Exit(opt.EXIT_FAILED)
 
 
+def _say(text: str) -> None:
+    """Print a line, in a terminal on as many as it needs, of which none has a word alone."""
+    from rich.console import Console
+
+    from bench.cli.screens.live import balanced
+
+    console = Console(highlight=False)
+    typer.echo(balanced(text, console.width) if console.is_terminal else text)
+
+
 def _plan(experiment: Experiment, total: int, report: Path, question: Question | None) -> str:
     """Return what is going to be done, in a line."""
     networks = len(experiment.entries())
@@ -311,3 +327,38 @@ def _plan(experiment: Experiment, total: int, report: Path, question: Question |
         f" ({networks} model{'' if networks == 1 else 's'} × {seeds}"
         f" seed{'' if seeds == 1 else 's'}){more}{profiled}; report in {report}"
     )
+
+
+def _forecast(experiment: Experiment, folder: Path) -> str:
+    """Return how long that will take by what was measured here before, in a line."""
+    from bench.execute.launch.plan import plan
+    from bench.machine.devices import resolve
+
+    found = plan(experiment, folder, [Path("runs"), folder], resolve(experiment.device))
+    told = []
+    if found.num_left == 0:
+        told.append("all trainings are there already")
+    elif not found.unknown:
+        took = duration(3600 * found.machine_hours)
+        told.append(f"{took} for the {found.num_left} trainings left, by those measured here")
+    else:
+        told.append(
+            f"each training tells after its first steps; not measured yet: {found.unknown[0]}"
+        )
+        if len(found.unknown) > 1:
+            told[-1] += f" and {len(found.unknown) - 1} more"
+    if experiment.profile is not None:
+        rows, seconds = _timing(experiment)
+        told.append(f"then {rows} rows of the sitting, timed for at most {duration(seconds)}")
+    return f"forecast: {'; '.join(told)}"
+
+
+def _timing(experiment: Experiment) -> tuple[int, float]:
+    """Return how many rows a sitting has, and how many seconds they are timed at most."""
+    entry = experiment.profile
+    assert entry is not None, "there is something to profile"
+    rows = len(experiment.entries()) * len(entry.precisions) * len(entry.runtimes)
+    rows *= len(entry.batch_sizes) * len(entry.modes)
+    single = rows // len(entry.batch_sizes) // len(entry.modes) if 1 in entry.batch_sizes else 0
+    single = single if "infer" in entry.modes else 0
+    return rows + single, rows * entry.timing.max_s + single * entry.timing.single_stream_s

@@ -10,6 +10,7 @@ import typer
 
 from bench.cli import names
 from bench.cli import options as opt
+from bench.cli.screens import tensorboard
 from bench.cli.screens.pace import duration
 from bench.cli.screens.screen import screen, silence
 
@@ -65,6 +66,7 @@ def train(
             rich_help_panel=opt.MODEL,
         ),
     ] = None,
+    log: opt.Log = None,
     out: opt.Runs = Path("runs"),
     resume: Annotated[
         bool,
@@ -102,6 +104,7 @@ def train(
 
     given = opt.given({"epochs": epochs, "lr": lr, "batch_size": batch_size})
     opt.refuse_contradictions(changes, given)
+    tensorboard.check(log)
     if not models:
         models = list(opt.COMPARED)
         _tell_default(models, dataset, recipe)
@@ -131,7 +134,8 @@ def train(
     is_first = request.group.is_first
     total = len(models) * len(request.seeds)
     with stoppable():
-        records = train_models(request, screen(total=total) if is_first else silence())
+        shown = tensorboard.logged(screen(total=total), log, out) if is_first else silence()
+        records = train_models(request, shown)
     if is_first:
         _tell(records, target, trace, out)
 

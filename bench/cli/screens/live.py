@@ -127,11 +127,12 @@ def _emit(progress: _Screen, console: Console, count: Count) -> Callable[[Event]
                 count.more(event)
                 say(other(event) or "", "bold")
             case ev.RunDone():
-                count.end()
+                place = count.end()
                 drop_bars()
                 # Where it lies stands on a line of its own: names of folders are long.
                 told = (other(event) or "").replace(f"  {event.folder}", f"\n  {event.folder}")
-                say(told, "green" if event.record.test else "red")
+                told = told.replace(" (found", "\n  (found")
+                say((place if event.reused else "") + told, "green" if event.record.test else "red")
             case ev.Warned():
                 say(other(event) or "", "yellow")
             case ev.JobFailed():

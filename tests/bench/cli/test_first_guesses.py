@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from typer.testing import CliRunner
 import senet
 from bench.cli.app import app
 from bench.cli.profile import _named
-from bench.cli.run import _plan
+from bench.cli.run import _forecast, _plan
 from bench.cli.screens.pace import Count
 from bench.compute.model import build
 from bench.errors import UserError
+from bench.execute.launch.plan import Plan
 from bench.execute.subjects import Shape, by_name
 from bench.record.read_write import read_record
 from bench.record.run import RunRecord
@@ -76,8 +78,26 @@ def test_models_are_a_comparison() -> None:
     assert load_or_compare(["quickstart"]).name == "quickstart"
     with pytest.raises(UserError, match="quickstart is a comparison of its own"):
         load_or_compare(["resnet18", "quickstart"])
-    told = _plan(found, 4, Path("reports/x"))
+    told = _plan(found, 4, Path("reports/x"), None)
     assert "4 trainings of 100 epochs (2 models × 2 seeds), then 2 profiled" in told
+
+
+def test_a_comparison_begins_with_a_forecast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what was measured here; two batch sizes of two models, and single calls, are six rows."""
+    monkeypatch.chdir(tmp_path)
+    found = load_or_compare(["se_resnet18", "resnet18"], "shapes").changed(device="cpu")
+    sitting = "then 6 rows of the sitting, timed for at most 38 s"
+    unknown = _forecast(found, Path("runs/x"))
+    assert "each training tells after its first steps; not measured yet: resnet18" in unknown
+    assert unknown.endswith(f"and 1 more; {sitting}")
+    known = Plan(2, 2, (), machine_hours=0.5, hours={})
+    monkeypatch.setattr("bench.execute.launch.plan.plan", lambda *_: known)
+    told = "30:00 min for the 2 trainings left, by those measured here"
+    assert _forecast(found, Path("runs/x")) == f"forecast: {told}; {sitting}"
+    monkeypatch.setattr("bench.execute.launch.plan.plan", lambda *_: replace(known, num_left=0))
+    assert "all trainings are there already" in _forecast(found, Path("runs/x"))
 
 
 def test_a_folder_of_a_run_can_be_profiled_by_its_name(tmp_path: Path) -> None:

@@ -106,9 +106,11 @@ def test_without_a_shared_folder_what_was_made_comes_back_whole(
         for facts in (run.weights, run.predictions):
             assert facts is not None
             assert sha256(folder / facts.name) == facts.sha256
-        assert {p.name for p in folder.iterdir()} - {"job.jsonl", "events.jsonl"} == {
-            p.name for p in (Path("here") / run.id).iterdir()
-        }
+        there_are, are_here = (
+            {p.name for p in place.iterdir()} - {"job.jsonl", "events.jsonl"}
+            for place in (folder, Path("here") / run.id)
+        )
+        assert there_are == are_here
     assert {standing.state for standing in follow.standings(runs)} == {"done"}
     (profile,) = there.profiles
     assert profile.accuracy is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options as opt
+from bench.cli.options import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +92,8 @@ def compare(
     threshold = _threshold(fail_on)
     wanted = gate.Wanted(
         time_margin=threshold or gate.MARGIN,
-        top1_margin=opt.positive_points("--margin", margin),
-        seed_sd=opt.positive_points("--seed-sd", seed_sd),
+        top1_margin=arguments.positive_points("--margin", margin),
+        seed_sd=arguments.positive_points("--seed-sd", seed_sd),
         force=force,
     )
     job_summary = _job_summary(github)

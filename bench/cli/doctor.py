@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import options as opt
+from bench.cli.options import arguments
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def doctor(as_json: opt.AsJson = False) -> None:
     missing = [*_missing(), *_no_compiler(best)]
     problems = [*unusable, *_noise(environment)]
     if as_json:
-        opt.print_json(
+        arguments.print_json(
             {
                 "best_device": best,
                 "devices": devices_here,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options as opt
+from bench.cli.options import arguments
 
 if TYPE_CHECKING:
     from bench.execute.evaluate_weights import Rescored
@@ -118,14 +119,14 @@ def evaluate(
     request = EvaluateRequest(
         source,
         dataset=dataset,
-        data=opt.given(
+        data=arguments.given(
             data
             | {"image_size": image_size, "test_limit": test_limit}
             | {"skip_bad": skip_bad or None}
         ),
         model=model,
         stem=stem,
-        attention=opt.attention(attention, reduction, se_bias, se_divisor),
+        attention=arguments.attention(attention, reduction, se_bias, se_divisor),
         recipe=recipe,
         normalization=normalization,
         device=device,
@@ -136,7 +137,7 @@ def evaluate(
     with screen(stderr=True) as emit:
         result = test(request, emit)
     if as_json:
-        opt.print_json(result.as_json())
+        arguments.print_json(result.as_json())
     else:
         _print(result)
     if result.contradicts:

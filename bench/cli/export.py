@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli import options as opt
+from bench.cli.options import arguments
 
 
 def export(
@@ -52,7 +53,7 @@ def export(
     with screen(stderr=True) as emit:
         path, record = artifacts.export(run, artifacts.Wanted(**facts), out, data_dir, emit)
     if as_json:
-        opt.print_json({"path": str(path), "record": record.model_dump(mode="json")})
+        arguments.print_json({"path": str(path), "record": record.model_dump(mode="json")})
         return
     typer.echo(f"{path}: {record.model.name} in {record.precision} for {record.runtime}")
     if record.quantization:

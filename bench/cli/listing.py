@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options as opt
+from bench.cli.options import arguments
 
 if TYPE_CHECKING:
     from bench.spec.run import ModelSpec
@@ -46,7 +47,7 @@ def models(
         strict = not any(map(_is_pattern, patterns or [""]))
         rows = [row for name in names for row in _rows(name, num_classes, image_size, strict)]
     if as_json:
-        opt.print_json(rows)
+        arguments.print_json(rows)
         return
     title = f"{image_size}×{image_size} images, {num_classes} classes"
     _print_table(rows, title, {"params": "params", "macs": "MACs", "flops": "FLOPs"})
@@ -124,7 +125,7 @@ def datasets(as_json: opt.AsJson = False) -> None:
 
     rows = [{"dataset": name, "what": entry.what} for name, entry in registry().items()]
     if as_json:
-        opt.print_json(rows)
+        arguments.print_json(rows)
     else:
         _print_table(rows, "Data sets", {})
 
@@ -135,7 +136,7 @@ def recipes(as_json: opt.AsJson = False) -> None:
 
     rows = [recipe.model_dump(mode="json") for recipe in RECIPES.values()]
     if as_json:
-        opt.print_json(rows)
+        arguments.print_json(rows)
         return
     turned = [{"": key, **{str(row["name"]): _text(row[key]) for row in rows}} for key in rows[0]]
     _print_table(turned[1:], "Recipes", {})

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli import names
 from bench.cli import options as opt
+from bench.cli.options import arguments, names
 from bench.cli.screens.profile_output import Wanted, _show
 from bench.cli.screens.screen import screen
 from bench.errors import EXIT_USAGE
@@ -233,10 +232,10 @@ def profile(
     with sittings.early_server(wanted=memory and repeat == 1) as server:
         if run:
             place = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
-            changes = opt.given(place) | {"required": accuracy is True}
+            changes = arguments.given(place) | {"required": accuracy is True}
             wanted = subjects.of_run(run, models, weights, changes)
         else:
-            built = opt.architecture(stem, attention, reduction, se_bias, se_divisor)
+            built = arguments.architecture(stem, attention, reduction, se_bias, se_divisor)
             shape = subjects.Shape(dataset or "shapes", data_dir, labels, num_classes, image_size)
             data = (dataset, data_dir, data_label, labels, image_size or 32, None, test_limit)
             test = _test_spec(data, recipe, required=accuracy is True)
@@ -245,10 +244,10 @@ def profile(
             subjects.check_accuracy(wanted)
         options = {
             "device": device,
-            "precisions": _names(precision),
-            "runtimes": _names(runtime),
-            "batch_sizes": _batch_sizes(batch_size),
-            "modes": _names(mode),
+            "precisions": arguments.name_list(precision),
+            "runtimes": arguments.name_list(runtime),
+            "batch_sizes": arguments.batch_sizes(batch_size),
+            "modes": arguments.name_list(mode),
             "accuracy": accuracy is not False,
             "calibration_images": calibration_images,
             "calibration_seed": calibration_seed,
@@ -259,7 +258,7 @@ def profile(
             "keep_freed": keep_freed,
         }
         timing = {"rel_precision": interval, "max_s": max_s, "single_stream_s": max_s}
-        job = subjects.checked_profile_job(wanted, options, opt.given(timing), out)
+        job = subjects.checked_profile_job(wanted, options, arguments.given(timing), out)
         with screen(stderr=True) as emit:
             done = sittings.profile_now(job, repeat, _meanwhile(emit), server)
     _show(done.records, job, Wanted(as_json, price_per_hour, reconcile, charts))
@@ -290,14 +289,14 @@ def _test_spec(data: tuple[Any, ...], recipe: str, *, required: bool) -> TestSpe
 
     if data[0] is None:
         return None
-    return TestSpec(data=opt.data_spec(*data), recipe=get_recipe(recipe), required=required)
+    return TestSpec(data=arguments.data_spec(*data), recipe=get_recipe(recipe), required=required)
 
 
 def _asked(scenario: str | None, rate: float | None, bound_ms: float) -> dict[str, Any]:
     """Return what else is asked; UserError for a rate or a bound that nothing can have."""
     from bench.errors import UserError, unknown
 
-    asked = _names(scenario) if scenario else ()
+    asked = arguments.name_list(scenario) if scenario else ()
     for name in asked:
         if name not in SCENARIOS:
             raise unknown("scenario", name, SCENARIOS)
@@ -340,22 +339,3 @@ def _leave(done: Profiled, out: Path) -> None:
     if not any(record.status == "ok" for record in done.records):
         typer.echo("error: none of the rows could be measured", err=True)
         raise typer.Exit(EXIT_USAGE)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-
-
-def _batch_sizes(text: str) -> tuple[int | str, ...]:
-    """Return whole numbers and the word auto."""
-    from bench.errors import UserError
-
-    sizes: list[int | str] = []
-    for part in _names(text):
-        if part != "auto" and not re.fullmatch(r"0*[1-9][0-9]{0,8}", part, re.ASCII):
-            raise UserError(
-                "--batch-size takes whole numbers from 1 to 999999999 and auto, with commas,"
-                f" not {part!r}"
-            )
-        sizes.append(part if part == "auto" else int(part))
-    return tuple(dict.fromkeys(sizes))

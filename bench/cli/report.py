@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import options as opt
+from bench.cli.options import arguments
 
 DEFAULT_FOLDERS = (Path("runs"), Path("profiles"))
 
@@ -68,7 +69,8 @@ def report(
             "holds the records"
         )
     stated = Stated(
-        opt.positive_points("--seed-sd", seed_sd), opt.positive_points("--margin", margin)
+        arguments.positive_points("--seed-sd", seed_sd),
+        arguments.positive_points("--margin", margin),
     )
     rendered = render(places, out, force, price_per_hour, stated, model_card)
     if readme is not None:

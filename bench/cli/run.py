@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli import names
 from bench.cli import options as opt
+from bench.cli.options import arguments, names
+from bench.cli.screens import plan as screen_plan
 from bench.cli.screens import tensorboard
-from bench.cli.screens.pace import duration
 
 if TYPE_CHECKING:
     from bench.events import EmitNews
     from bench.execute.experiment import Conducted
     from bench.execute.launch.launchers import Launcher
     from bench.execute.resolve import Question
-    from bench.spec.experiment import Experiment
 
 
 def run(
@@ -177,7 +176,7 @@ def run(
         data_dir=str(data_dir) if data_dir else None,
         label=data_label,
         epochs=epochs,
-        seeds=opt.seed_list(seeds) if seeds else None,
+        seeds=arguments.seed_list(seeds) if seeds else None,
         recipe=recipe,
         lr=lr,
         batch_size=batch_size,
@@ -187,21 +186,22 @@ def run(
         deterministic=deterministic or None,
     )
     stated = Stated(
-        opt.positive_points("--seed-sd", seed_sd), opt.positive_points("--margin", margin)
+        arguments.positive_points("--seed-sd", seed_sd),
+        arguments.positive_points("--margin", margin),
     )
     report = out or Path("reports") / experiment.name
     folder = runs or Path("runs") / experiment.name
     if plan:
-        _print_plan(experiment, folder, price_per_hour)
+        screen_plan.print_plan(experiment, folder, price_per_hour)
         return
     who, options = chosen_launcher(experiment.launcher, on, set_launcher or [])
     tensorboard.check(log)
     question = _question(resolve, max_seeds)
     first = len(experiment.seeds) if question is None else question.first(experiment.seeds)
     total = len(experiment.entries()) * first
-    _say(_plan(experiment, total, report, question))
+    screen_plan.say(screen_plan.in_a_line(experiment, total, report, question))
     if who == "here":
-        _say(_forecast(experiment, folder))
+        screen_plan.say(screen_plan.forecast(experiment, folder))
     with _launching(who, options, folder, total, detach=detach, log=log) as (launcher, emit):
         done = conduct(
             experiment,
@@ -224,29 +224,12 @@ def _question(resolve: float | None, max_seeds: int | None) -> Question | None:
     from bench.errors import UserError
     from bench.execute.resolve import Question
 
-    wanted = opt.positive_points("--resolve", resolve)
+    wanted = arguments.positive_points("--resolve", resolve)
     if wanted is None:
         if max_seeds is not None:
             raise UserError("--max-seeds is for --resolve; --seeds says how many there are")
         return None
     return Question(wanted, 12 if max_seeds is None else max_seeds)
-
-
-def _print_plan(experiment: Experiment, folder: Path, price_per_hour: float | None) -> None:
-    """Say what is left of an experiment and what that takes."""
-    from bench.execute.launch.plan import plan
-    from bench.machine.devices import resolve
-
-    device = resolve(experiment.device)
-    found = plan(experiment, folder, [Path("runs"), folder], device, price_per_hour)
-    typer.echo(f"{experiment.name}: {found.num_left} of {found.num_runs} trainings are left")
-    if found.unknown:
-        typer.echo(f"not measured on {device}, in no figure below: {', '.join(found.unknown)}")
-    typer.echo(f"  {found.machine_hours:.2f} machine-hours of training")
-    for workers, hours in found.hours.items():
-        typer.echo(f"  {hours:.2f} h on {workers} machine{'s' if workers > 1 else ''}")
-    if found.price is not None:
-        typer.echo(f"  {found.price:.2f} at {price_per_hour:g} an hour")
 
 
 @contextlib.contextmanager
@@ -299,66 +282,3 @@ def _tell(done: Conducted, report: Path) -> None:
     if done.failed:
         typer.echo("Repeat the command to do only what failed.", err=True)
         raise typer.Exit(opt.EXIT_FAILED)
-
-
-def _say(text: str) -> None:
-    """Print a line, in a terminal on as many as it needs, of which none has a word alone."""
-    from rich.console import Console
-
-    from bench.cli.screens.live import balanced
-
-    console = Console(highlight=False)
-    typer.echo(balanced(text, console.width) if console.is_terminal else text)
-
-
-def _plan(experiment: Experiment, total: int, report: Path, question: Question | None) -> str:
-    """Return what is going to be done, in a line."""
-    networks = len(experiment.entries())
-    seeds = total // networks
-    trainings = "1 training" if total == 1 else f"{total} trainings"
-    epochs = experiment.recipe.epochs
-    more = ""
-    if question is not None:
-        wanted = f"±{100 * question.wanted:g} points or a sign"
-        more = f", then more until {wanted}, to {question.most_seeds} seeds at most"
-    profiled = f", then {networks} profiled in one sitting" if experiment.profile else ""
-    return (
-        f"{experiment.name}: {trainings} of {epochs} epoch{'' if epochs == 1 else 's'}"
-        f" ({networks} model{'' if networks == 1 else 's'} × {seeds}"
-        f" seed{'' if seeds == 1 else 's'}){more}{profiled}; report in {report}"
-    )
-
-
-def _forecast(experiment: Experiment, folder: Path) -> str:
-    """Return how long that will take by what was measured here before, in a line."""
-    from bench.execute.launch.plan import plan
-    from bench.machine.devices import resolve
-
-    found = plan(experiment, folder, [Path("runs"), folder], resolve(experiment.device))
-    told = []
-    if found.num_left == 0:
-        told.append("all trainings are there already")
-    elif not found.unknown:
-        took = duration(3600 * found.machine_hours)
-        told.append(f"{took} for the {found.num_left} trainings left, by those measured here")
-    else:
-        told.append(
-            f"each training tells after its first steps; not measured yet: {found.unknown[0]}"
-        )
-        if len(found.unknown) > 1:
-            told[-1] += f" and {len(found.unknown) - 1} more"
-    if experiment.profile is not None:
-        rows, seconds = _timing(experiment)
-        told.append(f"then {rows} rows of the sitting, timed for at most {duration(seconds)}")
-    return f"forecast: {'; '.join(told)}"
-
-
-def _timing(experiment: Experiment) -> tuple[int, float]:
-    """Return how many rows a sitting has, and how many seconds they are timed at most."""
-    entry = experiment.profile
-    assert entry is not None, "there is something to profile"
-    rows = len(experiment.entries()) * len(entry.precisions) * len(entry.runtimes)
-    rows *= len(entry.batch_sizes) * len(entry.modes)
-    single = rows // len(entry.batch_sizes) // len(entry.modes) if 1 in entry.batch_sizes else 0
-    single = single if "infer" in entry.modes else 0
-    return rows + single, rows * entry.timing.max_s + single * entry.timing.single_stream_s

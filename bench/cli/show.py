@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import names
 from bench.cli import options as opt
+from bench.cli.options import arguments, names
 
 PROFILES = Path("profiles")
 
@@ -74,7 +74,7 @@ def columns(
     from bench.report.table.rows import DEFINITIONS
 
     if as_json:
-        opt.print_json({"main_table": MAIN_DEFINITIONS, "results": DEFINITIONS})
+        arguments.print_json({"main_table": MAIN_DEFINITIONS, "results": DEFINITIONS})
     elif markdown:
         typer.echo(column_definitions(), nl=False)
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options as opt
+from bench.cli.options import arguments
 from bench.cli.screens.pace import duration, size
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def status(
     """
     standings = _following(runs).standings()
     if as_json:
-        opt.print_json([asdict(job) for job in standings])
+        arguments.print_json([asdict(job) for job in standings])
         return
     for job in standings:
         silent = f", silent for {job.silent_s:.0f} s" if job.state == "running" else ""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import names
 from bench.cli import options as opt
+from bench.cli.options import arguments, names
 from bench.cli.screens import tensorboard
 from bench.cli.screens.pace import duration
 from bench.cli.screens.screen import screen, silence
@@ -102,8 +102,8 @@ def train(
     from bench.signals import stoppable
     from bench.spec.recipe import get_recipe
 
-    given = opt.given({"epochs": epochs, "lr": lr, "batch_size": batch_size})
-    opt.refuse_contradictions(changes, given)
+    given = arguments.given({"epochs": epochs, "lr": lr, "batch_size": batch_size})
+    arguments.refuse_contradictions(changes, given)
     tensorboard.check(log)
     if not models:
         models = list(opt.COMPARED)
@@ -111,7 +111,7 @@ def train(
     request = train_request(
         models,
         {
-            "recipe": get_recipe(recipe).changed(**opt.recipe_changes(changes) | given),
+            "recipe": get_recipe(recipe).changed(**arguments.recipe_changes(changes) | given),
             "seed": seed,
             "precision": precision,
             "runtime": runtime,
@@ -121,15 +121,15 @@ def train(
             "deterministic": deterministic,
         },
         device=device,
-        architecture=opt.architecture(stem, attention, reduction, se_bias, se_divisor),
-        data=opt.data_spec(
+        architecture=arguments.architecture(stem, attention, reduction, se_bias, se_divisor),
+        data=arguments.data_spec(
             dataset, data_dir, data_label, labels, image_size, train_limit, test_limit, skip_bad
         ),
         out=out,
         if_unfinished=if_unfinished(resume=resume, restart=restart),
         weights=weights,
         trace=trace,
-        seeds=opt.seeds_of(seed, seeds),
+        seeds=arguments.seeds_of(seed, seeds),
     )
     is_first = request.group.is_first
     total = len(models) * len(request.seeds)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bench.cli import options as opt
+from bench.cli.options import arguments
 
 if TYPE_CHECKING:
     from bench.execute.jobs import ProfileJob
@@ -31,10 +31,10 @@ def _show(records: list[ProfileRecord], job: ProfileJob, wanted: Wanted) -> None
 
     rows = cost_rows(records, wanted.price_per_hour)
     files = _draw(rows, job.out) if wanted.charts and records else []
-    spent = seconds_spent(records, opt.seconds_since_start())
+    spent = seconds_spent(records, arguments.seconds_since_start())
     if wanted.as_json:
         found = _as_json(rows, job, wanted.reconcile)
-        opt.print_json(found | {"seconds": spent})
+        arguments.print_json(found | {"seconds": spent})
     elif records:
         _print(rows)
         if wanted.reconcile:

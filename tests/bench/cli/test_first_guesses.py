@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import senet
 from bench.cli.app import app
 from bench.cli.profile import _named
-from bench.cli.run import _forecast, _plan
 from bench.cli.screens.pace import Count
+from bench.cli.screens.plan import forecast, in_a_line
 from bench.compute.model import build
 from bench.errors import UserError
 from bench.execute.launch.plan import Plan
@@ -78,7 +78,7 @@ def test_models_are_a_comparison() -> None:
     assert load_or_compare(["quickstart"]).name == "quickstart"
     with pytest.raises(UserError, match="quickstart is a comparison of its own"):
         load_or_compare(["resnet18", "quickstart"])
-    told = _plan(found, 4, Path("reports/x"), None)
+    told = in_a_line(found, 4, Path("reports/x"), None)
     assert "4 trainings of 100 epochs (2 models × 2 seeds), then 2 profiled" in told
 
 
@@ -89,15 +89,15 @@ def test_a_comparison_begins_with_a_forecast(
     monkeypatch.chdir(tmp_path)
     found = load_or_compare(["se_resnet18", "resnet18"], "shapes").changed(device="cpu")
     sitting = "then 6 rows of the sitting, timed for at most 38 s"
-    unknown = _forecast(found, Path("runs/x"))
+    unknown = forecast(found, Path("runs/x"))
     assert "each training tells after its first steps; not measured yet: resnet18" in unknown
     assert unknown.endswith(f"and 1 more; {sitting}")
     known = Plan(2, 2, (), machine_hours=0.5, hours={})
     monkeypatch.setattr("bench.execute.launch.plan.plan", lambda *_: known)
     told = "30:00 min for the 2 trainings left, by those measured here"
-    assert _forecast(found, Path("runs/x")) == f"forecast: {told}; {sitting}"
+    assert forecast(found, Path("runs/x")) == f"forecast: {told}; {sitting}"
     monkeypatch.setattr("bench.execute.launch.plan.plan", lambda *_: replace(known, num_left=0))
-    assert "all trainings are there already" in _forecast(found, Path("runs/x"))
+    assert "all trainings are there already" in forecast(found, Path("runs/x"))
 
 
 def test_a_folder_of_a_run_can_be_profiled_by_its_name(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import names
+from bench.cli.options import names
 from bench.data import DATASETS
 from bench.spec.experiment import PRESETS
 
@@ -114,7 +114,7 @@ def test_the_shell_completes_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_completion_asks_for_no_torch() -> None:
     """It is waited for at every key; the shell asks the command itself, so do we."""
     code = (
-        "import sys\nfrom bench.cli import names\n"
+        "import sys\nfrom bench.cli.options import names\n"
         "names.models_or_presets(''), names.models_or_runs(''), names.datasets('')\n"
         "names.recipes('')\nsys.exit('torch' in sys.modules)"
     )

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import senet
 from bench.cli.app import app
-from bench.cli.options import seed_list
+from bench.cli.options.arguments import seed_list
 from bench.errors import UserError
 from bench.execute import process
 from bench.execute.launch.launchers import chosen_launcher, open_launcher

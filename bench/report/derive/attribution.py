@@ -29,8 +29,7 @@ from bench.stats.luck import Luck
 from bench.stats.times import Interval, log_error, product
 
 Level = Any
-# More gaps than this are told in no verdict.
-MAX_GAPS = 12
+MAX_GAPS = 12  # more are told in no verdict
 
 
 def _recipe(cell: Cell) -> Level:
@@ -47,7 +46,6 @@ FACTORS: dict[str, Callable[[Cell], Level]] = {
     "recipe": _recipe,
 }
 _FIRST = {"imagenet": 0, "none": 0}
-PLAIN_SE = "SE"
 
 
 @dataclass(frozen=True)
@@ -199,8 +197,8 @@ def _changes(cells: Sequence[Cell], factor: str) -> list[tuple[Level, Level]]:
     levels = _levels(cells, factor)
     if factor != "attention":
         return list(pairwise(levels))
-    ablated = [level for level in levels if str(level).startswith(f"{PLAIN_SE} (")]
-    from_se = [(PLAIN_SE, level) for level in ablated] if PLAIN_SE in levels else []
+    ablated = [level for level in levels if str(level).startswith("SE (")]
+    from_se = [("SE", level) for level in ablated] if "SE" in levels else []
     if "none" in levels:
         return [("none", level) for level in levels if level != "none"] + from_se
     return from_se or list(pairwise(levels))
@@ -307,23 +305,20 @@ def _gaps(cells: Sequence[Cell], luck: SeedLuck) -> list[Gap]:
     for cell in cells:
         corner = (cell.model.stem or "", attention_title(cell.model))
         contexts[_context(cell, ["stem", "attention"])].setdefault(corner, cell)
-    gaps: list[Gap] = []
-    for corners in contexts.values():
-        plain = corners.get(("imagenet", "none"))
-        for (stem, own), full in corners.items():
-            if plain is not None and stem == "cifar" and own != "none":
-                if len(gaps) == MAX_GAPS:
-                    return gaps
-                others = corners.get(("cifar", "none")), corners.get(("imagenet", own))
-                gap = _gap(plain, full, *others, luck.of([plain, full]))
-                gaps += [gap] if gap else []
-    return gaps
+    gaps = [
+        _gap(plain, full, corners.get(("cifar", "none")), corners.get(("imagenet", own)), luck)
+        for corners in contexts.values()
+        for (stem, own), full in corners.items()
+        if (plain := corners.get(("imagenet", "none"))) and stem == "cifar" and own != "none"
+    ]
+    return [gap for gap in gaps if gap][:MAX_GAPS]
 
 
 def _gap(
-    plain: Cell, full: Cell, stem_only: Cell | None, own_only: Cell | None, luck: Luck | None
+    plain: Cell, full: Cell, stem_only: Cell | None, own_only: Cell | None, seed_luck: SeedLuck
 ) -> Gap | None:
     """Return how the gap splits; ``own_only`` has the attention alone, ``stem_only`` the stem."""
+    luck = seed_luck.of([plain, full])
     total = _contrast([plain, full], [-1.0, 1.0], luck)
     if total is None:
         return None

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import record_factory as make
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
 
 from bench.record.deployment import CalibrationFacts, DeploymentAccuracy, QuantizationFacts
 from bench.record.read_write import from_json, to_json
+from bench.report.charts.draw import _deployments
 from bench.report.derive.deployments import deployment_fronts, gate_losses
+from bench.report.derive.findings import findings
 from bench.report.page import markdown
 from bench.report.page.tables import csv_table
 from bench.report.page.tables.deployments import deployment_tables
@@ -144,6 +148,28 @@ def test_points_are_deployments(shown: Study) -> None:
     ]
     assert all(0 < point.probability <= 1 for point in front.points if point.on_front)
     assert front.withheld == ""
+
+
+def test_a_chart_has_a_point_for_each_deployment_at_its_own_accuracy_and_cost(
+    shown: Study,
+) -> None:
+    """The row in bf16, whose accuracy nobody measured, is no point."""
+    (plan,) = _deployments(findings(shown))
+    figure = Figure()
+    plan.draw(figure)
+    (axes,) = figure.axes
+    drawn = np.concatenate([kind.get_offsets() for kind in axes.collections
+                            if isinstance(kind, PathCollection)])  # fmt: skip
+    own, seconds = 100 * hits(0.8).mean(), np.array([0.05, 0.15, 0.2])
+    by_x = drawn[np.argsort(drawn[:, 0])]
+    (front,) = deployment_fronts(shown.costs)
+    if not front.axis.less_is_better:
+        by_x = by_x[::-1]
+        seconds = 1 / seconds
+    np.testing.assert_allclose(by_x[:, 0] / by_x[0, 0], seconds / seconds[0], rtol=1e-6)
+    np.testing.assert_allclose(by_x[:, 1], [own - 2.6, own, own])
+    words = {text.get_text() for text in axes.texts}
+    assert {f"resnet50 {what}" for what in ("int8 openvino", "fp32 compile")} <= words
 
 
 def test_deployments_of_one_sitting_have_no_chances(shown: Study) -> None:

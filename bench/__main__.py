@@ -8,28 +8,31 @@ import sys
 from typing import NoReturn, TextIO
 
 from bench.errors import EXIT_USAGE
+from bench.signals import EXIT_INTERRUPTED
 
 
 def main() -> None:
     """Run the command line."""
-    from bench.cli.app import app
-
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what the terminal cannot show must not end the work
             stream.reconfigure(errors="backslashreplace")
     try:
+        from bench.cli.app import app
+
         app(prog_name="senet-bench")
+    except KeyboardInterrupt:  # before there was a command to end
+        _leave("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
         if not (message := _refused(error)):
             raise
-        _leave(message)
+        _leave(f"error: {message}", EXIT_USAGE)
     finally:
         try:
             sys.stdout.flush()
         except OSError as error:
             _silence(sys.stdout)
             if error.errno != errno.EPIPE:  # whoever read it has seen enough
-                _leave(f"cannot write the output: {error.strerror}")
+                _leave(f"error: cannot write the output: {error.strerror}", EXIT_USAGE)
 
 
 def _refused(error: OSError) -> str | None:
@@ -47,9 +50,9 @@ def _silence(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _leave(message: str) -> NoReturn:
-    sys.stderr.write(f"error: {message}\n")
-    sys.exit(EXIT_USAGE)
+def _leave(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{message}\n")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,11 @@ State = dict[str, Tensor]
 
 # What DistributedDataParallel, torch.compile and training frameworks put before every key.
 WRAPPER_PREFIXES = (
-    *("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.", "resnet."),
+    *("module.", "model.", "net.", "network.", "backbone.", "encoder.", "resnet."),
     *("student.", "ema.", "ema_model."),
 )
+# What compiling, sharding and recomputing put into the middle of keys, wherever they were applied.
+INNER = ("_orig_mod.", "_fsdp_wrapped_module.", "_fpw_module.", "_checkpoint_wrapped_module.")
 MAJORITY = 0.75  # of the keys; what a wrapper keeps for itself stands beside them
 
 # torch's AveragedModel counts, timm's and Lightning's losses and metrics have tensors.
@@ -62,6 +64,9 @@ _RENAMES = (
     *attention_layouts.RENAMES,
     (re.compile(r"^linear\."), "fc."),  # akamaster/pytorch_resnet_cifar10, else as torchvision
 )
+_IN_BLOCK = re.compile(r"stage[1-4]\.\d+\.[^.]+\.")
+_BLOCK_LAYER = re.compile(r"conv[123]|bn[123]|shortcut|se|drop\w*|aa|act[123]")
+_OUR_PLACES = re.compile(r"(stem|stage[1-4])\.")
 _SE_WEIGHT = re.compile(r"\.se\.fc[12]\.weight$")
 
 
@@ -92,7 +97,7 @@ def strip_wrappers(state: Mapping[str, Tensor]) -> State:
     they are, and so are named by whoever finds no place for them; ``fc.`` may stand beside a
     ``backbone.``.
     """
-    found = dict(state)
+    found = _unwrapped(state)
     while found:
         prefix = next((p for p in WRAPPER_PREFIXES if _is_of_most(p, found)), None)
         if prefix is None:
@@ -102,6 +107,13 @@ def strip_wrappers(state: Mapping[str, Tensor]) -> State:
             break
         found = bare
     return found
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> State:
+    """Return ``state`` without what wrappers of single layers put into its keys."""
+    pattern = "|".join(rf"(?:(?<=\.)|^){re.escape(inner)}" for inner in INNER)
+    bare = {re.sub(pattern, "", key): value for key, value in state.items()}
+    return bare if len(bare) == len(state) else dict(state)
 
 
 def _is_of_most(prefix: str, state: Mapping[str, Tensor]) -> bool:
@@ -160,7 +172,9 @@ def _stem_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str |
 
 def _se_hint(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str | None:
     ours, theirs = _hidden_widths(model), _hidden_widths(file)
-    if not any(key.startswith(("stem.", "stage")) for key in file) or (ours and _has_gates(file)):
+    if not any(_OUR_PLACES.match(key) for key in file) or (ours and _has_gates(file)):
+        return "the file is in another key layout"
+    if _has_strange_layers(file):
         return "the file is in another key layout"
     if bool(ours) != bool(theirs):
         return f"the file is of a model {'with' if theirs else 'without'} SE blocks"
@@ -180,6 +194,12 @@ def _has_gates(file: Mapping[str, Tensor]) -> bool:
     gates = re.compile(r"(^|[._])(se|squeeze|excitation|attention|gate)\w*\.", re.IGNORECASE)
     strange = [key for key in file if ".se.fc" not in key and gates.search(key)]
     return bool(strange) and not _hidden_widths(file)
+
+
+def _has_strange_layers(file: Mapping[str, Tensor]) -> bool:
+    """Say whether blocks have layers that no layout has which is read here."""
+    inner = (key.split(".")[2] for key in file if _IN_BLOCK.match(key))
+    return any(not _BLOCK_LAYER.fullmatch(name) for name in inner)
 
 
 def _hidden_widths(state: Mapping[str, Tensor]) -> set[tuple[int, int]]:

@@ -16,9 +16,10 @@ import os
 import pathlib
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -34,7 +35,16 @@ from senet.zoo import describe
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 # Where training scripts keep the weights in a checkpoint, the likeliest first.
 WRAPPERS = (
-    *("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights"),
+    *(
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "model_state",
+        "net",
+        "network",
+        "weights",
+        "module",
+    ),
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
 )
 # Types that scripts save beside the weights; to make one of them runs no code of the file's.
@@ -53,6 +63,8 @@ HARMLESS_TYPES: tuple[Any, ...] = (
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
 )
+# Numbers that stand for themselves; those of 8 bits and less come with a scale.
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 METADATA_KEY = "senet"  # one key alone: safetensors writes several in random order
 
 
@@ -138,6 +150,8 @@ def _checked(path: str | os.PathLike[str]) -> Path:
         raise ModelError(
             f"weights file {path} has an unknown ending; choose from: {', '.join(known)}"
         )
+    if os.path.getsize(path) == 0:  # as some files of the system say that are waited for for ever
+        raise ModelError(f"cannot read weights file {path}: damaged, it is empty")
     return path
 
 
@@ -182,6 +196,8 @@ def _architecture(facts: object) -> Architecture | None:
 def _read_torch(path: Path) -> object:
     try:
         _refuse_text(path)
+        with path.open("rb") as file:
+            refuse_bombs(file)
         with torch.serialization.safe_globals(list(HARMLESS_TYPES)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except ModelError:
@@ -200,6 +216,16 @@ def _refuse_text(path: Path) -> None:
         raise ModelError(f"weights file {path} is a git-lfs pointer: fetch it with git lfs pull")
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise ModelError(f"weights file {path} is a web page, not the file that was to be fetched")
+
+
+def refuse_bombs(file: BinaryIO) -> None:
+    """Raise ModelError for an archive that would unpack to more than it is: torch packs nothing."""
+    size = file.seek(0, os.SEEK_END)
+    if not zipfile.is_zipfile(file):
+        return
+    unpacked = sum(member.file_size for member in zipfile.ZipFile(file).infolist())
+    if unpacked > size:
+        raise ModelError(f"it would unpack to {unpacked / 2**30:.3g} GiB, which torch never writes")
 
 
 def _torch_problem(error: Exception) -> str:
@@ -241,6 +267,8 @@ def _tensors_only(content: Mapping[Any, Any], path: Path) -> State:
             raise ModelError(f"weights file {path}: {key!r} is no tensor, {type(value).__name__}")
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
             raise ModelError(f"weights file {path}: {key!r} is no dense tensor with values")
+        if value.is_floating_point() and value.dtype not in FLOATS:
+            raise ModelError(f"weights file {path}: {key!r} is of {value.dtype}, without its scale")
     return dict(content)
 
 

@@ -54,7 +54,7 @@ def report(
     from bench.errors import UserError
     from bench.report.derive.seeds import Stated
     from bench.report.page import terminal
-    from bench.report.page.readme import fill
+    from bench.report.page.readme import check, fill
     from bench.report.page.tables.main_table import lettered, main_notes, narrow_table
     from bench.report.page.verdict import lines
     from bench.report.write import render
@@ -72,6 +72,8 @@ def report(
         arguments.positive_points("--seed-sd", seed_sd),
         arguments.positive_points("--margin", margin),
     )
+    if readme is not None:
+        check(readme)
     rendered = render(places, out, force, price_per_hour, stated, model_card)
     if readme is not None:
         fill(readme, places, out / "report.md")

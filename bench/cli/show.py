@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +53,7 @@ def show(
         console.print()
         console.print(terminal.render(costs))
     else:
-        console.print(f"\nNot profiled yet: senet-bench profile {folder}", markup=False)
+        typer.echo(f"\nNot profiled yet: senet-bench profile {shlex.quote(str(folder))}")
 
 
 def columns(

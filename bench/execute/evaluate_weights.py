@@ -24,9 +24,11 @@ from bench.events import Event
 from bench.execute import checks, lock, run_folder, train_run
 from bench.machine import numerics as devices
 from bench.machine.environment import collect_computing, utc_now
-from bench.record.files import check_writable, sha256
+from bench.record.files import check_writable, sha256, size_of_file
 from bench.record.read_write import write_record
 from bench.record.run import Accuracy, RunRecord
+from bench.report.read.plausible import contradiction
+from bench.report.read.predictions import Contradicted, read_predictions
 from bench.spec.model import attention_facts
 from bench.spec.recipe import Recipe, get_recipe
 from bench.spec.run import DataSpec, RunSpec
@@ -80,8 +82,8 @@ def rescore_run(
     those of the record.
     """
     record = run_folder.load_run(folder)
+    _check_consistent(folder, record)
     weights = _recorded_weights(folder, record)
-    _check_predictions(folder, record)
     changes = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
     given = {key: value for key, value in changes.items() if value is not None}
     spec = _changed(
@@ -118,20 +120,20 @@ def _normalization(spec: RunSpec, dataset: data.Dataset) -> data.Normalization:
     return data.normalization(spec.recipe, dataset, spec.data.preprocessing)
 
 
-def _check_predictions(folder: Path, record: RunRecord) -> None:
-    """Raise UserError where the predictions that a record hashes give another accuracy than it."""
-    if record.predictions is None or record.test is None:
-        return
-    path = folder / record.predictions.name
-    if not path.is_file() or sha256(path) != record.predictions.sha256:
-        return  # what is not its own says nothing of it
-    found = evaluate.score(evaluate.load_predictions(path), len(record.dataset.classes))
-    if found.model_copy(update={"loss": record.test.loss}) != record.test:
-        raise UserError(
-            f"{folder} contradicts itself: its record says top-1 {100 * record.test.top1:.2f} % of"
-            f" {record.test.num_images} images, and its predictions give {100 * found.top1:.2f} %"
-            f" of {found.num_images}"
-        )
+def _check_consistent(folder: Path, record: RunRecord) -> None:
+    """Raise UserError for a record that a report would set aside, in the report's words."""
+    problem = None if record.status == "diverged" else contradiction(record)
+    if problem is None and record.predictions is not None:
+        path = folder / record.predictions.name
+        try:
+            size_of_file(path)
+            read_predictions(path, record)
+        except Contradicted as error:
+            problem = str(error)
+        except (OSError, ValueError):
+            return  # what is not its own says nothing of it
+    if problem is not None:
+        raise UserError(f"{folder / run_folder.RECORD} contradicts itself: {problem}")
 
 
 def _recorded_weights(folder: Path, record: RunRecord) -> Path:

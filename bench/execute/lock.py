@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -37,6 +38,7 @@ TOUCH_EVERY_S = 30.0
 STALE_AFTER_S = 600.0  # without a touch from another machine
 WAIT_S = 1.0  # for one that only looks whose the lock is
 SAME_START_S = 5.0  # a system's idea of when it was started moves as its clock is set
+NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 HELD: set[Path] = set()  # by this process, which the system's lock does not keep from itself
 
 
@@ -58,7 +60,10 @@ class Owner:
     locked: bool = False
 
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+        try:
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+        except (ValueError, OverflowError, OSError):  # no moment that a calendar has
+            since = "nobody knows when"
         return f"process {self.pid} on {self.host}, started {since}"
 
 
@@ -153,7 +158,7 @@ def _opened(path: Path) -> tuple[int, bool]:
     """
     give_up = time.monotonic() + WAIT_S
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = _open(path)
         try:
             locked = _locked(file)
             if _is_still(path, file):
@@ -165,6 +170,16 @@ def _opened(path: Path) -> tuple[int, bool]:
                 raise _taken(path, owner) from None
         os.close(file)
         time.sleep(0.01)
+
+
+def _open(path: Path) -> int:
+    """Open the lock, made if need be; OSError for what is no file, and for a link to another."""
+    # A pipe would be waited for, and what a link leads to overwritten.
+    file = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def _locked(file: int) -> bool:

@@ -127,7 +127,7 @@ def _train(
         (job, found), trial_s = _timed(lambda: _choose_runtime(job, model, saved))
         engine.check_gradients(job, model)
         training = engine.start(job, model)
-        saver.restore(training, saved)
+        saver.restore(training, saved, job.num_steps)
         problem = _fit(job, training, trace if group.is_first else None)
     predictions, eval_s, problem = _test(job, dataset, training.result, problem)
     if not group.is_first:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +39,16 @@ def remove_empty(folders: Iterable[Path]) -> None:
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()
+
+
+def size_of_file(path: Path) -> int:
+    """Return a file's bytes; ValueError for anything else: a pipe would be waited for for ever."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("no regular file")
+    if found.st_size == 0:  # some files of the system say so, and are waited for for ever
+        raise ValueError("empty")
+    return found.st_size
 
 
 def sha256(path: Path) -> str:
@@ -78,6 +90,8 @@ def _write_all(files: Mapping[Path, Sequence[bytes | memoryview]], exclusive: bo
     try:
         for path, parts in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():  # found before anything is put in its place
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             handle, name = tempfile.mkstemp(
                 prefix=f".{path.name[:LONGEST_PREFIX]}.", suffix=".tmp", dir=path.parent
             )

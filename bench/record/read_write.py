@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bench.record.files import write_whole
+from bench.record.files import size_of_file, write_whole
 from bench.record.profile import ProfileRecord
 from bench.record.run import READABLE, RunRecord
 from bench.spec.values import first_problem
@@ -58,12 +58,17 @@ class _ObjectReader:
         self.num_keys += len(pairs)
         if self.num_keys > MAX_KEYS:  # each would be a problem to tell of, found in minutes
             raise ValueError(f"more than {MAX_KEYS:,} keys")
-        made = dict(pairs)
-        if len(made) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"{twice!r} stands twice in one object")
-        return made
+        return each_once(pairs)
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's pairs as a dictionary; ValueError for a key that stands twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return made
 
 
 def _refuse_half_characters(text: str) -> None:
@@ -85,4 +90,5 @@ def write_record(path: Path, record: RunRecord | ProfileRecord) -> None:
 
 def read_record(path: Path) -> RunRecord | ProfileRecord:
     """Return the record in a file; ValueError or OSError says why there is none."""
+    size_of_file(path)
     return from_json(path.read_text(encoding="utf-8-sig"))

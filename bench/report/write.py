@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.record.files import check_writable, write_set
+from bench.record.files import check_writable, size_of_file, write_set
 from bench.report.derive.findings import Findings, findings
 from bench.report.derive.seeds import NOTHING_STATED, Stated
 from bench.report.page import html, markdown
@@ -89,6 +89,7 @@ _IMAGE = re.compile(r"^!\[.*\]\(([0-9A-Za-z][0-9A-Za-z.-]*)\.png\)$", re.MULTILI
 def _former_charts(report: Path) -> set[str]:
     """Return the files of the charts that the report there shows; nothing if it is not ours."""
     try:
+        size_of_file(report)
         text = report.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return set()

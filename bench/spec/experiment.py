@@ -160,6 +160,9 @@ def _given(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 PRESETS = ("quickstart", "reference", "matched", "paper-cifar", "ablations", "rivals")
+MOST_PARTS = 50
+_ENDLESS_KEY = re.compile(rf"(?<![\w'\"-])(?:[\w'\"-]+[ \t]*\.[ \t]*){{{MOST_PARTS}}}")
+MAX_BYTES = 2**20  # of a file; its reader takes seconds for each of them
 LONGEST_NAME = 60  # letters of a comparison's name, which is a folder's
 
 
@@ -181,6 +184,12 @@ def load_experiment(source: str) -> Experiment:
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"cannot read {source}: it is no file")
+        if path.stat().st_size == 0:
+            raise UserError(f"cannot read {source}: it is empty")
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(
+                f"cannot read {source}: larger than {MAX_BYTES >> 20} MiB, so no experiment"
+            )
         return parse_experiment(path.read_text(encoding="utf-8-sig"), source)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -208,9 +217,13 @@ def load_or_compare(sources: Sequence[str], dataset: str | None = None) -> Exper
 
 def parse_experiment(text: str, source: str) -> Experiment:
     """Return the experiment in a TOML text; UserError names ``source`` and what is wrong."""
+    if _ENDLESS_KEY.search(text):  # its reader takes memory by the square of the dots
+        raise UserError(
+            f"{source} is not an experiment: it has a key of more than {MOST_PARTS} parts"
+        )
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # as for a number of 5000 digits
         raise UserError(f"{source} is not TOML: {error}") from None
     try:
         table["models"] = _model_tables(table.get("models", []))

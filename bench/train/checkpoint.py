@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from bench.record.files import write_whole
+from bench.record.files import size_of_file, write_whole
+from senet.weight_files import refuse_bombs
 
 MAGIC = b"senet-bench-checkpoint 1 "
 KEPT = 2
@@ -73,6 +74,10 @@ def is_best(path: Path) -> bool:
 
 def load(path: Path, device: str) -> dict[str, Any]:
     """Return the state in a checkpoint, its tensors on ``device``; `Damaged` says what is wrong."""
+    try:
+        size_of_file(path)
+    except ValueError as error:
+        raise Damaged(f"{path.name} is no checkpoint: {error}") from None
     data = path.read_bytes()
     header, _, body = data.partition(b"\n")
     if not header.startswith(MAGIC):
@@ -80,6 +85,7 @@ def load(path: Path, device: str) -> dict[str, Any]:
     if hashlib.sha256(body).hexdigest().encode() != header[len(MAGIC) :]:
         raise Damaged(f"{path.name} is damaged: its SHA-256 does not match")
     try:
+        refuse_bombs(io.BytesIO(body))
         state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
     except Exception as error:  # whoever can write a hash can write what raises anything
         problem = type(error).__name__

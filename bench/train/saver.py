@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -99,11 +100,15 @@ class Saver:
         named = [f"{key} {was[key]}, not {now[key]}" for key in differing]
         return f"with {'; '.join(named)}" if named else "on other images"
 
-    def restore(self, training: Training, saved: dict[str, Any] | None) -> None:
-        """Put a training where it was saved."""
+    def restore(
+        self, training: Training, saved: dict[str, Any] | None, num_steps: int | None = None
+    ) -> None:
+        """Put a training, whose epochs have ``num_steps`` steps, where it was saved."""
         if saved is None:
             return
         with self._understood():
+            if num_steps is not None and saved["step"] > num_steps:
+                raise ValueError(f"step {saved['step']} of {num_steps}")
             training_state.restore(training, saved)
             device = str(training.totals.device)
             generators.restore(saved["generators"][self.group.rank], device)
@@ -179,8 +184,14 @@ def _check(saved: dict[str, Any], epochs: int) -> None:
         raise TypeError("its runtime is no name")
     if saved.get("trial") is not None:
         RuntimeTrial.model_validate(saved["trial"])
-    if saved["epoch"] > epochs or len(saved["history"]) != saved["epoch"]:
-        raise ValueError(f"epoch {saved['epoch']} of {epochs} after {len(saved['history'])}")
+    for key in ("num_images", "wall_s", "compile_s", "val_s"):
+        if not 0 <= saved[key] < math.inf:
+            raise ValueError(f"{key} {saved[key]}")
+    numbers = [facts["epoch"] for facts in saved["history"]]
+    if numbers != [*range(1, saved["epoch"] + 1)]:
+        raise ValueError(f"epoch {saved['epoch']} after {numbers[:6]}")
+    if saved["epoch"] > epochs:
+        raise ValueError(f"epoch {saved['epoch']} of {epochs}")
 
 
 def _flat(spec: dict[str, Any]) -> dict[str, Any]:

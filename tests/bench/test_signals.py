@@ -73,8 +73,9 @@ def test_one_checkpoint_is_written_at_the_next_step(name: str) -> None:
     assert last.startswith(f"{name}: stopped in epoch 1, step ")
     assert last.endswith(" of 2 and saved; --resume goes on")
     (folder,) = Path("runs").iterdir()
-    (left,) = folder.iterdir()
-    assert left.name.startswith("checkpoint-000000-0000000")
+    left, events = sorted(path.name for path in folder.iterdir())
+    assert left.startswith("checkpoint-000000-0000000")
+    assert events == "events.jsonl"
 
 
 def test_a_second_signal_ends_at_once() -> None:
@@ -113,3 +114,33 @@ def test_a_job_started_with_nohup_outlives_its_terminal() -> None:
     finally:
         signal.signal(signal.SIGHUP, former)
     assert said.strip().splitlines()[-1].startswith("SIGTERM: stopped in epoch")
+
+
+def test_a_training_that_nobody_reads_any_more_is_saved_and_ends() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN.format(where="slow"), "train", "slow", *SMALL, "--epochs=500"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while "epoch 1/" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait(timeout=60) == 75, said
+    assert list(Path("runs").rglob("*.ckpt"))
+
+
+def test_ctrl_c_while_a_command_is_being_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "models"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +156,62 @@ def test_names_that_cannot_be_are_one_line(name: str) -> None:
     """No file system takes them."""
     with pytest.raises(ModelError, match="does not exist"):
         senet.read_weights(f"{name}.pth")
+
+
+INNER = {
+    "_orig_mod.": r"^(stage\d)\.",
+    "_fsdp_wrapped_module.": r"^(stage\d\.\d)\.",
+    "_checkpoint_wrapped_module.": r"^(stage\d\.\d)\.",
+    "_fpw_module.": r"^(stem)\.",
+}
+
+
+@pytest.mark.parametrize("inner", INNER)
+def test_wrappers_of_single_layers_are_stripped(inner: str, tmp_path: Path) -> None:
+    source = ours()
+    state = {
+        re.sub(INNER[inner], rf"\1.{inner}", key): value
+        for key, value in source.state_dict().items()
+    }
+    torch.save({"module": state, "ds_version": "0.1"}, tmp_path / "w.pth")
+    target = senet.build("se_resnet18", num_classes=5)
+    assert senet.load_weights(target, tmp_path / "w.pth") == "own"
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value)
+
+
+STRANGE = {
+    "SE as layers of the block": (r"\.se\.fc", ".fc"),
+    "stages in a list": (r"^stage\d", "resnet.encoder.stages.0.layers"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_has_other_layers_is_not_called_a_model_without_se(kind: str, tmp_path: Path) -> None:
+    old, new = STRANGE[kind]
+    state = {re.sub(old, new, key): value for key, value in ours().state_dict().items()}
+    torch.save({k: v for k, v in state.items() if not k.startswith("stem")}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="another key layout"):
+        senet.load_weights(ours(), tmp_path / "w.pth")
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused_unread(tmp_path: Path) -> None:
+    torch.save(ours().state_dict(), tmp_path / "whole.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pth") as whole,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for member in whole.namelist():
+            zeros = bytes(1 << 27) if member.endswith("/data/0") else b""
+            bomb.writestr(member, whole.read(member) + zeros)
+    with pytest.raises(ModelError, match="it would unpack to"):
+        senet.load_weights(ours(), tmp_path / "bomb.pth")
+
+
+def test_numbers_that_need_a_scale_are_refused(tmp_path: Path) -> None:
+    """Weights in 8 bits are nothing without what they are to be multiplied by."""
+    state = ours().state_dict()
+    small = {k: v.to(torch.float8_e5m2) if v.is_floating_point() else v for k, v in state.items()}
+    torch.save(small, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"is of torch\.float8_e5m2, without its scale"):
+        senet.load_weights(ours(), tmp_path / "w.pth")

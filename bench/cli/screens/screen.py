@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -33,7 +35,23 @@ def screen(*, stderr: bool = False, total: int | None = None) -> Iterator[Callab
         with live(console, Count(total)) as emit:
             yield emit
     else:
-        yield _plain(partial(typer.echo, err=stderr), Count(total))
+        yield _plain(_while_read(stderr=stderr), Count(total))
+
+
+def _while_read(*, stderr: bool) -> Callable[[str], None]:
+    """Return what writes lines until nobody reads them: then work that can be saved is to end."""
+    stream = sys.stderr if stderr else sys.stdout
+
+    def write(line: str) -> None:
+        try:
+            typer.echo(line, err=stderr)
+        except BrokenPipeError:
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return write
 
 
 def plain(write: Callable[[str], None]) -> Callable[[Event], None]:

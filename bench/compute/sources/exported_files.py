@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import torch
@@ -52,8 +53,8 @@ def _onnx_file(path: str) -> Path:
 
 def _file(prefix: str, path: str) -> Path:
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"{prefix}:{path}: there is no such file")
+    if not file.is_file() or file.stat().st_size == 0:  # which may be one that is waited for
+        raise UserError(f"{prefix}:{path}: there is no such file, or it is empty")
     return file
 
 
@@ -77,6 +78,8 @@ def _build_onnx(path: str, wanted: Wanted) -> nn.Module:
 def _build_pt2(path: str, wanted: Wanted) -> nn.Module:
     _refuse_arguments(f"pt2:{path}", wanted)
     file = _file("pt2", path)
+    if not zipfile.is_zipfile(file):  # of which torch would log a traceback
+        raise UserError(f"pt2:{path} is no exported program")
     try:
         program = torch.export.load(str(file))
         return Exported(program.module())

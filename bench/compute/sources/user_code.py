@@ -86,8 +86,8 @@ def _found(rest: str) -> tuple[ModuleType, Callable[..., Any]]:
 def _from_file(path: Path) -> ModuleType:
     """Import a file once for each content of it, its folder being where it imports from."""
     path = path.expanduser()
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
+    if not path.is_file() or path.stat().st_size == 0:  # which may be one that is waited for
+        raise UserError(f"there is no file {path}, or it is empty")
     content = hashlib.sha256(os.fsencode(path.resolve()) + path.read_bytes()).hexdigest()
     name = f"senet_bench_user_{content[:16]}"
     if name in sys.modules:

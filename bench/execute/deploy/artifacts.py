@@ -205,8 +205,8 @@ def evaluate_artifact(
     Its record says on which data set, normalised how; ``data`` and ``recipe`` are for an artefact
     without one. Raises UserError for what cannot be tested.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is not there")
+    if not path.is_file() or path.stat().st_size == 0:  # which may be one that is waited for
+        raise UserError(f"{path} is not there, or it is empty")
     record = read_record(path)
     if record is None and data is None:
         raise UserError(f"{path} has no record beside it: give --dataset, and --recipe")

@@ -135,7 +135,7 @@ def tree_memory(pid: int) -> int | None:
     try:
         first = psutil.Process(pid)
         tree = [first, *first.children(recursive=True)]
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):  # or its number is none
         return None
     total = 0
     for process in tree:
@@ -156,7 +156,8 @@ class Following:
     def standings(self) -> list[Standing]:
         """Return how far the jobs are by now, in the order of their folders."""
         for path in sorted(self.runs.rglob(EVENTS)):
-            self.jobs.setdefault(path.parent, Followed(path.parent))
+            if path.is_file():  # a pipe would be waited for for ever
+                self.jobs.setdefault(path.parent, Followed(path.parent))
         return [self.jobs[folder].standing() for folder in sorted(self.jobs)]
 
 

@@ -82,7 +82,7 @@ class Tail:
         for line in whole.splitlines():
             try:
                 yield decode(line.decode(), self.folder)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 continue  # cut short as its node died, and another went on behind it
 
 

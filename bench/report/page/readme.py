@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.record.files import write_whole
+from bench.record.files import size_of_file, write_whole
 from bench.report.page.blocks import Block, Heading, Paragraph, table
 from bench.report.page.markdown import render
 from bench.report.page.tables.main_table import MAIN_DEFINITIONS, main_table
@@ -31,11 +31,19 @@ def fill(readme: Path, folders: list[Path], link: Path | None = None) -> None:
     write_whole(readme, text.encode())
 
 
+def check(readme: Path) -> None:
+    """Raise UserError where `fill` would, before anything is written."""
+    replace(_read(readme), "results", "", readme)
+
+
 def _read(readme: Path) -> str:
     try:
+        size_of_file(readme)
         return readme.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except UnicodeDecodeError:
+        raise UserError(f"cannot read {readme}: it is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot read {readme}: {reason}") from None
 
 

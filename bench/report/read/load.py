@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError
 from bench.record.failure import is_failure, read_failure
+from bench.record.files import size_of_file
 from bench.record.profile import ProfileRecord
 from bench.record.read_write import read_record
 from bench.record.run import RunRecord
@@ -116,7 +116,7 @@ def _read_one(
     """Read one file into one of the three lists."""
     where = path.as_posix()
     try:
-        if _size_of_file(path) > MAX_RECORD_BYTES:
+        if size_of_file(path) > MAX_RECORD_BYTES:
             raise ValueError(f"larger than {MAX_RECORD_BYTES >> 20} MiB, so not a record")
         if is_failure(path):
             raise ValueError(f"failed: {read_failure(path).reason}")
@@ -137,7 +137,7 @@ def _read_one(
 
 def _read_seeds(path: Path, seeds: list[SeedsRecord], aside: list[SetAside]) -> None:
     try:
-        _size_of_file(path)
+        size_of_file(path)
         seeds.append(read_seeds(path))
     except (OSError, ValueError) as error:
         aside.append(SetAside(path.as_posix(), _one_line(error)))
@@ -151,23 +151,13 @@ def _read_run(path: Path, record: RunRecord, runs: list[LoadedRun], aside: list[
         aside.append(SetAside(path.as_posix(), f"contradicts itself: {error}"))
 
 
-def _size_of_file(path: Path) -> int:
-    """Return a file's bytes; ValueError for anything else: a pipe would be waited for for ever."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise ValueError("no regular file")
-    if found.st_size == 0:  # some files of the system say so, and are waited for for ever
-        raise ValueError("empty")
-    return found.st_size
-
-
 def _predictions(path: Path, record: RunRecord, aside: list[SetAside]) -> Predictions | None:
     """Return the predictions beside a run record, or set them aside and go without."""
     if record.predictions is None:
         return None
     file = path.parent / Path(record.predictions.name).name
     try:
-        _size_of_file(file)
+        size_of_file(file)
         return read_predictions(file, record)
     except Contradicted:
         raise

@@ -69,6 +69,8 @@ def _in_accuracy(test: Accuracy) -> str | None:
         )
     if not math.isclose(test.top1, test.top1_correct / test.num_images, abs_tol=1e-6):
         return f"top1 {test.top1} is not {test.top1_correct} of {test.num_images}"
+    if test.top5 is not None and not math.isclose(test.top5, top5 / test.num_images, abs_tol=1e-6):
+        return f"top5 {test.top5} is not {top5} of {test.num_images}"
     return None
 
 

@@ -42,6 +42,11 @@ class Contradicted(ValueError):
     """The predictions are those that the record names, and do not say what it says of them."""
 
 
+def _told(test: Accuracy) -> str:
+    among = "" if test.top5_correct is None else f" and {test.top5_correct}"
+    return f"{test.top1_correct}{among} of {test.num_images}"
+
+
 def _agree(test: Accuracy, num_images: int, correct: int, correct5: int) -> bool:
     same5 = test.top5_correct is None or test.top5_correct == correct5
     return (test.num_images, test.top1_correct) == (num_images, correct) and same5
@@ -100,7 +105,7 @@ def _checked(
     if record.test and not _agree(record.test, *found):
         raise Contradicted(
             f"its predictions have {found[1]} right at first and {found[2]} among five of"
-            f" {found[0]} images, the record says otherwise"
+            f" {found[0]} images, its record says {_told(record.test)}"
         )
     return Predictions(
         labels=labels,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.record.files import size_of_file
+from bench.record.read_write import each_once
 from bench.stats.times import Interval, median_interval
 
 FEWEST_ROUNDS = 6  # below them no interval of a median is bounded
@@ -35,6 +37,7 @@ class Benchmark:
 def is_benchmark_file(path: Path) -> bool:
     """Return whether a file holds benchmarks of pytest-benchmark."""
     try:
+        size_of_file(path)
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return False
@@ -62,12 +65,17 @@ def _when(path: Path) -> tuple[str, str]:
 
 def read_benchmarks(path: Path) -> list[Benchmark]:
     """Return the benchmarks in a file; UserError when one of them has no usable times."""
-    data = json.loads(path.read_text(encoding="utf-8-sig"))
-    if isinstance(data.get("context"), dict):
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=each_once)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    entries = data["benchmarks"]
+    is_googles = any(isinstance(entry, dict) and "real_time" in entry for entry in entries)
+    if is_googles or isinstance(data.get("context"), dict):
         raise UserError(f"{path} is from google-benchmark; JSON of pytest-benchmark can be read")
     conditions = _conditions(data.get("machine_info"))
     try:
-        found = [_benchmark(entry, conditions) for entry in data["benchmarks"]]
+        found = [_benchmark(entry, conditions) for entry in entries]
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no file of pytest-benchmark: {error!r}") from None
     names = [benchmark.name for benchmark in found]
@@ -90,13 +98,17 @@ def _benchmark(entry: Mapping[str, Any], conditions: dict[str, object]) -> Bench
     stats = entry["stats"]
     data = stats.get("data")
     if data:
-        seconds = median_interval([float(value) for value in data])
+        times = [float(value) for value in data]
+        if not all(math.isfinite(value) and value >= 0 for value in times):
+            raise ValueError(f"{entry['fullname']} has times that are none")
+        seconds = median_interval(times)
     else:
         middle, rounds = float(stats["median"]), int(stats["rounds"])
-        if rounds < 1:
-            raise ValueError(f"{rounds} rounds")
+        iqr = float(stats["iqr"])
+        if rounds < 1 or not (math.isfinite(iqr) and iqr >= 0):
+            raise ValueError(f"{rounds} rounds that are {iqr} s apart")
         # A normal's median has a standard error of 0.929 · IQR / √n, times 1.96.
-        half = 1.82 * float(stats["iqr"]) / math.sqrt(rounds)
+        half = 1.82 * iqr / math.sqrt(rounds)
         is_bounded = rounds >= FEWEST_ROUNDS
         low, high = (middle - half, middle + half) if is_bounded else (0.0, math.inf)
         seconds = Interval(middle, low, high, rounds)

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli.app import app
 from bench.cli.options import names
 from bench.data import DATASETS
 from bench.spec.experiment import PRESETS
@@ -131,3 +133,21 @@ def test_completion_asks_for_no_torch() -> None:
         capture_output=True,
     )
     assert found.stdout.split() == ["quickstart"]
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="only Linux has files that never end")
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors", "x.onnx", "x.pt2", "x.toml", "x.py"])
+def test_a_file_of_the_system_that_is_waited_for_is_refused_at_once(
+    tmp_path: Path, name: str
+) -> None:
+    """It says that it is a file of no bytes, and a reader waits for ever for the first."""
+    file = tmp_path / name
+    file.symlink_to("/proc/kmsg")
+    commands = {
+        ".toml": ["run", str(file), "--plan"],
+        ".py": ["train", f"py:{file}:make", "--dataset", "shapes"],
+    }
+    tested = ["evaluate", str(file), "--dataset", "shapes"]
+    found = CliRunner().invoke(app, commands.get(file.suffix, tested))
+    assert found.exit_code == 2
+    assert "empty" in found.output or "does not apply" in found.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,9 @@ def test_a_run_is_shown_with_accuracy_curve_cost_and_twin(
     assert "Differs in attention alone: " in shown
     assert "img/s" in shown
     assert "Not profiled yet: senet-bench profile runs/se" in told("show", "runs/se")
+    (runs / "runs" / "se").rename(runs / "runs" / "it's se")
+    (line,) = [x for x in told("show", "runs/it's se").splitlines() if "Not profiled" in x]
+    assert shlex.split(line)[-1] == "runs/it's se"
 
 
 def test_a_folder_without_a_run_is_refused_in_one_line(runs: Path) -> None:

@@ -182,3 +182,14 @@ def test_how_a_block_ends_is_written_and_nothing_where_nothing_happened(tmp_path
         assert standings(tmp_path)[0].state == state
     ended = [line for line in (tmp_path / EVENTS).read_text().splitlines() if "JobEnded" in line]
     assert json.loads(ended[1])[1]["code"] == EXIT_PREEMPTED
+
+
+def test_what_is_no_file_of_events_is_passed_over(tmp_path: Path) -> None:
+    """A pipe would be waited for; what a line holds that nobody wrote is skipped."""
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / EVENTS)
+    tell(tmp_path / NAME, began(10**30))
+    with (tmp_path / NAME / EVENTS).open("a") as file:
+        file.write("[" * 100_000 + "\n")
+    (job,) = standings(tmp_path)
+    assert job.state == "gone"

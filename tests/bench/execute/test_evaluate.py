@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,12 @@ def test_a_record_that_contradicts_its_predictions_is_an_error(run: Path) -> Non
     assert invoke(str(run)).exit_code == 0
     path = run / "run.json"
     record = json.loads(path.read_text())
-    record["test"] |= {"top1_correct": 20, "top1": 1.0}
+    record["test"] |= {"top1_correct": 20, "top1": 1.0, "top5_correct": 20, "top5": 1.0}
     path.write_text(json.dumps(record))
     found = invoke(str(run))
     assert found.exit_code == 2
-    assert "contradicts itself: its record says top-1 100.00 %" in found.output
+    assert "contradicts itself: its predictions have" in found.output
+    assert "its record says 20 and 20 of 20" in found.output
     (run / "predictions.npz").unlink()  # what it hashed is gone: the weights still tell
     found = invoke(str(run))
     assert found.exit_code == 1
@@ -64,6 +66,43 @@ def test_any_count_is_held_to_the_predictions(run: Path, change: dict[str, Any])
     path.write_text(json.dumps(record))
     found = invoke(str(run))
     assert (found.exit_code, "contradicts itself" in found.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"epochs": 2}, "its epochs are numbered 1, 1"),
+        ({"params": 0}, "params is 0"),
+        ({"dataset": {"classes": ["a"]}}, "10 outputs for 1 classes"),
+    ],
+)
+def test_what_a_report_sets_aside_is_refused_in_the_same_words(
+    run: Path, tmp_path: Path, change: dict[str, Any], why: str
+) -> None:
+    path = run / "run.json"
+    record = json.loads(path.read_text())
+    if "epochs" in change:
+        record["epochs"] *= change["epochs"]
+    else:
+        record |= {k: record[k] | v if isinstance(v, dict) else v for k, v in change.items()}
+    path.write_text(json.dumps(record))
+    refused = invoke(str(run))
+    assert refused.exit_code == 2
+    assert f"contradicts itself: {why}" in refused.output
+    report = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "out")])
+    assert report.exit_code == 2
+    assert f"contradicts itself: {why}" in report.output
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04garbage", b"\x93NUMPY", b"x" * 99])
+def test_predictions_that_are_none_say_nothing_of_a_record(run: Path, content: bytes) -> None:
+    """However right their hash is: the weights are tested."""
+    (run / "predictions.npz").write_bytes(content)
+    record = json.loads((run / "run.json").read_text())
+    record["predictions"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (run / "run.json").write_text(json.dumps(record))
+    found = invoke(str(run))
+    assert found.exit_code == 0, found.output
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".pt", "x" * 300 + ".onnx", "x\0y", "a/" * 3000])

@@ -275,3 +275,28 @@ def test_eight_processes_are_never_inside_together(tmp_path: Path) -> None:
         process.join(timeout=20)
     assert [process.exitcode for process in processes] == [-signal.SIGKILL] * 8
     assert (tmp_path / "marks").read_text() == "x" * 160
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_a_lock_that_is_no_file_is_refused_and_left(tmp_path: Path, kind: str) -> None:
+    """Above all nothing is written into what a link leads to."""
+    path, precious = tmp_path / lock.LOCK, tmp_path / "precious"
+    precious.write_text("kept")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(precious if kind == "link" else tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"cannot write .*writer\.lock: "), lock.held(tmp_path):
+        pytest.fail("held")
+    assert precious.read_text() == "kept"
+    assert os.path.lexists(path)
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("started", [1e300, float("inf"), float("nan")])
+def test_an_owner_from_no_time_is_named_all_the_same(tmp_path: Path, started: float) -> None:
+    write_owner(tmp_path, host="elsewhere", boot="another", started=started)
+    with pytest.raises(UserError, match="on elsewhere, started nobody knows"), lock.held(tmp_path):
+        pytest.fail("held")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 
 import numpy as np
 import pytest
@@ -221,3 +222,25 @@ def test_only_what_a_report_of_ours_shows_is_removed(tmp_path, former):
     (out / "report.md").write_text(former, errors="surrogateescape")
     render([tmp_path / "records"], out)
     assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "results.csv"])
+def test_where_a_file_cannot_be_replaced_all_stay_as_they_were(tmp_path, name):
+    """A folder lies where one of them is to go."""
+    make.write_run(tmp_path / "a" / "records")
+    out = tmp_path / "out"
+    for file in render([tmp_path / "a"], out).files:
+        file.write_text("old")
+    (out / name).unlink()
+    (out / name).mkdir()
+    with pytest.raises(UserError, match=f"cannot write .*{name}: Is a directory"):
+        render([tmp_path / "a"], out)
+    assert {file.read_text() for file in out.iterdir() if file.is_file()} == {"old"}
+
+
+def test_a_pipe_in_the_place_of_a_former_report_is_not_waited_for(tmp_path):
+    make.write_run(tmp_path / "records" / "a")
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "report.md")
+    render([tmp_path / "records"], tmp_path / "out")
+    assert (tmp_path / "out" / "report.md").read_text(encoding="utf-8").startswith("# ")

@@ -103,6 +103,8 @@ def test_a_file_can_change_a_named_recipe() -> None:
         (MODELS + 'stems = ["vgg"]', "stems.0: should be 'cifar' or 'imagenet'"),
         (MODELS.replace("mine", "../mine"), "name"),
         (MODELS + "[profile]\nbatch_sizes = [0]", "profile.batch_sizes.0: should be greater than"),
+        (MODELS + "seeds = [" + "1" * 5000 + "]", "x is not TOML: Exceeds the limit"),
+        (".".join("a" * 30_000) + " = 1", "a key of more than 50 parts"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line_that_names_the_key(text: str, problem: str) -> None:
@@ -117,3 +119,10 @@ def test_an_unknown_preset_and_a_missing_file_are_told_apart(tmp_path: Path) -> 
         load_experiment("fair")
     with pytest.raises(UserError, match=r"cannot read .*none.toml: No such file"):
         load_experiment(str(tmp_path / "none.toml"))
+
+
+def test_a_file_that_would_be_read_for_minutes_is_no_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "big.toml"
+    path.write_text("# \n" * 2**19)
+    with pytest.raises(UserError, match=r"big\.toml: larger than 1 MiB"):
+        load_experiment(str(path))

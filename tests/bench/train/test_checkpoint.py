@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -163,4 +164,31 @@ def test_what_is_inside_decides_which_is_the_furthest(tmp_path: Path) -> None:
 def test_a_state_that_does_not_say_how_far_it_is_is_damaged(tmp_path: Path, epoch: Any) -> None:
     path = write_with_right_hash(tmp_path, saved_by_torch({"epoch": epoch, "step": 0}))
     with pytest.raises(checkpoint.Damaged, match="holds no state of a training"):
+        checkpoint.load(path, "cpu")
+
+
+def test_a_checkpoint_that_would_be_waited_for_is_passed_over(tmp_path: Path) -> None:
+    """A file of the system that never ends is as damaged as any; the one before is used."""
+    if not os.path.exists("/proc/kmsg"):
+        pytest.skip("only Linux has files that are waited for")
+    checkpoint.save(tmp_path, state(1))
+    (tmp_path / "checkpoint-000002-00000000.ckpt").symlink_to("/proc/kmsg")
+    found, problems = checkpoint.load_newest(tmp_path, "cpu")
+    assert found is not None
+    assert found["epoch"] == 1
+    assert "is no checkpoint: empty" in problems[0]
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_damaged(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, state(1))
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as whole,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for member in whole.namelist():
+            bomb.writestr(member, whole.read(member) + bytes(1 << 24))
+    digest = hashlib.sha256(packed.getvalue()).hexdigest().encode()
+    path.write_bytes(checkpoint.MAGIC + digest + b"\n" + packed.getvalue())
+    with pytest.raises(checkpoint.Damaged, match="ModelError"):
         checkpoint.load(path, "cpu")

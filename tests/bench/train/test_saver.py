@@ -183,6 +183,11 @@ FORGED: dict[str, dict[str, object]] = {
     "a history that is none": {"history": 3},
     "epochs that were not trained": {"history": []},
     "an epoch after the last": {"epoch": 5000},
+    "a time that is none": {"wall_s": float("nan")},
+    "a time in words": {"val_s": "x"},
+    "a negative time": {"compile_s": -1.0},
+    "fewer images than none": {"num_images": -20},
+    "a step after the last": {"step": 5000},
     "no generators": {"generators": []},
     "generators that are none": {"generators": ["x"]},
     "a machine that is none": {"machine": 1},
@@ -205,7 +210,7 @@ def test_a_whole_checkpoint_of_something_else_is_told_in_one_line(
     checkpoint.save(tmp_path, state)
     keeper = Saver(SPEC, "digest", tmp_path, ALONE)
     with pytest.raises(UserError) as caught:
-        keeper.restore(new_training(), keeper.load())
+        keeper.restore(new_training(), keeper.load(), num_steps=100)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 

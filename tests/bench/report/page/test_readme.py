@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import record_factory as make
 import typer
+from typer.testing import CliRunner
 
+from bench.cli.app import app
 from bench.errors import UserError
 from bench.report.page.readme import column_definitions, fill, replace
 from bench.report.page.tables.main_table import MAIN_DEFINITIONS
@@ -111,3 +114,16 @@ def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
     make.write_run(tmp_path / "records")
     with pytest.raises(UserError, match=r"cannot read .*missing.md: No such file"):
         fill(tmp_path / "missing.md", [tmp_path / "records"])
+
+
+def test_a_readme_without_the_place_is_told_before_a_report_is_written(tmp_path: Path) -> None:
+    """As is one that is a pipe, which would be waited for for ever."""
+    make.write_run(tmp_path / "records")
+    bare, pipe = tmp_path / "README.md", tmp_path / "pipe"
+    bare.write_text("nothing")
+    os.mkfifo(pipe)
+    for readme, why in ((bare, "has no place for it"), (pipe, "no regular file")):
+        arguments = ["report", tmp_path / "records", "--out", tmp_path / "out", "--readme", readme]
+        found = CliRunner().invoke(app, list(map(str, arguments)))
+        assert (found.exit_code, why in found.output) == (2, True)
+    assert not (tmp_path / "out").exists()

@@ -61,6 +61,10 @@ def test_a_file_of_google_benchmark_is_called_so(tmp_path: Path) -> None:
         {"fullname": "a", "stats": STATS | {"rounds": 1e400}},
         {"fullname": "a", "stats": STATS | {"median": -0.1}},
         {"fullname": "a", "stats": STATS | {"data": "x"}},
+        {"fullname": "a", "stats": STATS | {"iqr": -1}},
+        {"fullname": "a", "stats": STATS | {"iqr": math.nan}},
+        {"fullname": "a", "stats": STATS | {"data": [1, math.nan, 1, 1, 1, 1, 1]}},
+        {"fullname": "a", "stats": STATS | {"data": [-1, 2, 3, 4, 5, 6, 7]}},
     ],
 )
 def test_what_is_no_benchmark_names_the_file(tmp_path: Path, entry: Any) -> None:
@@ -68,4 +72,17 @@ def test_what_is_no_benchmark_names_the_file(tmp_path: Path, entry: Any) -> None
     path.write_text(json.dumps({"benchmarks": [entry]}), encoding="utf-8-sig")
     assert is_benchmark_file(path)
     with pytest.raises(UserError, match=r"a\.json is no file of pytest-benchmark"):
+        read_benchmarks(path)
+
+
+def test_two_values_of_one_key_are_an_error(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.json", {"fullname": "test_a", "stats": STATS})
+    path.write_text(path.read_text().replace('"rounds"', '"median": 5.0, "rounds"'))
+    with pytest.raises(UserError, match="'median' stands twice"):
+        read_benchmarks(path)
+
+
+def test_google_s_entries_are_known_without_their_context(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.json", {"name": "BM_copy", "real_time": 5.0, "time_unit": "ns"})
+    with pytest.raises(UserError, match="is from google-benchmark"):
         read_benchmarks(path)

@@ -52,6 +52,9 @@ class DeploymentChoice:
     probability: float | None
 
 
+UNKNOWN_LUCK = "these are several trained networks, and images alone do not tell how lucky each was"
+
+
 @dataclass(frozen=True)
 class DeploymentFront:
     """The deployments of one data set on one axis, the cheapest first.
@@ -84,7 +87,7 @@ def _front(group: Sequence[Deployment]) -> DeploymentFront:
     top1 = np.array([one.top1.value for one in ordered])
     burden = np.array([burden_at(axis, one.key) for one in ordered])
     errors = cost_errors(axis, [one.key for one in ordered])
-    withheld, drawn = unknown_noise(errors), None
+    withheld, drawn = unknown_noise(errors) or _unknown_luck(ordered), None
     chances: list[float | None] = [None] * len(ordered)
     if not withheld:
         drawn = _accuracy_draws(ordered), burden_draws(burden, errors)
@@ -95,6 +98,16 @@ def _front(group: Sequence[Deployment]) -> DeploymentFront:
         for budget, best, p in best_within(axis, top1, burden, drawn)
     )
     return DeploymentFront(ordered[0].accuracy.dataset, axis, points, choices, withheld)
+
+
+def _unknown_luck(group: Sequence[Deployment]) -> str:
+    """Return why deployments of these networks give no chances; nothing where it is but one.
+
+    What a precision or a runtime does to one trained network, the images alone tell. Which of
+    several networks is the best rests on the luck of their trainings as well.
+    """
+    networks = {one.reference_hits.tobytes() for one in group}
+    return UNKNOWN_LUCK if len(networks) > 1 else ""
 
 
 def _axis(group: Sequence[Deployment]) -> Axis:

@@ -119,14 +119,15 @@ def gate_sentence(loss: GateLoss) -> str:
     )
     extra, own = loss.extra.interval, kind_title(loss.model)
     if extra.high < 0:
-        verdict = f"{own}'s gate is part of what {loss.precision} costs"
+        verdict = f"in these two networks {own}'s gate is part of what {loss.precision} costs"
     elif extra.low > 0:
-        verdict = f"{loss.precision} costs the plain model more"
+        verdict = f"in these two networks {loss.precision} costs the plain one more"
     else:
         verdict = f"that {own}'s gate is what {loss.precision} costs is not shown"
     return (
         f"{se}, {plain}; {points(extra.estimate, sign=True)} more"
-        f" ({points(extra.low)} to {points(extra.high)}): {verdict}. One run each"
+        f" ({points(extra.low)} to {points(extra.high)}): {verdict}."
+        " Other trainings of the two may differ"
     )
 
 

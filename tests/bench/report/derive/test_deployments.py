@@ -172,6 +172,20 @@ def test_a_chart_has_a_point_for_each_deployment_at_its_own_accuracy_and_cost(
     assert {f"resnet50 {what}" for what in ("int8 openvino", "fp32 compile")} <= words
 
 
+def test_several_trained_networks_have_no_chances_by_images_alone(tmp_path: Path) -> None:
+    """The luck of each training would have to be in them; one network's deployments have them."""
+    for seed, name in enumerate(("resnet50", "se_resnet50")):
+        own = hits(0.8, seed)
+        make.write_run(tmp_path / name, own, spec=make.model(name))
+        for runtime, seconds in (("eager", 0.2), ("compile", 0.1)):
+            write(tmp_path, name, runtime, "fp32", accuracy=accuracy(own, own), call_s=seconds)
+    (front,) = deployment_fronts(study(load([tmp_path])).costs)
+    assert len(front.points) == 4
+    assert "lucky" in front.withheld
+    assert {point.probability for point in front.points} == {None}
+    assert {choice.probability for choice in front.choices} == {None}
+
+
 def test_deployments_of_one_sitting_have_no_chances(shown: Study) -> None:
     """Nothing is known of the next sitting: the front as measured, and why no chance is given."""
     rows = [replace(row, profiles=row.profiles[:1]) for row in shown.costs]

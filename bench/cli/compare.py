@@ -39,7 +39,7 @@ def compare(
         str, typer.Option("--profile", help="What to measure: arguments of senet-bench profile.")
     ] = WHAT,
     processes: Annotated[
-        int, typer.Option(min=3, max=100, help="Processes of either side, with --measure.")
+        int, typer.Option(min=5, max=100, help="Processes of either side, with --measure.")
     ] = 5,
     timeout: Annotated[
         float | None,

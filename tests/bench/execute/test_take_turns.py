@@ -45,7 +45,7 @@ def sides(tmp_path):
     return tmp_path / "a", tmp_path / "b"
 
 
-def measure(sides, out, num_pairs=4, timeout_s=None):
+def measure(sides, out, num_pairs=5, timeout_s=None):
     said = []
     turns = take_turns.measure_in_turns(
         *sides, ["resnet50"], out, num_pairs=num_pairs, timeout_s=timeout_s, say=said.append
@@ -54,13 +54,13 @@ def measure(sides, out, num_pairs=4, timeout_s=None):
 
 
 def test_processes_alternate_and_decide(sides, tmp_path):
-    """Four pairs in ABBA order; 20 % more time is slower, whatever side it is on."""
+    """Five pairs in ABBA order; 20 % more time is slower, whatever side it is on."""
     turns, _ = measure(sides, tmp_path / "out")
-    assert (tmp_path / "log").read_text() == "abbaabba"
-    assert (turns.num_pairs, turns.num_repeated, turns.out_of_time) == (4, 0, False)
+    assert (tmp_path / "log").read_text() == "abbaabbaab"
+    assert (turns.num_pairs, turns.num_repeated, turns.out_of_time) == (5, 0, False)
     base, new = (gate.read(tmp_path / "out" / side) for side in ("base", "new"))
     (change,) = gate.compare(base, new)
-    assert (change.verdict, change.interval.num_samples) == ("slower", 4)
+    assert (change.verdict, change.interval.num_samples) == ("slower", 5)
     (change,) = gate.compare(new, base)
     assert change.verdict == "faster"
 

@@ -43,14 +43,14 @@ def test_processes_in_turn_decide(tmp_path, factor, verdict, fails):
     assert 0 < change.floor < 0.02
 
 
-@pytest.mark.parametrize(("pairs", "in_turns"), [(1, True), (2, True), (5, False)])
+@pytest.mark.parametrize(("pairs", "in_turns"), [(1, True), (4, True), (5, False)])
 def test_what_was_measured_apart_decides_nothing(tmp_path, pairs, in_turns):
-    """Twice the time in one process each, in two, or in five after one another: not decided."""
+    """Twice the time in one process each, in four, or in five after one another: not decided."""
     base, new = tmp_path / "base", tmp_path / "new"
     make.write_turns(base, new, 2.0, pairs=pairs, in_turns=in_turns)
     (change,) = changes(base, new)
     assert (change.verdict, change.regressed(0.0)) == ("not decided", False)
-    told = f"{pairs} pairs of processes in turn, of which it takes 3"
+    told = f"{pairs} pairs of processes in turn, of which it takes 5"
     assert change.note == (told if in_turns else gate.APART)
     assert change.interval.high == float("inf")
 
@@ -68,16 +68,16 @@ def test_sides_of_which_one_is_always_first_decide_nothing(tmp_path):
 
 @pytest.mark.parametrize(("starved", "verdict"), [(1, "slower"), (3, "not decided")])
 def test_a_starved_process_takes_its_pair_alone(tmp_path, starved, verdict):
-    """Of five pairs the four others decide; of two the machine was too busy, not apart."""
+    """Of six pairs the five others decide; of three the machine was too busy, not apart."""
     base, new = tmp_path / "base", tmp_path / "new"
-    make.write_turns(base, new, 1.2, noise=0.003)
+    make.write_turns(base, new, 1.2, noise=0.003, pairs=6)
     for path in sorted(new.glob("*.json"))[:starved]:
         timing = json.loads(path.read_text())["timing"]
         timing["block_s"] = [50 * seconds for seconds in timing["block_s"]]
         make.damage(path, noise={"other_cpu_share": 0.65}, timing=timing)
     (change,) = changes(base, new)
     assert change.verdict == verdict
-    told = f"{5 - starved} pairs of processes in turn, without {starved} of 10 that other work"
+    told = f"{6 - starved} pairs of processes in turn, without {starved} of 12 that other work"
     assert told in change.note
     assert ("the machine was too busy" in change.note) is (verdict == "not decided")
     assert change.new == pytest.approx(0.12, rel=0.02)  # of what was not starved

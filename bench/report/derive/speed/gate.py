@@ -224,7 +224,8 @@ def _time(
     note = f"{len(pairs)} pairs of processes in turn"
     note += f", without {hungry} of {len(turns)} that other work starved" if hungry else ""
     if len(pairs) < FEWEST_PAIRS or floor is None:
-        why = "; the machine was too busy to decide" if hungry else f", of which it takes {FEWEST_PAIRS}"
+        too_few = f", of which it takes {FEWEST_PAIRS}"
+        why = "; the machine was too busy to decide" if hungry else too_few
         return replace(change, note=note + why), None
     ratio = replicated([after / before for before, after in pairs])
     return replace(change, interval=ratio.interval, note=f"t over {note}", floor=floor), ratio

@@ -101,9 +101,10 @@ def test_an_unknown_dataset_lists_the_known() -> None:
     with pytest.raises(UserError) as caught:
         load(DataSpec(name="imagenet22k"))
     assert str(caught.value) == (
-        "unknown dataset 'imagenet22k'; choose from: cifar10, cifar100, folder, shapes"
+        "unknown dataset 'imagenet22k'; choose from: cifar10, cifar100, folder, shapes,"
+        " torchvision:NAME, hf:NAME"
     )
-    assert set(DATASETS) == {"cifar10", "cifar100", "folder", "shapes"}
+    assert set(DATASETS) == {"cifar10", "cifar100", "folder", "shapes", "torchvision:", "hf:"}
 
 
 @pytest.mark.parametrize("name", ["cifar10", "folder", "shapes"])

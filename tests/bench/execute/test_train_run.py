@@ -489,7 +489,7 @@ def test_an_auto_run_is_tested_again_as_it_was_trained(
 ) -> None:
     record, _ = train(spec(tiny_model, dataset, runtime="auto"), dataset, tmp_path)
     found = rescored(tmp_path / record.id)
-    assert (record.runtime, found.accuracy) == ("channels_last", record.test)
+    assert (record.runtime, found.accuracy) == ("channels_last_matmul", record.test)
 
 
 def test_the_target_is_waited_for_on_held_out_images_alone(

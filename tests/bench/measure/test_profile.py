@@ -261,7 +261,9 @@ def test_a_runtime_that_does_not_train_says_which_do():
     """Frozen weights cannot learn: unsupported, with the runtimes that can."""
     (record,) = run(modes=("train",), runtimes=("compile_frozen",))
     assert record.status == "unsupported"
-    assert "runtimes that do: eager, channels_last, compile" in str(record.reason)
+    assert "runtimes that do: eager, channels_last, channels_last_matmul, compile" in str(
+        record.reason
+    )
 
 
 def test_every_timed_row_knows_its_machine_and_its_noise():

@@ -252,7 +252,8 @@ def test_the_local_executor_gives_the_records_of_here(
     assert there.failed == here.failed == ()
     assert [run.weights for run in there.runs] == [run.weights for run in here.runs]
     assert [run.test for run in there.runs] == [run.test for run in here.runs]
-    assert [run.shared_with for run in here.runs] == [(), ()]  # one after the other
+    own = {run.id for run in here.runs}  # one after the other, whatever else the machine does
+    assert all(own.isdisjoint(run.shared_with) for run in here.runs)
     assert {standing.state for standing in follow.standings(runs)} == {"done"}
     assert suite.running(runs) == {}
     assert load([runs]).set_aside == ()

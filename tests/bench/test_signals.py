@@ -126,7 +126,7 @@ def test_a_training_that_nobody_reads_any_more_is_saved_and_ends() -> None:
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    while "epoch 1/" not in process.stdout.readline():
+    while " 1/500" not in process.stdout.readline():
         assert process.poll() is None
     process.stdout.close()
     said = process.stderr.read()

@@ -25,6 +25,17 @@ class FieldError(UserError):
         self.field, self.problem = field, problem
 
 
+def first_line(error: BaseException) -> str:
+    """Return an error's name and the first line of what it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
+
+
+def one_line(error: object) -> str:
+    """Return what an error says, on one line; its name where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not in a table, listing the names that are."""
     return UserError(f"unknown {kind} {name!r}; choose from: {', '.join(known)}")

@@ -17,17 +17,8 @@ if TYPE_CHECKING:
 CALLED = {"label": "--data-label", "bias": "--se-bias", "divisor": "--se-divisor"} | {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        *(
-            "model",
-            "stem",
-            "dataset",
-            "recipe",
-            "normalization",
-            "precision",
-            "out",
-            "attention",
-            "reduction",
-        ),
+        *("model", "stem", "dataset", "recipe", "normalization", "precision", "out"),
+        *("attention", "reduction"),
         *("labels", "image_size", "test_limit", "skip_bad"),
     )
 }

@@ -13,7 +13,7 @@ import typer
 
 from bench.cli import options as opt
 from bench.cli.options import arguments
-from bench.cli.screens.pace import duration, size
+from bench.cli.screens.pace import SPARKS, duration, size
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from bench.execute.launch.follow import Following, Standing
 
 LOOK_EVERY_S = 1.0
-SPARKS = 12
 STYLES = {"running": "bold", "done": "green", "failed": "red", "gone": "red"}
 
 

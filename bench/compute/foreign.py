@@ -10,9 +10,8 @@ from torch import nn
 
 from bench.compute.architecture import architecture_digest, check_logits
 from bench.compute.sources import PRETRAINED, SOURCES, Wanted, source
-from bench.compute.sources.source import first_line
 from bench.data import entry
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.spec.model import ModelSpec, Origin
 from bench.spec.model_name import ModelName, parse
 from bench.spec.preprocessing import Preprocessing

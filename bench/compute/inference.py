@@ -10,10 +10,8 @@ line in `RUNTIMES`. int8 is made of a network by a runtime's own quantiser, see 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ from bench.compute.exchange.artifact import save_program
 from bench.compute.exchange.exported import onnxruntime, openvino
 from bench.compute.int8 import inductor_pt2e, onnx_qdq, openvino_nncf
 from bench.compute.int8.calibration import Calibration
-from bench.compute.products import compute_as_products
+from bench.compute.products import able_convolutions, compute_as_products
 from bench.compute.session import (
     Runtime,
     Session,
@@ -106,9 +104,9 @@ def channels_last_matmul(
 ) -> Session:
     """Run in channels-last order, convolutions as products of matrices where they are some."""
     _refuse_products(device)
-    session = channels_last(model, example, device, precision)
-    compute_as_products(cast("nn.Module", session.call))
-    return session
+    network = ready(model, device, precision, torch.channels_last)
+    compute_as_products(able_convolutions(network))
+    return _session(network, adapter(device, precision, torch.channels_last))
 
 
 def _refuse_products(device: str) -> None:
@@ -134,9 +132,9 @@ def compile_channels_last_matmul(
 ) -> Session:
     """Run what Inductor makes of the model in channels-last order with products of matrices."""
     _refuse_products(device)
-    network = copy.deepcopy(model)
-    compute_as_products(network)
-    return _compiled(network, example, device, precision, torch.channels_last, freezing=False)
+    return _compiled(
+        model, example, device, precision, torch.channels_last, freezing=False, products=True
+    )
 
 
 def compile_frozen(model: nn.Module, example: Tensor, device: str, precision: Precision) -> Session:
@@ -154,6 +152,7 @@ def _compiled(
     layout: torch.memory_format = torch.contiguous_format,
     *,
     freezing: bool,
+    products: bool = False,
 ) -> Session:
     prepare_compiler()
     options: dict[str, str | int | bool | Callable[..., object]] = {
@@ -161,6 +160,8 @@ def _compiled(
         **inductor_options(device),
     }
     network = ready(model, device, precision, layout)
+    if products:
+        compute_as_products(able_convolutions(network))
     call = torch.compile(network, dynamic=False, fullgraph=True, options=options)
     adapt = adapter(device, precision, layout)
     return Session(

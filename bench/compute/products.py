@@ -10,7 +10,7 @@ are made for larger ones.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -18,28 +18,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-@contextlib.contextmanager
-def as_products(model: nn.Module) -> Iterator[None]:
-    """Compute convolutions of the model as products inside the block, where they are some.
+def able_convolutions(model: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions of a model that may be products, which their maps' size decides."""
+    return [m for m in model.modules() if isinstance(m, nn.Conv2d) and _is_able(m)]
 
-    The model's parameters, and so its gradients and weights files, stay what they are; sums are
-    rounded in another order.
+
+@contextlib.contextmanager
+def as_products(convolutions: Sequence[nn.Conv2d]) -> Iterator[None]:
+    """Compute convolutions as products inside the block, where they are some.
+
+    Their parameters, and so gradients and weights files, stay what they are; sums are rounded in
+    another order.
     """
-    changed = compute_as_products(model)
+    compute_as_products(convolutions)
     try:
         yield
     finally:
-        for module in changed:
-            del module.__dict__["forward"]
+        for conv in convolutions:
+            del conv.__dict__["forward"]
 
 
-def compute_as_products(model: nn.Module) -> list[nn.Conv2d]:
-    """Let the model compute as inside `as_products` from now on; return the modules changed."""
-    able = [m for m in model.modules() if isinstance(m, nn.Conv2d) and _is_able(m)]
-    for module in able:
+def compute_as_products(convolutions: Sequence[nn.Conv2d]) -> None:
+    """Let convolutions compute as inside `as_products` from now on."""
+    for conv in convolutions:
         # Not by setattr: Module's own would search parameters, buffers and children first.
-        module.__dict__["forward"] = partial(convolve, module)
-    return able
+        conv.__dict__["forward"] = partial(convolve, conv)
 
 
 def _is_able(conv: nn.Conv2d) -> bool:

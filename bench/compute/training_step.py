@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.compute import distributed, ema
 from bench.compute.compiler import options, prepare_compiler
 from bench.compute.distributed import ALONE, Group
-from bench.compute.products import as_products
+from bench.compute.products import able_convolutions, as_products
 from bench.compute.training_state import HITS, LONGEST, LOSS, SKIPPED, STREAK, Training, unchanged
 from bench.errors import UserError, unknown
 from bench.machine import clock, devices, graphs, numerics
@@ -188,10 +188,11 @@ def parts(
     optimizer, scaler, average = training.optimizer, training.scaler, training.average
     device, precision = setting.device, setting.precision
     parameters, one = list(training.model.parameters()), torch.ones((), device=device)
-    products = as_products if RUNTIMES[setting.runtime].products else contextlib.nullcontext
+    is_product = RUNTIMES[setting.runtime].products
+    convolutions = able_convolutions(training.model) if is_product else []
 
     def forward(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with numerics.autocast(device, precision), products(training.model):
+        with numerics.autocast(device, precision), as_products(convolutions):
             logits = model(images)
         smoothing = recipe.label_smoothing
         return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.record.files import write_whole
 
 Progress = Callable[[str, int, int], None]
@@ -180,16 +180,12 @@ def _asked(url: str) -> Any:
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        raise Unreachable(f"{url} answers {error.code} {_line(error.reason)}") from None
+        raise Unreachable(f"{url} answers {error.code} {one_line(error.reason)}") from None
     except urllib.error.URLError as error:
-        raise Unreachable(f"{url} cannot be reached: {_line(error.reason)}") from None
+        raise Unreachable(f"{url} cannot be reached: {one_line(error.reason)}") from None
     # Not an error of the disk: a closed connection, a status line or a header that is none.
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(f"{url} cannot be reached: {_line(error)}") from None
-
-
-def _line(error: object) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise Unreachable(f"{url} cannot be reached: {one_line(error)}") from None
 
 
 def _announced(response: _Response, url: str) -> int:
@@ -226,7 +222,7 @@ def _read(response: _Response, url: str, received: int) -> bytes:
         return response.read1(CHUNK)  # `read` would wait until so much has come
     except (OSError, http.client.HTTPException, ValueError) as error:  # not an error of the disk
         raise UserError(
-            f"the download of {url} broke off after {received} bytes: {_line(error)}; try again"
+            f"the download of {url} broke off after {received} bytes: {one_line(error)}; try again"
         ) from None
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.data.images import Encoded, Unreadable, read_image
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.machine.cores import usable_cores
 from bench.record.run import Storage
 from bench.spec.preprocessing import Preprocessing
@@ -100,14 +100,10 @@ class Decoder:
                 except Unreadable as problem:
                     bad.append(f"{self.items.name(row)} cannot be read as an image: {problem}")
                 except Exception as problem:  # what the readers of other libraries raise
-                    bad.append(f"{self.items.name(row)} cannot be read: {_line(problem)}")
+                    bad.append(f"{self.items.name(row)} cannot be read: {one_line(problem)}")
         return Chunk(images[: len(whole)], labels, whole, bad)
 
     __getitems__ = chunk
-
-
-def _line(problem: Exception) -> str:
-    return " ".join(str(problem).split())[:200] or type(problem).__name__
 
 
 class Stored:

@@ -22,11 +22,8 @@ from bench.spec.recipe import Recipe, get_recipe
 from bench.spec.run import DataSpec
 from bench.spec.values import validated
 
-OF_PLACE = (
-    "data_dir",
-    "test_limit",
-    "skip_bad",
-)  # of the data: what may differ from what a record says
+# Of the data: what may differ from what a record says.
+OF_PLACE = ("data_dir", "test_limit", "skip_bad")
 
 
 @dataclass(frozen=True)

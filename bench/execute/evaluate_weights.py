@@ -24,7 +24,7 @@ from bench.events import Event
 from bench.execute import checks, lock, run_folder, train_run
 from bench.machine import numerics as devices
 from bench.machine.environment import collect_computing, utc_now
-from bench.record.files import check_writable, sha256, size_of_file
+from bench.record.files import check_writable, sha256
 from bench.record.read_write import write_record
 from bench.record.run import Accuracy, RunRecord
 from bench.report.read.plausible import contradiction
@@ -36,8 +36,8 @@ from bench.spec.values import validated
 from bench.train import evaluate, predict
 
 Emit = Callable[[Event], None]
-# How the command line calls the options of an attention that have an option of their own.
 TOLERANCE = 0.005  # of top-1: more is not rounding, on the same device and images
+# How the command line calls the options of an attention that have an option of their own.
 ATTENTION_FLAGS = {"bias": "se-bias", "divisor": "se-divisor"}
 
 
@@ -124,10 +124,8 @@ def _check_consistent(folder: Path, record: RunRecord) -> None:
     """Raise UserError for a record that a report would set aside, in the report's words."""
     problem = None if record.status == "diverged" else contradiction(record)
     if problem is None and record.predictions is not None:
-        path = folder / record.predictions.name
         try:
-            size_of_file(path)
-            read_predictions(path, record)
+            read_predictions(folder / Path(record.predictions.name).name, record)
         except Contradicted as error:
             problem = str(error)
         except (OSError, ValueError):

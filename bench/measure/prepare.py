@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.compute import parity, session
 from bench.compute.int8.calibration import Calibration
+from bench.errors import first_line
 from bench.machine import device_memory, devices, numerics
 from bench.measure import accuracy, workload
 from bench.measure.accuracy import TestSet
@@ -194,9 +195,3 @@ def _try(sitting: Sitting, row: RowSpec) -> Prepared:
             " int8: the quantiser did nothing"
         )
     return Prepared(load, "wrong" if problem else "ok", problem)
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's name and the first line of what it says."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__

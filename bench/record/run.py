@@ -56,6 +56,11 @@ class EpochFacts(Frozen):
     overflow_streak: int = 0
     val_top1: float | None = None
 
+    @property
+    def told_top1(self) -> float:
+        """Return the accuracy that tells most: on validation images where there are any."""
+        return self.top1 if self.val_top1 is None else self.val_top1
+
 
 class Accuracy(Frozen):
     """Test accuracy after the last epoch; ``top1`` and ``top5`` are fractions of ``num_images``.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
@@ -12,7 +14,7 @@ from pydantic import (
     ValidationError,
 )
 
-from bench.errors import FieldError
+from bench.errors import FieldError, UserError
 
 Stem = Literal["cifar", "imagenet"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
@@ -34,6 +36,23 @@ class Frozen(BaseModel):
     """Immutable, without unknown keys, without NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def assigned(texts: Iterable[str], rule: str) -> dict[str, Any]:
+    """Return the values in texts like ``lr=0.1``, as JSON where they are some, else as text.
+
+    UserError says the ``rule``, such as ``--set takes field=value``, for a text that is none.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, said = text.partition("=")
+        if not (key and equals and said):
+            raise UserError(f"{rule}, not {text!r}")
+        try:
+            found[key] = json.loads(said)
+        except ValueError:
+            found[key] = said
+    return found
 
 
 T = TypeVar("T", bound=Frozen)

@@ -46,18 +46,9 @@ def data_spec(
 
 def recipe_changes(settings: list[str] | None) -> dict[str, Any]:
     """Return the fields in texts like ``lr=0.1``; UserError for a text that is none."""
-    from bench.errors import UserError
+    from bench.spec.values import assigned
 
-    changes: dict[str, Any] = {}
-    for setting in settings or ():
-        key, equals, text = setting.partition("=")
-        if not (key and equals and text):
-            raise UserError(f"--set takes field=value, not {setting!r}")
-        try:
-            changes[key] = json.loads(text)
-        except ValueError:
-            changes[key] = text
-    return changes
+    return assigned(settings or (), "--set takes field=value")
 
 
 def attention(

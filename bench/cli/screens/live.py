@@ -10,12 +10,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
-from bench.cli.screens.pace import Count, Memory, Pace, duration, epoch_parts, headline, other, size
+from bench.cli.screens.pace import (
+    SPARKS,
+    Count,
+    Memory,
+    Pace,
+    duration,
+    epoch_parts,
+    headline,
+    other,
+    size,
+)
 
 if TYPE_CHECKING:
     from bench.events import Event
 
-SPARKS = 12
 # Of an epoch's line, what is left out first where the terminal is too narrow for all.
 LESS_NEEDED = (" left", "lr ", " s")
 
@@ -162,7 +171,7 @@ def facts_lines(pace: Pace, memory: int | None, count: Count) -> tuple[str, ...]
 
     lines, rates = [], [facts.throughput for facts in pace.epochs]
     if pace.epochs:
-        last, top1 = pace.epochs[-1], pace.top1()
+        last, top1 = pace.epochs[-1], [epoch.told_top1 for epoch in pace.epochs]
         kind = "train top-1" if last.val_top1 is None else "val top-1"
         lines.append(
             f"  last epoch  {kind} {100 * top1[-1]:.1f} % {spark(top1[-SPARKS:])}"

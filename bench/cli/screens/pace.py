@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 FORECAST_AFTER_S = 5.0  # of steps; by then their pace is that of the rest
 WORTH_A_FORECAST_S = 60.0
 LOOK_AT_MEMORY_S = 2.0
+SPARKS = 12  # of the last epochs
 
 
 @dataclass
@@ -65,10 +66,6 @@ class Pace:
         if self.steps == 0:
             return None
         return (self.total - self.done) * (time.monotonic() - self.began) / self.steps
-
-    def top1(self) -> list[float]:
-        """Return the accuracy of each epoch: on validation images where there are any."""
-        return [f.top1 if f.val_top1 is None else f.val_top1 for f in self.epochs]
 
     def forecast(self, count: Count) -> str | None:
         """Return once how long a training that takes a while will take, by its first steps."""

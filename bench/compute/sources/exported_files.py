@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute.exchange.onnx_model import OnnxModel, whole_onnx
-from bench.compute.sources.source import Source, Wanted, first_line, library, require
-from bench.errors import UserError
+from bench.compute.sources.source import Source, Wanted, library, require
+from bench.errors import UserError, first_line
 from bench.record.files import sha256
 
 

@@ -83,9 +83,3 @@ def unknown_name(prefix: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"see senet-bench models '{prefix}:*'"
     return UserError(f"unknown model {f'{prefix}:{name}'!r}; {hint}")
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's name and the first line of what it says."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__

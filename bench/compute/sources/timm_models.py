@@ -16,12 +16,11 @@ from bench.compute.sources.source import (
     PRETRAINED,
     Source,
     Wanted,
-    first_line,
     library,
     require,
     unknown_name,
 )
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.spec.preprocessing import Preprocessing
 
 HUB_PREFIX = "hf-hub"

@@ -19,8 +19,8 @@ from typing import Any
 
 from torch import nn
 
-from bench.compute.sources.source import Source, Wanted, first_line
-from bench.errors import UserError
+from bench.compute.sources.source import Source, Wanted
+from bench.errors import UserError, first_line
 from bench.record.files import sha256
 
 

@@ -111,7 +111,7 @@ class Followed:
             case EpochDone(facts):
                 self.share = facts.epoch / self.epochs
                 self.what = f"epoch {facts.epoch}/{self.epochs}, loss {facts.loss:.3f}"
-                self.top1.append(facts.top1 if facts.val_top1 is None else facts.val_top1)
+                self.top1.append(facts.told_top1)
                 self.img_per_s.append(facts.throughput)
             case Evaluating():
                 self.what = "testing"
@@ -159,11 +159,6 @@ class Following:
             if path.is_file():  # a pipe would be waited for for ever
                 self.jobs.setdefault(path.parent, Followed(path.parent))
         return [self.jobs[folder].standing() for folder in sorted(self.jobs)]
-
-
-def standings(runs: Path) -> list[Standing]:
-    """Return how far the jobs in and below a folder of runs are, by what they wrote there."""
-    return Following(runs).standings()
 
 
 def _name(folder: Path) -> str:

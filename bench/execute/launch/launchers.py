@@ -7,13 +7,13 @@ that engine whether the job is dead.
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, unknown
+from bench.spec.values import assigned
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,8 @@ def chosen_launcher(
 
 def launcher_options(texts: Sequence[str]) -> dict[str, Any]:
     """Return the options in texts like ``partition=gpu,timeout_min=600``; UserError for others."""
-    options: dict[str, Any] = {}
-    for part in ",".join(texts).split(",") if texts else []:
-        key, equals, text = part.partition("=")
-        if not (key and equals and text):
-            raise UserError(f"--set-launcher takes option=value with commas, not {part!r}")
-        try:
-            options[key] = json.loads(text)
-        except ValueError:
-            options[key] = text
-    return options
+    parts = ",".join(texts).split(",") if texts else []
+    return assigned(parts, "--set-launcher takes option=value with commas")
 
 
 def take(options: dict[str, Any], name: str, default: int, fewest: int = 1) -> int:

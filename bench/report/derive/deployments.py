@@ -30,6 +30,8 @@ from bench.spec.run import ModelSpec
 from bench.stats.accuracy import Difference, contrast
 from bench.stats.pareto import on_front
 
+UNKNOWN_LUCK = "these are several trained networks, and images alone do not tell how lucky each was"
+
 
 @dataclass(frozen=True)
 class Point:
@@ -50,9 +52,6 @@ class DeploymentChoice:
     budget: float
     deployment: Deployment
     probability: float | None
-
-
-UNKNOWN_LUCK = "these are several trained networks, and images alone do not tell how lucky each was"
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,6 @@ def _predictions(path: Path, record: RunRecord, aside: list[SetAside]) -> Predic
         return None
     file = path.parent / Path(record.predictions.name).name
     try:
-        size_of_file(file)
         return read_predictions(file, record)
     except Contradicted:
         raise

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.record.files import size_of_file
 from bench.record.run import Accuracy, RunRecord
 from bench.stats.accuracy import calibration_error
 
@@ -58,7 +59,7 @@ def read_predictions(path: Path, record: RunRecord) -> Predictions:
     The file must have the SHA-256 that the record names, agree with the record's accuracy, and
     hold finite numbers; nothing in it is ever unpickled.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
+    if size_of_file(path) > MAX_FILE_BYTES:
         raise ValueError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
     content = path.read_bytes()
     if record.predictions and hashlib.sha256(content).hexdigest() != record.predictions.sha256:

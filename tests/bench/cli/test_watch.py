@@ -22,7 +22,7 @@ from bench.cli.status import picture
 from bench.errors import UserError
 from bench.events import EpochDone, JobBegan, JobEnded, RunStarted, StepDone
 from bench.execute.jobs import encode
-from bench.execute.launch.follow import Following, standings
+from bench.execute.launch.follow import Following
 from bench.execute.launch.journal import EVENTS, journal
 from bench.record.run import EpochFacts
 from bench.signals import EXIT_PREEMPTED, Preempted
@@ -59,7 +59,7 @@ def watched(*arguments: str) -> list[str]:
 
 def test_a_job_that_runs_shows_its_epochs_its_time_left_and_its_memory(tmp_path: Path) -> None:
     tell(tmp_path / NAME, began(os.getpid()), STARTED, epoch(1, 0.25), epoch(2, 0.5))
-    (job,) = standings(tmp_path)
+    (job,) = Following(tmp_path).standings()
     assert (job.state, job.share, job.top1) == ("running", 0.5, (0.25, 0.5))
     assert job.img_per_s == (100, 200)
     assert job.left_s == pytest.approx(100, abs=5)
@@ -149,7 +149,7 @@ def test_a_training_here_tells_of_itself_and_of_its_end(tmp_path: Path) -> None:
         done.set()
         looking.join()
     assert seen == {"running", "done"} or seen == {"running"}
-    (job,) = standings(tmp_path)
+    (job,) = Following(tmp_path).standings()
     assert (job.state, job.share) == ("done", 1.0)
     assert job.what.startswith("top-1 ")
     events = next(tmp_path.glob(f"*/{EVENTS}"))
@@ -179,7 +179,7 @@ def test_how_a_block_ends_is_written_and_nothing_where_nothing_happened(tmp_path
         else:
             with pytest.raises(type(reason)):
                 end(reason, StepDone(1, 1))
-        assert standings(tmp_path)[0].state == state
+        assert Following(tmp_path).standings()[0].state == state
     ended = [line for line in (tmp_path / EVENTS).read_text().splitlines() if "JobEnded" in line]
     assert json.loads(ended[1])[1]["code"] == EXIT_PREEMPTED
 
@@ -191,5 +191,5 @@ def test_what_is_no_file_of_events_is_passed_over(tmp_path: Path) -> None:
     tell(tmp_path / NAME, began(10**30))
     with (tmp_path / NAME / EVENTS).open("a") as file:
         file.write("[" * 100_000 + "\n")
-    (job,) = standings(tmp_path)
+    (job,) = Following(tmp_path).standings()
     assert job.state == "gone"

@@ -63,7 +63,7 @@ def test_outputs_and_gradients_are_the_convolutions_own(
     conv.zero_grad(set_to_none=True)
     with (
         patch.object(products.F, "linear", side_effect=products.F.linear) as multiplied,
-        products.as_products(conv),
+        products.as_products(products.able_convolutions(conv)),
     ):
         found = convolved(conv, size)
     assert multiplied.called == is_product
@@ -73,7 +73,10 @@ def test_outputs_and_gradients_are_the_convolutions_own(
 def test_the_model_is_itself_again_afterwards_even_after_an_error() -> None:
     model = senet.build("se_resnet50", stem="imagenet", num_classes=10)
     before = {name: dict(vars(module)) for name, module in model.named_modules()}
-    with pytest.raises(RuntimeError, match="channels"), products.as_products(model):
+    with (
+        pytest.raises(RuntimeError, match="channels"),
+        products.as_products(products.able_convolutions(model)),
+    ):
         model(torch.randn(2, 4, 32, 32))
     assert {name: dict(vars(module)) for name, module in model.named_modules()} == before
 
@@ -85,7 +88,7 @@ def test_a_convolution_of_another_class_computes_itself() -> None:
 
     conv, images = Doubled(3, 4, 1), torch.randn(2, 3, 5, 5)
     expected = conv(images)
-    with products.as_products(conv):
+    with products.as_products(products.able_convolutions(conv)):
         assert torch.equal(conv(images), expected)
 
 

@@ -163,14 +163,14 @@ def test_a_folder_says_how_far_its_job_is(tmp_path: Path) -> None:
     assert node.read_assignment(job.folder).timeout_s == 3.0
     path = job.folder / journal.EVENTS
     path.write_text(encode(JobBegan("far", 1, 0.0)) + "\n" + encode(StepDone(1, 1)) + "\n" + '["Jo')
-    (standing,) = follow.standings(tmp_path)
+    (standing,) = follow.Following(tmp_path).standings()
     assert (standing.name, standing.state, standing.host) == (job.name, "running", "far")
     tail = journal.Tail(job.folder)
     assert len(list(tail.read())) == 2
     with path.open("a") as file:
         file.write(encode(JobEnded(1, "why", 1.0))[4:] + "\n")
     assert list(tail.read()) == [JobEnded(1, "why", 1.0)]
-    (standing,) = follow.standings(tmp_path)
+    (standing,) = follow.Following(tmp_path).standings()
     assert (standing.state, standing.what) == ("failed", "why")
 
 
@@ -254,6 +254,6 @@ def test_the_local_executor_gives_the_records_of_here(
     assert [run.test for run in there.runs] == [run.test for run in here.runs]
     own = {run.id for run in here.runs}  # one after the other, whatever else the machine does
     assert all(own.isdisjoint(run.shared_with) for run in here.runs)
-    assert {standing.state for standing in follow.standings(runs)} == {"done"}
+    assert {standing.state for standing in follow.Following(runs).standings()} == {"done"}
     assert suite.running(runs) == {}
     assert load([runs]).set_aside == ()

@@ -75,7 +75,7 @@ def test_two_nodes_give_the_records_of_here_and_refuse_what_they_have_not(
         )
     assert there.failed == here.failed == ()
     assert [run.weights for run in there.runs] == [run.weights for run in here.runs]
-    assert {standing.state for standing in follow.standings(runs)} == {"done"}
+    assert {standing.state for standing in follow.Following(runs).standings()} == {"done"}
     for options, words in (
         ({"num_gpus": 1}, "a job is to have 1 GPUs; the largest node of the cluster has 0"),
         ({"num_cpu": 1}, "unknown option of the ray launcher 'num_cpu'; choose from: address"),
@@ -111,7 +111,7 @@ def test_without_a_shared_folder_what_was_made_comes_back_whole(
             for place in (folder, Path("here") / run.id)
         )
         assert there_are == are_here
-    assert {standing.state for standing in follow.standings(runs)} == {"done"}
+    assert {standing.state for standing in follow.Following(runs).standings()} == {"done"}
     (profile,) = there.profiles
     assert profile.accuracy is not None
     assert profile.accuracy.top1_correct == there.runs[0].test.top1_correct  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from bench.report.derive.pareto import (
     burden_at,
     burden_draws,
     cost_errors,
+    front_chances,
     unknown_noise,
 )
 from bench.report.derive.speed.attention_tax import twins
@@ -90,7 +91,7 @@ def _front(group: Sequence[Deployment]) -> DeploymentFront:
     chances: list[float | None] = [None] * len(ordered)
     if not withheld:
         drawn = _accuracy_draws(ordered), burden_draws(burden, errors)
-        chances = on_front(*drawn).mean(axis=0).tolist()
+        chances = front_chances(*drawn).tolist()
     points = tuple(map(Point, ordered, on_front(top1, burden).tolist(), chances))
     choices = tuple(
         DeploymentChoice(budget, ordered[best], p)

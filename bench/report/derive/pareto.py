@@ -91,7 +91,7 @@ def front(
     if not withheld:
         accuracies = np.column_stack([draws[cell.key] for cell in ordered])
         drawn = accuracies, burden_draws(burden, errors)
-        chances = _probability(*drawn).tolist()
+        chances = front_chances(*drawn).tolist()
     member = on_front(top1, burden)
     steps = _points_per_percent(top1, burden, member, errors)
     places = tuple(
@@ -105,7 +105,7 @@ def front(
     return Front(axis, places, choices, withheld, luck)
 
 
-def _probability(accuracies: Floats, burdens: Floats) -> Floats:
+def front_chances(accuracies: Floats, burdens: Floats) -> Floats:
     """Return the share of draws in which each model is on the front, a part of them at a time."""
     num_models = accuracies.shape[1]
     parts = max(1, NUM_DRAWS * num_models**2 // 4_000_000)

@@ -51,10 +51,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _hangups_end_processes() -> None:
-    """Let SIGHUP do what it does, also where the tests were started with nohup."""
+def _signals_end_processes() -> None:
+    """Let signals do what they do, also where the tests were started with nohup or a shell's &.
+
+    What these ignore is ignored by the processes that tests start, too.
+    """
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -138,7 +138,7 @@ MUTANTS = (
     Mutant("one reading of pages has no noise", "bench/report/derive/speed/axes.py",
            "if memory_is_counted(row):", "if True:", f"{DERIVE}/test_pareto.py"),
     Mutant("deployments' unknown cost noise taken as none", "bench/report/derive/deployments.py",
-           "withheld, drawn = unknown_noise(errors), None", 'withheld, drawn = "", None',
+           "withheld, drawn = unknown_noise(errors) or ", "withheld, drawn = ",
            f"{DERIVE}/test_deployments.py"),
     Mutant("what does not fit the budget may be the best", "bench/report/derive/pareto.py",
            "wins = np.where(fits, accuracies, -np.inf).argmax(axis=1)",

@@ -25,9 +25,9 @@ def cost_rows(
 
 
 def blocks(record: ProfileRecord) -> dict[int, list[float]]:
-    """Return a timed record's seconds a call by the round in which they were measured."""
+    """Return a timed record's seconds a call by the round in which they were measured, if any."""
     timing = record.timing
-    if timing is None:
+    if timing is None or not timing.block_round:
         return {}
     return times.by_round(timing.block_s, timing.block_iters, timing.block_round)
 

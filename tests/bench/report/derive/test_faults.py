@@ -206,6 +206,17 @@ def test_one_sitting_decides_no_ratio(tmp_path):
     assert ratio(3).finding == "more"
 
 
+def test_blocks_without_rounds_took_no_turns():
+    """A record may lack them: its row is compared as one that was timed apart."""
+    records = [
+        make.profile_record(make.model(name), series="s", group="g")
+        for name in ("resnet50", "se_resnet50")
+    ]
+    without = records[0].timing.model_copy(update={"block_round": ()})
+    base, row = cost_rows([records[0].model_copy(update={"timing": without}), records[1]])
+    assert time_ratio(row, base).method == "timed apart"
+
+
 def in_sittings(sittings, factor, name="resnet50", *, per=0.01, turn=0.0, **changes):
     """Return a row in turns with what takes ``factor`` times as long, in every sitting a bit more.
 

@@ -78,8 +78,8 @@ class Attention:
     stages: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise unknown("attention", self.kind, KINDS)
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
+            raise unknown("attention", str(self.kind), KINDS)
         defaults = defaults_of(self.kind)
         for option, value in self._options():
             if value is None:

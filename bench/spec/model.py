@@ -42,7 +42,10 @@ def _frozen(value: Any) -> Any:
 def _arguments(value: Any) -> Any:
     """Return a table of arguments as pairs in the order of their names, which can be hashed."""
     pairs = value.items() if isinstance(value, Mapping) else value
-    return tuple(sorted((key, _frozen(argument)) for key, argument in pairs))
+    try:
+        return tuple(sorted((key, _frozen(argument)) for key, argument in pairs))
+    except TypeError:  # which pydantic takes for a fault of the code
+        raise ValueError("should be a table of arguments") from None
 
 
 Arguments = Annotated[

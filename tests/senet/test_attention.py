@@ -97,6 +97,12 @@ def test_what_means_nothing_is_refused(options: dict[str, object], says: str) ->
     assert str(caught.value) == says
 
 
+@pytest.mark.parametrize("kind", [[], {}, 3, None, ["se"]])
+def test_a_kind_that_is_no_text_is_unknown(kind: object) -> None:
+    with pytest.raises(ModelError, match="unknown attention"):
+        Attention.from_dict({"kind": kind})
+
+
 def test_unknown_facts_are_refused() -> None:
     """A file of a later version, with an option more, is not half understood."""
     with pytest.raises(ModelError, match="unknown attention option 'gain'"):

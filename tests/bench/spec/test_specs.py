@@ -160,3 +160,9 @@ def test_a_divisor_changes_the_folder_and_its_absence_does_not() -> None:
     rounded = spec.model_copy(update={"model": eights})
     assert spec.digest() == "15ee1aad"
     assert rounded.digest() != spec.digest()
+
+
+@pytest.mark.parametrize("arguments", [3, [1, 2], [["depth", 1], [2, 3]], True])
+def test_arguments_that_are_no_table_are_refused_in_words(arguments: object) -> None:
+    with pytest.raises(UserError, match="should be a table of arguments"):
+        validated(ModelSpec, {"name": "timm:resnet18", "num_classes": 10, "arguments": arguments})

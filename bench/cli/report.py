@@ -76,7 +76,7 @@ def report(
         check(readme)
     rendered = render(places, out, force, price_per_hour, stated, model_card)
     if readme is not None:
-        fill(readme, places, out / "report.md")
+        fill(readme, rendered.findings, out / "report.md")
     console = Console()
     console.print(terminal.render(narrow_table(rendered.study)))
     console.out(lettered(main_notes(rendered.study)), highlight=False)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from bench.report.read.deployed import Deployment, deployments
 from bench.report.read.models import model_order
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
-from bench.report.read.trained import Cell
+from bench.report.read.trained import Cell, Measured, over_seeds
 from bench.spec.run import ModelSpec
+from bench.stats.luck import spread_of_shares
 
 Machine = tuple[str, str, str]
 
@@ -20,13 +23,32 @@ class Headline:
     """One row of the main table: a trained model beside its cost on one machine.
 
     ``cell`` is None for a model that was only profiled; ``offline`` and ``single`` are None where
-    the machine's common setting was not measured for the model.
+    the machine's common setting was not measured for the model. ``own`` are the deployments of
+    that setting with an accuracy of their own, one for each seed's weights that were timed.
     """
 
     model: ModelSpec
     cell: Cell | None
     offline: CostRow | None
     single: CostRow | None
+    own: tuple[Deployment, ...] = ()
+
+    @property
+    def own_top1(self) -> Measured | None:
+        counts = [(one.accuracy.top1_correct, one.accuracy.num_images) for one in self.own]
+        return over_seeds(counts)
+
+    @property
+    def own_top5(self) -> Measured | None:
+        told = [(one.accuracy.top5_correct, one.accuracy.num_images) for one in self.own]
+        return over_seeds([(top5, num) for top5, num in told if top5 is not None])
+
+    @property
+    def own_seed_sd(self) -> float | None:
+        """Return the standard deviation of the deployments' top-1 over seeds; None with one."""
+        if len(self.own) < 2:
+            return None
+        return math.sqrt(spread_of_shares([one.top1.value for one in self.own]).variance)
 
     @property
     def row(self) -> CostRow | None:
@@ -50,7 +72,28 @@ def headlines(study: Study) -> list[Headline]:
     profiled = {row.model for row in study.costs} - trained
     for model in sorted(profiled, key=model_order):
         found += [h for h in _of(model, None, machines, offline, single) if h.row]
-    return found
+    tested = deployments(row for row in study.costs if row.first.mode == "infer")
+    return [replace(line, own=_own(line, tested)) for line in found]
+
+
+def _own(line: Headline, tested: Sequence[Deployment]) -> tuple[Deployment, ...]:
+    """Return what was tested in the line's setting and place, the newest of each run of its cell.
+
+    Without a cell, that is of the line's own rows alone: whose weights they are is not known.
+    """
+    if line.row is None:
+        return ()
+    rows = [row.key for row in (line.offline, line.single) if row is not None]
+    runs = {run.record.id for run in line.cell.runs} if line.cell else None
+    found = {
+        one.row.first.run_id: one
+        for one in sorted(tested, key=lambda one: (one.row.created_at, one.key))
+        if one.model == line.model
+        and machine_of(one.row) == machine_of(line.row)
+        and _setting(one.row)[:2] == _setting(line.row)[:2]
+        and (one.key in rows if runs is None else one.row.first.run_id in runs)
+    }
+    return tuple(found.values())
 
 
 Chosen = dict[Machine, dict[ModelSpec, CostRow]]

@@ -8,27 +8,63 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.record.files import size_of_file, write_whole
-from bench.report.page.blocks import Block, Heading, Paragraph, table
+from bench.report.derive.findings import Findings
+from bench.report.derive.headline import Headline, headlines
+from bench.report.page.answer import answer
+from bench.report.page.blocks import Block, Bullets, Heading, Paragraph, table
+from bench.report.page.formats import MISSING
 from bench.report.page.markdown import render
-from bench.report.page.tables.main_table import MAIN_DEFINITIONS, main_table
-from bench.report.read.load import load
-from bench.report.read.study import study
+from bench.report.page.tables.main_table import MAIN_COLUMNS, MAIN_DEFINITIONS
+from bench.report.read.study import Study
 from bench.report.table.rows import DEFINITIONS
 
+MAX_ROWS = 10
 
-def fill(readme: Path, folders: list[Path], link: Path | None = None) -> None:
-    """Put the main table of all records in ``folders`` into ``readme``.
 
-    ``link`` is the report that the table is taken from. Raises UserError when there are no records
-    or the README lacks a marked place, which is a pair of comments such as
-    ``<!-- results:begin -->`` and ``<!-- results:end -->``.
+def fill(readme: Path, found: Findings, report: Path) -> None:
+    """Put the short table of ``found`` into ``readme``, and the answer where it has a place.
+
+    ``report`` is the file that both are taken from. Raises UserError when the README lacks the
+    place of the table, which is a pair of comments: ``<!-- results:begin -->`` and
+    ``<!-- results:end -->``; the answer's are ``<!-- answer:begin -->`` and ``…:end -->``.
     """
-    results = render(main_table(study(load(folders)))).rstrip()
-    if link is not None:
-        place = Path(os.path.relpath(link, readme.parent)).as_posix()
-        results += f"\n\nFrom [{place}](<{place}>), which has the rest."
+    place = Path(os.path.relpath(report, readme.parent)).as_posix()
+    results = render([*short_table(found.study)]).rstrip()
+    results += f"\n\nFrom [{place}](<{place}>), which has the rest."
     text = replace(_read(readme), "results", results, readme)
+    if "<!-- answer:begin -->" in text:
+        text = replace(text, "answer", render([Bullets(tuple(answer(found)))]).rstrip(), readme)
     write_whole(readme, text.encode())
+
+
+def short_table(study: Study) -> list[Block]:
+    """Return what a README shows: the columns in sight of the page, and ten rows at most.
+
+    What was trained comes before what was only timed. What all rows share stands in a sentence.
+    """
+    lines = sorted(headlines(study), key=lambda line: line.cell is None)
+    shown = [column for column in MAIN_COLUMNS if column.first]
+    told = [
+        f"{column.heading} {', '.join(values)}"
+        for column in MAIN_COLUMNS
+        if column.shared and not column.first and column.heading != "epochs"
+        if (values := [v for v in dict.fromkeys(map(column.cell, lines)) if v != MISSING])
+    ]
+    rows = [
+        [_trainings(line) if column.heading == "seeds" else column.cell(line) for column in shown]
+        for line in lines[:MAX_ROWS]
+    ]
+    headings = [c.heading.replace("seeds", "epochs × seeds") for c in shown]
+    rest = len(lines) - MAX_ROWS
+    more = [f"{rest} more rows are in the report."] if rest > 0 else []
+    about = " ".join([f"Of all rows: {'; '.join(told)}."] * bool(told) + more)
+    return [table(headings, rows), *([Paragraph(about)] if about else [])]
+
+
+def _trainings(line: Headline) -> str:
+    if line.cell is None or not line.cell.record.epochs:
+        return MISSING
+    return f"{line.cell.recipe.epochs} × {len(line.cell.runs)}"
 
 
 def check(readme: Path) -> None:

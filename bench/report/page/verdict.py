@@ -48,8 +48,8 @@ def lines(found: Findings) -> list[Item]:
         *_scope(found),
         *_established(found),
         *_suggested(found),
-        *_gaps(found),
-        *_costs(found),
+        *gaps(found),
+        *costs(found),
         *_choices(found),
         *_doubts(found),
     ]
@@ -162,7 +162,8 @@ def _first(texts: Sequence[str]) -> str:
     return " ".join(texts[:MAX_SENTENCES]) + more
 
 
-def _gaps(found: Findings) -> list[Item]:
+def gaps(found: Findings) -> list[Item]:
+    """Return how the largest gap between models of both stems and attentions splits."""
     gaps = [gap for attribution in found.attributions for gap in attribution.gaps]
     if not gaps:
         return []
@@ -170,7 +171,7 @@ def _gaps(found: Findings) -> list[Item]:
     return [("Stem or attention:", gap_sentence(gap, found.labels))]
 
 
-def _costs(found: Findings) -> list[Item]:
+def costs(found: Findings) -> list[Item]:
     """Return what attention costs, a line a scenario: in eager and in the fastest runtime."""
     return [_cost_line(cost, found) for cost in found.costs]
 

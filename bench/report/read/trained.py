@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -18,6 +19,9 @@ from bench.spec.run import ModelSpec
 from bench.stats.accuracy import has_learnt, wilson
 from bench.stats.luck import SeedSpread, spread_of, spread_of_shares
 from bench.stats.times import Interval, mean_interval
+
+# A training whose last epoch adds more than this fraction to its top-1 was stopped on the way.
+FLAT = 0.01
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,12 @@ class Cell:
 
     @cached_property
     def top1(self) -> Measured | None:
-        return _measured([(t.top1_correct, t.num_images) for t in self.tests])
+        return over_seeds([(t.top1_correct, t.num_images) for t in self.tests])
 
     @cached_property
     def top5(self) -> Measured | None:
         pairs = [(t.top5_correct, t.num_images) for t in self.tests if t.top5_correct is not None]
-        return _measured(pairs)
+        return over_seeds(pairs)
 
     @cached_property
     def hits(self) -> NDArray[np.bool_] | None:
@@ -113,6 +117,25 @@ class Cell:
         """Tell whether every seed does better than guessing (`bench.stats.accuracy`)."""
         classes = self.model.num_classes
         return all(has_learnt(t.top1_correct, t.num_images, classes, t.loss) for t in self.tests)
+
+    @cached_property
+    def last_epoch_gain(self) -> float | None:
+        """Return by what fraction the last epoch raised top-1, of the seed it raised most.
+
+        Of validation images where there are any, else of the training images; None where a seed
+        has fewer than two epochs, such as with weights as loaded.
+        """
+        last = [run.record.epochs[-2:] for run in self.runs]
+        if any(len(two) < 2 for two in last):
+            return None
+        return max(two[1].told_top1 - two[0].told_top1 for two in last)
+
+    @property
+    def still_learning(self) -> bool:
+        """Tell whether more epochs would tell another accuracy: the curve has not flattened."""
+        if self.last_epoch_gain is None:
+            return bool(self.record.epochs)
+        return self.last_epoch_gain > FLAT
 
     @cached_property
     def seed_spread(self) -> SeedSpread | None:
@@ -169,7 +192,7 @@ class Cell:
         return Measured.of(mean_interval(totals), f"t over {len(totals)} seeds")
 
 
-def _measured(counts: list[tuple[int, int]]) -> Measured | None:
+def over_seeds(counts: Sequence[tuple[int, int]]) -> Measured | None:
     """Return a mean fraction over seeds with Wilson's interval for the sampling of images alone.
 
     How far seeds are apart is another question (`Cell.seed_sd`), and no interval of one model

@@ -1,6 +1,6 @@
 """The main table: a trained model beside its cost on one machine, one line each.
 
-The report, the README and the terminal show it; which columns each of them has stands here.
+The report and the terminal show it, the README in short; which columns each has stands here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bench.report.derive.speed.profile_rows import doubts, starved
 from bench.report.escape import shortened
 from bench.report.page.blocks import Block, Paragraph, Table, device, place, rate, table
 from bench.report.page.formats import MISSING, millions, number, percent, points
-from bench.report.read.deployed import Deployment, is_of_row
+from bench.report.read.deployed import is_of_row
 from bench.report.read.models import attention_text
 from bench.report.read.profiled import CostRow
 from bench.report.read.study import Study
@@ -62,20 +62,35 @@ def _seeds(cell: Cell) -> str:
     return "1 (exploratory)" if len(cell.runs) == 1 else str(len(cell.runs))
 
 
-def _tested(told: Callable[[Cell], str], own: Callable[[Deployment], str]) -> Words:
+def _tested(told: Callable[[Cell], str], own: Callable[[Headline], str]) -> Words:
     """Return what tells of what was tested; of a row that timed another artefact its own, or –."""
 
     def words(line: Headline) -> str:
         cell, row = line.cell, line.row
         if row is None or (cell is not None and is_of_row(cell, row)):
             return told(cell) if cell is not None else MISSING
-        return own(Deployment(row, row.accuracy)) if row.accuracy is not None else MISSING
+        return own(line) if line.own else MISSING
 
     return words
 
 
 def _top1(cell: Cell) -> str:
-    return percent(cell.top1) + ("" if cell.has_learnt else " (no better than guessing)")
+    return f"{percent(cell.top1)}{_state(cell)}"
+
+
+def _own_top1(line: Headline) -> str:
+    """Return the mean over the seeds whose weights were timed, and how many were not."""
+    cell = line.cell
+    num_seeds = len(cell.runs) if cell else 1
+    some = f" ({len(line.own)} of {num_seeds} seeds)" if len(line.own) < num_seeds else ""
+    return f"{percent(line.own_top1)}{some}{_state(cell) if cell else ''}"
+
+
+def _state(cell: Cell) -> str:
+    """Return whether a training was stopped before its accuracy meant something."""
+    if not cell.has_learnt:
+        return " (no better than guessing)"
+    return " (still learning)" if cell.still_learning else ""
 
 
 def _params(line: Headline) -> str:
@@ -175,12 +190,13 @@ MAIN_COLUMNS: tuple[Shown, ...] = (
     Shown(
         "top-1 % (95 % CI: images)",
         "test images whose first prediction is right, after the last epoch; Wilson's interval "
-        "for the sampling of images alone, not for the luck of training; – where what was timed "
-        "is another artefact than what was tested",
-        _tested(_top1, lambda own: percent(own.top1)),
+        "for the sampling of images alone, not for the luck of training; of what was timed, the "
+        "mean over its seeds, and – where only another artefact was tested; still learning: the "
+        "last epoch raised the accuracy of training (or validation) by more than a point",
+        _tested(_top1, _own_top1),
         narrow=_tested(
             lambda cell: percent(cell.top1, digits=1),
-            lambda own: percent(own.top1, digits=1),
+            lambda line: percent(line.own_top1, digits=1),
         ),
         first=True,
     ),
@@ -189,7 +205,7 @@ MAIN_COLUMNS: tuple[Shown, ...] = (
         "standard deviation of top-1 over the seeds, in points",
         _tested(
             lambda cell: MISSING if cell.seed_sd is None else points(cell.seed_sd),
-            lambda own: MISSING,
+            lambda line: MISSING if line.own_seed_sd is None else points(line.own_seed_sd),
         ),
     ),
     Shown(
@@ -197,7 +213,7 @@ MAIN_COLUMNS: tuple[Shown, ...] = (
         "test images with the label among the five best predictions",
         _tested(
             lambda cell: percent(cell.top5, ends=False),
-            lambda own: percent(own.top5, ends=False),
+            lambda line: percent(line.own_top5, ends=False),
         ),
     ),
     Shown("params M", "trainable parameters, millions", _params, first=True),
@@ -242,7 +258,7 @@ MAIN_DEFINITIONS: dict[str, str] = {shown.heading: shown.definition for shown in
 
 
 def main_table(study: Study) -> list[Block]:
-    """Return the main table, as it also stands in the README."""
+    """Return the main table with every column."""
     lines = headlines(study)
     drawn = table(
         list(MAIN_DEFINITIONS),

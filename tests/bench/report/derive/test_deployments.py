@@ -19,6 +19,7 @@ from bench.record.read_write import from_json, to_json
 from bench.report.charts.draw import _deployments
 from bench.report.derive.deployments import deployment_fronts, gate_losses
 from bench.report.derive.findings import findings
+from bench.report.derive.headline import headlines
 from bench.report.page import markdown
 from bench.report.page.tables import csv_table
 from bench.report.page.tables.deployments import deployment_tables
@@ -27,6 +28,7 @@ from bench.report.read.deployed import adjusted_p, deployments
 from bench.report.read.load import load
 from bench.report.read.plausible import contradiction
 from bench.report.read.study import Study, study
+from bench.spec.recipe import Recipe
 from bench.stats.accuracy import mcnemar
 from bench.stats.hits import pack
 
@@ -252,3 +254,32 @@ def test_an_accuracy_that_contradicts_itself_is_set_aside(
     facts = accuracy(own, own).model_copy(update=changes)
     record = make.profile_record(make.model("resnet50"), accuracy=facts)
     assert said in str(contradiction(record))
+
+
+def test_the_main_table_shows_the_mean_over_the_seeds_whose_weights_were_timed(
+    tmp_path: Path,
+) -> None:
+    """Each seed's own accuracy counts once, another training's never, a missing one is told."""
+    shares = {"run-0": 0.80, "run-1": 0.90}
+    for seed, run in enumerate(("run-0", "run-1", "run-2")):
+        own = hits(shares.get(run, 0.5), seed)
+        make.write_run(tmp_path / run, own, spec=make.model("resnet50"), seed=seed, id=run,
+                       precision="bf16")  # fmt: skip
+    recipe = Recipe(name="long", epochs=9, milestones=())
+    make.write_run(tmp_path / "longer", hits(0.99), spec=make.model("resnet50"), id="longer",
+                   recipe=recipe, precision="bf16")  # fmt: skip
+    for seed, (run, share) in enumerate([*shares.items(), ("longer", 0.99)]):
+        own = hits(share, seed)
+        record = make.profile_record(
+            make.model("resnet50"), seed=seed, run_id=run, accuracy=accuracy(own, own)
+        )
+        make.write_profile(tmp_path, record)
+    mean = (hits(0.80, 0).mean() + hits(0.90, 1).mean()) / 2
+    short, longer = headlines(study(load([tmp_path])))
+    assert [one.row.first.run_id for one in short.own] == ["run-0", "run-1"]
+    told = [line.own_top1.value for line in (short, longer) if line.own_top1]
+    assert told == pytest.approx([mean, hits(0.99, 2).mean()])
+    [table] = main_table(study(load([tmp_path])))
+    column = table.columns.index("top-1 % (95 % CI: images)")
+    assert f"{100 * mean:.2f}" in table.rows[0][column]
+    assert "(2 of 3 seeds)" in table.rows[0][column]

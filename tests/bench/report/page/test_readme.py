@@ -15,8 +15,13 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.errors import UserError
+from bench.record.read_write import to_json
+from bench.report.derive.findings import Findings, findings
+from bench.report.page import markdown
 from bench.report.page.readme import column_definitions, fill, replace
-from bench.report.page.tables.main_table import MAIN_DEFINITIONS
+from bench.report.page.tables.main_table import MAIN_DEFINITIONS, main_table
+from bench.report.read.load import load
+from bench.report.read.study import study
 from bench.report.table.rows import DEFINITIONS
 
 README = Path(__file__).parents[4] / "README.md"
@@ -95,25 +100,70 @@ def test_the_action_uses_options_that_compare_has() -> None:
     assert {"--measure", "--fail-on", "--github"} <= used <= known
 
 
-def test_the_table_is_filled_in_and_linked_from_where_the_readme_lies(tmp_path: Path) -> None:
-    """Each row names data, recipe, epochs, device, seeds and interval; the link is relative."""
-    make.write_example(tmp_path / "records", num_test=100, seeds=2)
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
-    fill(readme, [tmp_path / "records"], tmp_path / "reports" / "cpu" / "report.md")
+def found_in(folder: Path) -> Findings:
+    return findings(study(load([folder])))
+
+
+def test_the_table_and_the_answer_are_filled_in_and_linked(tmp_path: Path) -> None:
+    """Ten rows and eight columns at most, each answer with its interval; the link is relative."""
+    make.write_example(tmp_path / "records", num_test=1000, seeds=3, sittings=5)
+    readme, report = tmp_path / "README.md", tmp_path / "reports" / "cpu" / "report.md"
+    places = [f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in ("answer", "results")]
+    readme.write_text("\n".join(places))
+    fill(readme, found_in(tmp_path / "records"), report)
     text = readme.read_text()
     assert "From [reports/cpu/report.md](<reports/cpu/report.md>), which has the rest." in text
-    rows = [line for line in text.splitlines() if line.startswith("| se_resnet50 | cifar")]
-    assert len(rows) == 1
-    assert "| Shapes (5,000 + 100) | quick | 3 | cpu, fp32 | 2 | " in rows[0]
-    fill(readme, [tmp_path / "records"], tmp_path / "reports" / "cpu" / "report.md")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 6
+    assert {row.count(" | ") for row in rows} == {7}
+    assert any(row.startswith("| se_resnet50 | cifar | 3 × 3 | ") for row in rows)
+    assert "data Shapes (5,000 + 1,000); recipe quick; trained on cpu, fp32" in text
+    answers = [line for line in text.splitlines() if line.startswith("- **")]
+    leads = ("- **Accuracy, Shapes, 3 epochs, 3 seeds:**", "- **Stem or", "- **What SE costs, one")
+    assert [a.startswith(lead) for a, lead in zip(answers, leads, strict=True)] == [True] * 3
+    for told in answers[:2]:  # the times of this example are all but exact
+        assert re.search(r"\(−?[\d.]+(?: to |–)−?[\d.]+\)", told), told
+    fill(readme, found_in(tmp_path / "records"), report)
     assert readme.read_text() == text
+
+
+def test_a_long_table_is_cut_and_says_so(tmp_path: Path) -> None:
+    """What was trained is shown before what was only timed."""
+    for number in range(12):
+        make.write_profile(tmp_path, make.profile_record(make.model(f"resnet{number}")))
+    make.write_run(tmp_path / "run", spec=make.model("resnet50"))
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results:begin --><!-- results:end -->")
+    fill(readme, found_in(tmp_path), tmp_path / "report.md")
+    rows = [line for line in readme.read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 10
+    assert rows[2].startswith("| resnet50 | ")
+    assert "3 more rows are in the report." in readme.read_text()
+
+
+def test_a_training_that_was_stopped_on_the_way_says_so(tmp_path: Path) -> None:
+    """Its last epoch raised the accuracy by more than a point, of any seed."""
+    flat = [0.5, 0.895, 0.9]
+    for seed, last in enumerate((0.9, 0.9049, 0.92)):
+        curve = [*flat[:2], last]
+        record = make.run_record(make.model("resnet18"), correct=900, seed=seed)
+        epochs = [
+            e.model_copy(update={"top1": t}) for e, t in zip(record.epochs, curve, strict=True)
+        ]
+        changed = record.model_copy(update={"epochs": tuple(epochs)})
+        make.write_run(tmp_path / str(seed)).write_text(to_json(changed))
+    told = {}
+    for seeds in ((0, 1), (0, 1, 2)):
+        [cell] = study(load([tmp_path / str(seed) for seed in seeds])).cells
+        told[len(seeds)] = (cell.still_learning, round(cell.last_epoch_gain or 0, 4))
+    assert told == {2: (False, 0.0099), 3: (True, 0.025)}
+    assert "(still learning)" in markdown.render(main_table(study(load([tmp_path]))))
 
 
 def test_a_readme_that_is_not_there_is_named(tmp_path: Path) -> None:
     make.write_run(tmp_path / "records")
     with pytest.raises(UserError, match=r"cannot read .*missing.md: No such file"):
-        fill(tmp_path / "missing.md", [tmp_path / "records"])
+        fill(tmp_path / "missing.md", found_in(tmp_path / "records"), tmp_path / "report.md")
 
 
 def test_a_readme_without_the_place_is_told_before_a_report_is_written(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart test simulations mutants lint benchmark soak readme-table clean
+.PHONY: help setup quickstart test simulations mutants lint benchmark soak kills readme-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ MINUTES ?= 30
 soak: setup ## Kill a training on DATA=folder at random for MINUTES=30; it must end the same
 	@test -n "$(DATA)" || { echo "soak needs a folder of images: make soak DATA=folder" >&2; exit 2; }
 	$(BIN)/python tests/soak.py "$(DATA)" --minutes $(MINUTES)
+
+kills: setup ## Kill conductors, workers and nodes of suites at random; every job is done once
+	$(BIN)/python tests/suite_kills.py
 
 clean: ## Remove what the other targets made, except runs and reports
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -75,7 +75,7 @@ def myself(*, locked: bool = False) -> Owner:
         host=socket.gethostname(),
         boot=_boot(),
         namespace=_namespace(),
-        ticks=_ticks(os.getpid()),
+        ticks=ticks(os.getpid()),
         locked=locked,
     )
 
@@ -92,7 +92,7 @@ def _namespace() -> str | None:
     return None
 
 
-def _ticks(pid: int) -> int | None:
+def ticks(pid: int) -> int | None:
     """Return the start of a process in ticks since the machine's, field 22 of Linux' stat file."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -251,7 +251,7 @@ def _is_running(owner: Owner) -> bool:
     if status == psutil.STATUS_ZOMBIE:  # ended, but whoever started it has not asked how
         return False
     if owner.ticks is not None:  # else its number was given to another
-        return _ticks(owner.pid) == owner.ticks
+        return ticks(owner.pid) == owner.ticks
     return abs(started - owner.started) < SAME_START_S
 
 

@@ -18,6 +18,7 @@ from bench.execute.jobs import TrainJob, encode
 from bench.execute.launch import node, suite
 from bench.execute.launch.journal import EVENTS
 from bench.execute.launch.launchers import Launcher
+from bench.execute.lock import ticks
 from bench.spec.recipe import Recipe
 from bench.spec.run import DataSpec, ModelSpec, RunSpec
 
@@ -45,7 +46,8 @@ def launcher(tmp_path, monkeypatch):
     executor = submitit.AutoExecutor(folder=tmp_path / "logs", cluster="local")
 
     def submit(folder, exclusive):
-        return str(executor.submit(nothing, os.fsencode(folder)).job_id)
+        pid = int(executor.submit(nothing, os.fsencode(folder)).job_id)
+        return f"{pid}@{ticks(pid)}"
 
     return Launcher(submit, slurm._has_gone, slurm._interrupt, MAX_JOBS, is_remote=False)
 

@@ -17,6 +17,7 @@ from bench.execute.launch.node import SEEN
 
 CONDUCTOR = "conductor"
 PROBE_POLL_S = 0.1
+PROBES = 2  # a node may go during the first
 
 
 @contextlib.contextmanager
@@ -47,15 +48,22 @@ def probe(launcher: Launcher, runs: Path) -> None:
     folder = runs / f"probe-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
     try:
-        job_id = launcher.submit(folder, False)
-        while not (folder / SEEN).exists():
-            launcher.bring(job_id, folder)
-            # Asked before the last look: a file system may show late what a dead job has written.
-            if launcher.is_dead(job_id) and not (folder / SEEN).exists():
-                raise UserError(
-                    f"the nodes do not see {runs.resolve()}: choose a folder that they share"
-                    " (--runs), or on Ray one of their own (--set-launcher scratch=/FOLDER)"
-                )
-            time.sleep(PROBE_POLL_S)
+        if not any(_is_seen(launcher, folder) for _ in range(PROBES)):
+            raise UserError(
+                f"the nodes do not see {runs.resolve()}: choose a folder that they share"
+                " (--runs), or on Ray one of their own (--set-launcher scratch=/FOLDER)"
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_seen(launcher: Launcher, folder: Path) -> bool:
+    """Tell whether a job came to see a folder before it was over."""
+    job_id = launcher.submit(folder, False)
+    while not (folder / SEEN).exists():
+        launcher.bring(job_id, folder)
+        # Asked before the last look: a file system may show late what a dead job has written.
+        if launcher.is_dead(job_id) and not (folder / SEEN).exists():
+            return False
+        time.sleep(PROBE_POLL_S)
+    return True

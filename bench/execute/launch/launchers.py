@@ -21,9 +21,10 @@ class Launcher:
     """``submit`` starts the job of a folder, on a node of its own if that is asked for.
 
     It returns the engine's name of the job, by which ``is_dead`` and ``cancel`` know it later, from
-    other processes too. ``max_jobs`` are handed over at most at a time. The nodes of one that
-    ``is_remote`` may not see the folder of runs. Where they write elsewhere, ``bring`` adds what a
-    job has told to its events here, and when it has ended first brings its folder, whole.
+    other processes too, and raises UserError where the engine refuses. ``max_jobs`` are handed over
+    at most at a time. The nodes of one that ``is_remote`` may not see the folder of runs. Where
+    they write elsewhere, ``bring`` adds what a job has told to its events here, and when it has
+    ended first brings its folder, whole.
     """
 
     submit: Callable[[Path, bool], str]

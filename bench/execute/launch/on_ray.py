@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayActorError,
+    RuntimeEnvSetupError,
+)
 
 from bench.errors import UserError, unknown
 from bench.events import JobEnded
@@ -27,40 +32,43 @@ NAMESPACE = "senet-bench"
 OPTIONS = ("address", "num_cpus", "num_gpus", "max_jobs", "scratch")
 REACH_S = 5.0
 FETCH_S = 600.0  # a folder of some hundred megabytes, by a slow network
+# What is raised of an actor that is gone, or that never was there.
+DEAD = (ValueError, RayActorError, RuntimeEnvSetupError)
 
 
 class Worker:
-    """The process of one job; the second thread tells that it lives."""
+    """The process of one job, which it begins by itself: whoever asked for it may be gone then."""
 
-    def work(self, folder: bytes) -> int:
-        """Do the job of a folder; return its exit code."""
+    def __init__(self, folder: bytes) -> None:
+        self.working = threading.Thread(target=self._work, args=(folder,))
+        self.working.start()
+
+    def _work(self, folder: bytes) -> None:
+        """Do the job of a folder, and end."""
         try:
-            return work(folder)
-        finally:  # so that who asks later, from another process, is told that it is over
-            threading.Timer(1.0, os._exit, (0,)).start()
+            work(folder)
+        finally:
+            os._exit(0)
 
-    def lives(self) -> bool:
-        """Answer, which only a process can that is there."""
-        return True
+    def last(self) -> None:
+        """Answer never: who asks is told of the end, and wakes nobody up beside a measurement."""
+        self.working.join()
 
 
 class Away:
     """The process of a job in a folder of its own node; it stays until what it made is fetched."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, sent: carry.Packed) -> None:
         self.folder, self.is_over = Path(folder), False
+        threading.Thread(target=self._work, args=(sent,)).start()
 
-    def work(self, sent: carry.Packed) -> None:
+    def _work(self, sent: carry.Packed) -> None:
         """Do the job that was sent."""
         try:
             carry.settle_in(sent, self.folder)
             work(os.fsencode(self.folder))
         finally:
             self.is_over = True
-
-    def lives(self) -> bool:
-        """Answer, which only a process can that is there."""
-        return True
 
     def news(self, offset: int) -> tuple[bytes, bool]:
         """Return what was told behind the first bytes, and whether that is all."""
@@ -97,11 +105,11 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
             )
     asked: dict[str, Any] = {}  # the answers that are awaited, by job
     if scratch is not None:
-        submit = partial(_submit, asked, num_cpus, num_gpus, Path(str(scratch)))
+        submit = partial(_submit, num_cpus, num_gpus, Path(str(scratch)))
         gone: set[str] = set()
         dead, bring = partial(_has_left, gone), partial(_bring, asked, gone)
         return Launcher(submit, dead, _cancel, max_jobs, ray.shutdown, bring=bring)
-    submit = partial(_submit, asked, num_cpus, num_gpus, None)
+    submit = partial(_submit, num_cpus, num_gpus, None)
     return Launcher(submit, partial(_is_dead, asked), _cancel, max_jobs, ray.shutdown)
 
 
@@ -124,7 +132,6 @@ def _nodes() -> list[dict[str, Any]]:
 
 
 def _submit(
-    asked: dict[str, Any],
     num_cpus: int,
     num_gpus: int,
     scratch: Path | None,
@@ -146,17 +153,14 @@ def _submit(
         "namespace": NAMESPACE,
         "lifetime": "detached",
         "max_restarts": 0,
-        "max_concurrency": 2,
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
         "runtime_env": {"env_vars": threads | paths},
     }
-    if scratch is None:
-        actor = made.options(**settings).remote()
-        asked[name] = actor.work.remote(os.fsencode(folder.resolve()))
-    else:
-        actor = made.options(**settings).remote(str(scratch / name / folder.name))
-        actor.work.remote(carry.send_out(folder))
+    given: tuple[Any, ...] = (os.fsencode(folder.resolve()),)
+    if scratch is not None:
+        given = (str(scratch / name / folder.name), carry.send_out(folder))
+    made.options(**settings).remote(*given)
     return name
 
 
@@ -167,23 +171,17 @@ def _size(node: dict[str, Any], num_gpus: int) -> tuple[float, float]:
 
 
 def _is_dead(asked: dict[str, Any], name: str) -> bool:
-    """Tell whether a job has ended or its actor is gone, with its node or alone.
-
-    Of a job that another conductor has handed over it is asked whether it lives: an actor ends
-    itself when its job has ended, and answers nothing while it waits for room.
-    """
+    """Tell whether the actor of a job is gone: it ends itself when its job has ended."""
     try:
         if name not in asked:
-            asked[name] = ray.get_actor(name, namespace=NAMESPACE).lives.remote()
-        if not _is_there(asked[name]):
-            return False
-        if ray.get(asked.pop(name)) is True:
-            return False
-    except (ValueError, RayActorError):
-        asked.pop(name, None)
+            asked[name] = ray.get_actor(name, namespace=NAMESPACE).last.remote()
+        if _is_there(asked[name]):
+            ray.get(asked.pop(name))
+    except ActorUnavailableError:  # it may be there, and would be done twice
+        return False
+    except DEAD:
         return True
-    _cancel(name)
-    return True
+    return False
 
 
 def _is_there(answer: Any) -> bool:
@@ -210,9 +208,9 @@ def _bring(asked: dict[str, Any], gone: set[str], name: str, folder: Path) -> No
             return
         text, is_over = ray.get(asked.pop(name))
         made = ray.get(actor.made.remote(), timeout=FETCH_S) if is_over else None
-    except GetTimeoutError:
+    except (GetTimeoutError, ActorUnavailableError):
         return
-    except (ValueError, RayActorError):
+    except DEAD:
         gone.add(name)
         return
     if made is not None:

@@ -12,13 +12,17 @@ from typing import Any
 
 import psutil
 import submitit
+from submitit.core.job_environment import JobEnvironment
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
 from bench.errors import UserError, unknown
+from bench.execute import lock
 from bench.execute.launch.launchers import Launcher, take
 from bench.execute.launch.node import work
 from bench.machine.cores import usable_cores
 
+UNLIMITED_MIN = 60 * 24 * 365  # of a local job, which submitit else ends after two minutes
 LOGS = "launcher"  # where submitit keeps its files, below the runs
 # What Slurm's accounting calls a job that is over (sacct, "JOB STATE CODES").
 DEAD = {
@@ -34,8 +38,11 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
         raise unknown("cluster", str(cluster), ("slurm", "local"))
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or usable_cores()))
     fitting = max(1, usable_cores() // threads)  # jobs whose threads are disjoint
-    max_jobs = take(options, "max_jobs", 1000 if cluster == "slurm" else fitting)
+    usual = 1 if options.get("gpus_per_node") else fitting
+    max_jobs = take(options, "max_jobs", 1000 if cluster == "slurm" else usual)
     _check(options)
+    if cluster == "local" and max_jobs > 1 and options.get("gpus_per_node"):
+        raise UserError("submitit gives local jobs the same GPUs: set max_jobs=1, or use Ray")
     if cluster == "local" and max_jobs > fitting:
         raise UserError(
             f"{max_jobs} jobs of {threads} threads do not fit on {usable_cores()} cores: max_jobs"
@@ -43,8 +50,11 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
         )
     if cluster == "slurm" and shutil.which("sbatch") is None:
         raise UserError("no Slurm can be reached from here: there is no sbatch")
+    # What warns of the end of a job's time: at this signal, unlike at submitit's own, a job saves.
+    JobEnvironment.USR_SIG = os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"
     submit = partial(_submit, cluster, options, runs / LOGS)
     if cluster == "local":
+        options.setdefault("timeout_min", UNLIMITED_MIN)
         return Launcher(submit, _has_gone, _interrupt, max_jobs, is_remote=False)
     return Launcher(submit, partial(_is_dead, runs / LOGS), partial(_cancel, runs / LOGS), max_jobs)
 
@@ -76,7 +86,11 @@ def _submit(
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
     alone = {"slurm_exclusive": True} if exclusive and cluster == "slurm" else {}
     executor.update_parameters(name="senet-bench", **_named(options), **alone)
-    return str(executor.submit(work, os.fsencode(folder.resolve())).job_id)
+    try:
+        job_id = str(executor.submit(work, os.fsencode(folder.resolve())).job_id)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise UserError(f"not submitted: {' '.join(str(error).split())}") from None
+    return job_id if cluster == "slurm" else f"{job_id}@{lock.ticks(int(job_id))}"
 
 
 def _is_dead(logs: Path, job_id: str) -> bool:
@@ -89,17 +103,22 @@ def _cancel(logs: Path, job_id: str) -> None:
 
 
 def _has_gone(job_id: str) -> bool:
-    """Tell whether a process of this machine is over; its own parent reaps it here."""
+    """Tell whether a process of this machine is over; its own parent reaps it here.
+
+    Another one may have its number by now: after a restart of the machine many have.
+    """
+    pid, _, began = job_id.partition("@")
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(int(job_id), os.WNOHANG)
+        os.waitpid(int(pid), os.WNOHANG)
     try:
-        return psutil.Process(int(job_id)).status() == psutil.STATUS_ZOMBIE
+        is_over = psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+    return is_over or began != str(lock.ticks(int(pid)))
 
 
 def _interrupt(job_id: str) -> None:
     """Ask the process tree of a local job to end; the job saves."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(int(job_id)).children():
+        for process in psutil.Process(int(job_id.partition("@")[0])).children():
             process.send_signal(signal.SIGTERM)

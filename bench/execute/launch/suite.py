@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.errors import UserError
 from bench.events import EmitNews, JobBegan, JobEnded, JobFailed, JobNews
 from bench.execute import lock
 from bench.execute.jobs import Job
@@ -90,7 +91,12 @@ def _start(suite: _Suite, job: Job) -> None:
         return
     node.write_assignment(job.folder, node.Assignment(job, suite.timeout_s))
     tail = Tail(job.folder, size(job.folder))
-    job_id = suite.launcher.submit(job.folder, suite.exclusive)
+    try:
+        job_id = suite.launcher.submit(job.folder, suite.exclusive)
+    except UserError as error:  # no node has what it asks for: the others are done
+        suite.active[job.name] = _Active(job, "", tail, ended=JobEnded(1, str(error), 0.0))
+        _settle(suite, suite.active[job.name])
+        return
     write_whole(job.folder / node.LAUNCHED, json.dumps({"job_id": job_id}).encode())
     suite.active[job.name] = _Active(job, job_id, tail)
 

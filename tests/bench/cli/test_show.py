@@ -47,6 +47,16 @@ def test_a_run_is_shown_with_accuracy_curve_cost_and_twin(
     assert shlex.split(line)[-1] == "runs/it's se"
 
 
+def test_jobs_that_ran_beside_a_training_are_told_with_its_seconds(tmp_path: Path) -> None:
+    """Four others beside one of two seeds; a run that was alone says nothing."""
+    for seed, shared in ((0, ()), (1, ("a", "b", "c", "d"))):
+        make.write_run(tmp_path / f"{seed}", seed=seed, shared_with=shared)
+    shown = told("show", str(tmp_path / "0"))
+    assert "Not alone: the machine of 1 of 2 runs did other jobs too (a, b, c and 1 more)" in shown
+    (tmp_path / "1" / "run.json").unlink()
+    assert "Not alone" not in told("show", str(tmp_path / "0"))
+
+
 def test_a_folder_without_a_run_is_refused_in_one_line(runs: Path) -> None:
     for name, why in (("nothing", "is not there"), ("profiles", "is no finished run")):
         result = CliRunner().invoke(app, ["show", str(runs / name), str(runs)])

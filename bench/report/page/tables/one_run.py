@@ -13,6 +13,7 @@ from bench.report.read.trained import Cell
 
 Item = tuple[str, str]
 MAX_TWINS = 3
+MAX_BESIDE = 3  # jobs that are named
 
 
 def cell_of(run: Path, found: Findings) -> Cell:
@@ -49,7 +50,7 @@ def lines(cell: Cell, found: Findings) -> list[Item]:
     if cell.train_s is not None:
         rate = number(cell.train_throughput)
         told.append(("Training:", f"{number(cell.train_s.value)} s in epochs, {rate} img/s"))
-    return [*told, *_twins(cell, found), *_warnings(cell)]
+    return [*told, *_shared(cell), *_twins(cell, found), *_warnings(cell)]
 
 
 def _curve(cell: Cell) -> list[Item]:
@@ -67,6 +68,18 @@ def _curve(cell: Cell) -> list[Item]:
     if val:
         told.append(("Validation:", f"{spark(val)}  {100 * val[0]:.1f} → {100 * val[-1]:.1f} %"))
     return told
+
+
+def _shared(cell: Cell) -> list[Item]:
+    """Return which other jobs the machine did meanwhile, by which seconds of training suffer."""
+    beside = [run.record.shared_with for run in cell.runs if run.record.shared_with]
+    names = sorted({name for shared in beside for name in shared})
+    if not names:
+        return []
+    more = f" and {len(names) - MAX_BESIDE} more" if len(names) > MAX_BESIDE else ""
+    jobs = ", ".join(names[:MAX_BESIDE]) + more
+    runs = f"{len(beside)} of {count(len(cell.runs), 'run')}"
+    return [("Not alone:", f"the machine of {runs} did other jobs too ({jobs})")]
 
 
 def _twins(cell: Cell, found: Findings) -> list[Item]:

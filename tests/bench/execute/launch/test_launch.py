@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import Popen
 
 import psutil
 import pytest
 
+from bench import signals
 from bench.errors import UserError
 from bench.events import Event, JobBegan, JobEnded, JobNews, StepDone
 from bench.execute import experiment as conduct
@@ -109,6 +111,34 @@ def test_what_fails_is_retried_and_then_set_aside_with_its_reason(tmp_path: Path
     assert failures(jobs(tmp_path, 2)[0].folder) == []
 
 
+def test_a_job_that_its_engine_refuses_is_named_and_the_others_are_done(tmp_path: Path) -> None:
+    engine = Engine(lambda folder, times: 0)
+    first, second = jobs(tmp_path, 2)
+
+    def submit(folder: Path, exclusive: bool) -> str:
+        if folder == first.folder:
+            raise UserError("no node has 9 GPUs")
+        return engine.submit(folder, exclusive)
+
+    launcher = Launcher(submit, lambda name: True, lambda name: None, 1)
+    (failed,) = suite.carry_out_all([first, second], launcher, lambda news: None, retries=1)
+    assert (failed.name, failed.reason) == (first.name, "no node has 9 GPUs")
+    assert engine.submitted == {second.name: 1}
+
+
+def test_slurms_word_on_a_job_that_it_does_not_take_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An sbatch that refuses, as for GPUs that no node has."""
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'sbatch: error: no such\nnode' >&2; exit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    launcher = open_launcher("slurm", {"gpus_per_node": 9}, tmp_path)
+    with pytest.raises(UserError, match=r"^not submitted: .*sbatch: error: no such node"):
+        launcher.submit(tmp_path, False)
+
+
 def test_a_job_that_is_preempted_goes_on_without_a_retry(tmp_path: Path) -> None:
     engine = Engine(lambda folder, times: EXIT_PREEMPTED if times < 5 else 0)
     assert done_by(engine, tmp_path, 1) == []
@@ -182,6 +212,11 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
         ("slurm", {"timeout_min": "x"}, "timeout_min is of type int"),
         ("slurm", {"max_jobs": 0}, "max_jobs takes a whole number from 1"),
         ("slurm", {"cluster": "local", "max_jobs": 999}, "999 jobs of . threads do not fit on"),
+        (
+            "slurm",
+            {"cluster": "local", "gpus_per_node": 1, "max_jobs": 2},
+            "submitit gives local jobs the same GPUs: set max_jobs=1, or use Ray",
+        ),
         ("slurm", {}, "no Slurm can be reached from here"),
     ):
         with pytest.raises(UserError, match=words):
@@ -202,15 +237,45 @@ def test_a_job_sees_the_others_of_its_machine(tmp_path: Path) -> None:
     assert "another-run" not in environment.jobs_beside()
 
 
+def test_a_local_job_has_no_limit_of_time_and_is_warned_by_a_signal_at_which_it_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Submitit's own are two minutes, and a signal that a job does not know."""
+    monkeypatch.delenv("SUBMITIT_PREEMPT_SIGNAL", raising=False)
+    given: dict[str, float] = {}
+
+    def start(**options: float) -> Popen[bytes]:
+        given.update(options)
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    launcher = open_launcher("slurm", {"cluster": "local"}, tmp_path)
+    monkeypatch.setattr("submitit.local.local.start_controller", start)
+    launcher.submit(tmp_path, False)
+    assert given["timeout_min"] > 60 * 24 * 30
+    assert "SIG" + os.environ["SUBMITIT_PREEMPT_SIGNAL"] in signals._ASKING
+
+
+def test_a_number_that_another_process_has_by_now_is_no_job(tmp_path: Path) -> None:
+    launcher = open_launcher("slurm", {"cluster": "local"}, tmp_path)
+    mine = f"{os.getpid()}@{lock.ticks(os.getpid())}"
+    assert not launcher.is_dead(mine)
+    assert launcher.is_dead(mine + "0")
+
+
 def test_a_folder_that_nodes_do_not_see_is_told_before_the_suite(tmp_path: Path) -> None:
     blind = Launcher(lambda folder, alone: "job", lambda name: True, lambda name: None, 1)
     with pytest.raises(UserError, match="the nodes do not see"):
         probe(blind, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    seeing = Launcher(
-        lambda folder, alone: str(node.work(os.fsencode(folder))), lambda name: True, print, 1
-    )
-    probe(seeing, tmp_path)
+    tried: list[Path] = []
+
+    def submit(folder: Path, alone: bool) -> str:
+        """Have the node of the first probe go before it could look."""
+        tried.append(folder)
+        return str(len(tried) == 2 and node.work(os.fsencode(folder)))
+
+    probe(Launcher(submit, lambda name: True, print, 1), tmp_path)
+    assert len(tried) == 2
 
 
 def test_there_is_one_conductor_of_a_folder(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from bench.events import JobBegan, JobNews
 from bench.execute import experiment as conduct
 from bench.execute.launch import follow, suite
 from bench.execute.launch.conductor import conducting
+from bench.execute.launch.node import SEEN
 from bench.record.files import sha256
 from bench.spec.experiment import parse_experiment
 
@@ -41,6 +45,14 @@ batch_sizes = [64]
 timing = { max_s = 0.2, single_stream_s = 0.2 }
 memory = false
 breakdown = false
+"""
+
+SUBMIT = """
+import os, sys
+from pathlib import Path
+from bench.execute.launch.launchers import open_launcher
+open_launcher("ray", {"address": sys.argv[1]}, Path()).submit(Path(sys.argv[2]), False)
+os._exit(7)
 """
 
 
@@ -141,6 +153,24 @@ def test_a_node_that_goes_takes_its_part_along_and_the_run_is_made_anew(
     assert len(begun) == 2
     assert done.failed == ()
     assert len(done.runs) == 1
+
+
+def test_a_job_that_waits_for_room_is_done_though_whoever_handed_it_over_is_gone(
+    tmp_path: Path, address: str
+) -> None:
+    """Two actors have all CPUs until the process that submitted has ended."""
+    ray.init(address=address)
+    full = [ray.remote(num_cpus=1)(on_ray.Away).remote(str(tmp_path / "no"), {}) for _ in range(2)]
+    ray.get([actor.news.remote(0) for actor in full])
+    done = subprocess.run([sys.executable, "-c", SUBMIT, address, str(tmp_path)], check=False)
+    assert done.returncode == 7
+    assert not (tmp_path / SEEN).exists()
+    for actor in full:
+        ray.kill(actor)
+    give_up = time.monotonic() + 60
+    while not (tmp_path / SEEN).exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:

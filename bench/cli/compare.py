@@ -11,6 +11,7 @@ import typer
 
 from bench.cli import options as opt
 from bench.cli.options import arguments
+from bench.stats.times import FEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +40,8 @@ def compare(
         str, typer.Option("--profile", help="What to measure: arguments of senet-bench profile.")
     ] = WHAT,
     processes: Annotated[
-        int, typer.Option(min=5, max=100, help="Processes of either side, with --measure.")
-    ] = 5,
+        int, typer.Option(min=FEWEST, max=100, help="Processes of either side, with --measure.")
+    ] = FEWEST,
     timeout: Annotated[
         float | None,
         typer.Option(min=1, max=1e9, help="Seconds after which no more processes begin."),

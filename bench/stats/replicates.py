@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import eq
 
-from bench.stats.decide import equivalence, two_sided
-from bench.stats.times import CONFIDENCE, Interval, t_quantile
+from bench.stats.decide import equivalence, holm, two_sided
+from bench.stats.times import CONFIDENCE, FEWEST, Interval, quantile, t_quantile
 
-# Two replicates have one degree of freedom, whose interval is 13 standard errors wide.
-FEWEST = 3
+# The least spread that a ratio of a family is taken to have, as a share of the family's median.
+LEAST_SPREAD = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,37 @@ def replicated(ratios: Sequence[float]) -> Replicated:
         return Replicated(mean, math.inf, 0.0, count)
     error = statistics.stdev(logs, mean) / math.sqrt(count)
     return Replicated(mean, error, count - 1.0, count)
+
+
+def too_few(count: int, what: str) -> str:
+    """Return why so many replicates decide nothing; nothing where they are enough."""
+    return f"{count} {what}; {FEWEST} are needed" if count < FEWEST else ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A ratio of a family, with its p-values of a difference and of equivalence after Holm."""
+
+    ratio: Replicated
+    p: float
+    p_same: float
+
+
+def judged(family: Sequence[Replicated], margin: float) -> list[Judged]:
+    """Judge ratios, of several replicates each, as a family; equivalence within ``margin``.
+
+    Among many rows some fall into the same of two states in every process of a side and seem to
+    have no noise, which no correction for their number makes good: none is taken to spread less
+    than two thirds of what the median one does.
+    """
+    if not family:
+        return []
+    spreads = [ratio.error * math.sqrt(ratio.num_replicates) for ratio in family]
+    least = LEAST_SPREAD * quantile(spreads, 0.5)
+    wider = [replace(r, error=max(r.error, least / math.sqrt(r.num_replicates))) for r in family]
+    differ = holm([ratio.p or 0.0 for ratio in wider])
+    same = holm([ratio.p_same(margin) or 0.0 for ratio in wider])
+    return list(map(Judged, wider, differ, same))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from functools import cache
 from itertools import pairwise
 
 CONFIDENCE = 0.95
+# Where processes are in one of two states, as clocks are, a few of them fall into the same ones by
+# chance and seem to know their ratio exactly: fewer sittings, or pairs of them, decide nothing.
+FEWEST = 5
 TRIMMED = 0.2  # of the rounds at each end, as Wilcox recommends (Robust Estimation, section 3.3)
 
 

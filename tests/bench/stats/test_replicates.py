@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from bench.stats.replicates import Turn, floor_of, in_pairs, replicated
+from bench.stats.decide import holm
+from bench.stats.replicates import Turn, floor_of, in_pairs, judged, replicated
 
 
 def turns(sides: str, seconds=None):
@@ -36,6 +37,19 @@ def test_several_processes_give_students_t_on_logarithms():
     assert (found.interval.low, found.interval.high) == pytest.approx(
         (math.exp(ends.low), math.exp(ends.high))
     )
+
+
+def test_no_ratio_of_a_family_spreads_far_less_than_the_others():
+    """Three rows of 1, 1 and 0.01 %: the third is taken to spread by two thirds of a per cent."""
+    spread = np.array([1, -1, 1, -1, 0.5]) / 100
+    rows = [replicated(np.exp(0.03 + factor * spread)) for factor in (1, 1, 0.01)]
+    found = judged(rows, 0.05)
+    assert [one.ratio for one in found[:2]] == rows[:2]
+    assert found[2].ratio == replace(rows[2], error=2 / 3 * rows[0].error)
+    assert [one.p for one in found] == holm([one.ratio.p for one in found])
+    assert [one.p_same for one in found] == holm([one.ratio.p_same(0.05) for one in found])
+    assert judged(rows[2:], 0.05)[0].ratio == rows[2]
+    assert judged([], 0.05) == []
 
 
 def test_pairs_are_neighbours_in_time():

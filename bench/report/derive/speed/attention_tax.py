@@ -15,7 +15,7 @@ from bench.report.derive.speed.ratios import Ratio, corrected, time_ratio
 from bench.report.read.models import model_order, plain_twin
 from bench.report.read.profiled import CostRow
 from bench.spec.run import ModelSpec
-from bench.stats.times import Interval, geometric_interval
+from bench.stats.times import FEWEST, Interval, geometric_interval
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Tax:
     full: float
     ratio: Interval
     differs: bool
-    decides: bool = True  # not of a time from one sitting, which is of one process
+    decides: bool = True  # not of what was measured in too few sittings
 
 
 # What a ratio of each measured quantity says of time.
@@ -270,7 +270,8 @@ def _memory(pairs: Sequence[tuple[CostRow, CostRow]]) -> Iterator[Tax]:
         values = (median(peaks[sitting] for sitting in shared) for peaks in (others, mine))
         plain, full = (value / 2**20 for value in values)
         differs = not ratio.contains(1.0)
-        yield Tax("peak memory", setting, "MiB", plain, full, ratio, differs)
+        decides = is_exact or len(shared) >= FEWEST
+        yield Tax("peak memory", setting, "MiB", plain, full, ratio, differs, decides)
 
 
 def _peaks(row: CostRow) -> dict[str, int]:

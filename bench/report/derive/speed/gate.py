@@ -35,8 +35,17 @@ from bench.report.read.trained import Cell
 from bench.spec.run import ModelSpec
 from bench.stats import accuracy
 from bench.stats.accuracy import Difference
-from bench.stats.decide import Finding, finding, holm
-from bench.stats.replicates import Replicated, Turn, floor_of, in_pairs, replicated
+from bench.stats.decide import Finding, finding
+from bench.stats.replicates import (
+    Judged,
+    Replicated,
+    Turn,
+    floor_of,
+    in_pairs,
+    judged,
+    replicated,
+    too_few,
+)
 from bench.stats.times import Interval
 
 Verdict = Literal[
@@ -62,11 +71,8 @@ OF_TOP1: dict[Finding, Verdict] = OF_TIMES | {"more": "better", "less": "worse"}
 REGRESSIONS = ("slower", "worse")
 # What a difference of code is about may differ between its two sides.
 CODE = ("commit", CHANGES)
+BUSY = "the machine was too busy to decide"
 APART = "measured apart, so nothing is decided; compare --measure lets both sides take turns"
-# Where processes are in one of two states, as clocks are, a few pairs fall into the same ones by
-# chance and seem to know their ratio exactly: of three pairs a job of 36 rows has a false row in a
-# fifth of all jobs, of five in a fifteenth.
-FEWEST_PAIRS = 5
 # Ratios of times nearer to 1 than this are called the same where nothing else is asked for.
 MARGIN = 0.05
 
@@ -192,13 +198,8 @@ def _times(base: Sequence[CostRow], new: Sequence[CostRow], wanted: Wanted) -> l
         for name in sorted(before.keys() & after)
     ]
     ratios = [ratio for _, ratio in measured if ratio is not None]
-    adjusted = iter(holm([r.p for r in ratios if r.p is not None]))
-    margin = wanted.time_margin
-    same = iter(holm([p for r in ratios if (p := r.p_same(margin)) is not None]))
-    for change, ratio in measured:
-        if ratio is not None and ratio.p is not None:
-            change = _decided(change, ratio, next(adjusted), next(same))
-        changes.append(change)
+    found = iter(judged(ratios, wanted.time_margin))
+    changes += [change if r is None else _decided(change, next(found)) for change, r in measured]
     return sorted(changes, key=lambda change: change.what)
 
 
@@ -223,12 +224,11 @@ def _time(
     hungry, floor = sum(turn.starved for turn in turns), floor_of(turns)
     note = f"{len(pairs)} pairs of processes in turn"
     note += f", without {hungry} of {len(turns)} that other work starved" if hungry else ""
-    if len(pairs) < FEWEST_PAIRS or floor is None:
-        too_few = f", of which it takes {FEWEST_PAIRS}"
-        why = "; the machine was too busy to decide" if hungry else too_few
-        return replace(change, note=note + why), None
+    few = too_few(len(pairs), "pairs of processes in turn")
+    if few or floor is None:
+        return replace(change, note=f"{note}; {BUSY}" if hungry else few), None
     ratio = replicated([after / before for before, after in pairs])
-    return replace(change, interval=ratio.interval, note=f"t over {note}", floor=floor), ratio
+    return replace(change, note=f"t over {note}", floor=floor), ratio
 
 
 def _turns(row: CostRow, *, is_new: bool) -> list[Turn]:
@@ -242,12 +242,12 @@ def _turns(row: CostRow, *, is_new: bool) -> list[Turn]:
     return found
 
 
-def _decided(change: Change, ratio: Replicated, p: float, p_same: float) -> Change:
-    """Return a row with its verdict."""
+def _decided(change: Change, found: Judged) -> Change:
+    """Return a row with its interval and verdict."""
     assert change.floor is not None
-    beyond = abs(ratio.log) > math.log1p(change.floor)
-    told = finding(ratio.log, p if beyond else None, p_same)
-    return replace(change, verdict=OF_TIMES[told])
+    beyond = abs(found.ratio.log) > math.log1p(change.floor)
+    told = finding(found.ratio.log, found.p if beyond else None, found.p_same)
+    return replace(change, interval=found.ratio.interval, verdict=OF_TIMES[told])
 
 
 def _one_sided(

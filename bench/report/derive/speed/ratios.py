@@ -11,8 +11,8 @@ from bench.report.derive.speed.profile_rows import blocks, starved
 from bench.report.read.profiled import CostRow
 from bench.report.read.timings import ONE_SITTING
 from bench.stats import times
-from bench.stats.decide import Finding, finding, holm
-from bench.stats.replicates import FEWEST, Replicated, replicated
+from bench.stats.decide import Finding, finding
+from bench.stats.replicates import Judged, Replicated, judged, replicated, too_few
 from bench.stats.times import Interval
 
 APART = "timed apart"
@@ -78,21 +78,22 @@ def time_ratio(row: CostRow, base: CostRow, ignoring: Collection[str] = ()) -> R
     if len(shared) == 1:
         return Ratio(times.paired_ratio(*shared[0]), ONE_SITTING, floor)
     found = replicated([times.paired_ratio(*pair).estimate for pair in shared])
+    few = too_few(len(shared), "sittings")
+    if few:
+        return Ratio(found.interval, few, floor)
     method = f"t over {len(shared)} sittings"
-    if len(shared) < FEWEST:
-        return Ratio(found.interval, f"{method}, of which it takes {FEWEST}", floor)
     return Ratio(found.interval, method, floor, found, found.p, found.p_same(SPEED_MARGIN))
 
 
 def corrected(ratios: Sequence[Ratio]) -> list[Ratio]:
-    """Return ratios with their p-values corrected for the family that they are."""
-    decided = [ratio for ratio in ratios if ratio.replicated is not None]
-    differ = iter(holm([ratio.p or 0.0 for ratio in decided]))
-    same = iter(holm([ratio.p_same or 0.0 for ratio in decided]))
-    return [
-        ratio if ratio.replicated is None else replace(ratio, p=next(differ), p_same=next(same))
-        for ratio in ratios
-    ]
+    """Return ratios as they are judged in the family that they are (`stats.replicates`)."""
+    found = iter(judged([r.replicated for r in ratios if r.replicated], SPEED_MARGIN))
+    return [ratio if ratio.replicated is None else _judged(ratio, next(found)) for ratio in ratios]
+
+
+def _judged(ratio: Ratio, found: Judged) -> Ratio:
+    own = found.ratio
+    return replace(ratio, interval=own.interval, replicated=own, p=found.p, p_same=found.p_same)
 
 
 Blocks = dict[int, list[float]]

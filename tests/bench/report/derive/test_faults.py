@@ -30,6 +30,7 @@ from bench.spec.recipe import Recipe
 from bench.stats.accuracy import calibration_error
 from bench.stats.decide import holm
 from bench.stats.luck import stated
+from bench.stats.replicates import Replicated
 from bench.stats.times import Interval
 
 N = 2000
@@ -189,7 +190,7 @@ def test_calibration_error_is_over_fifteen_bins():
 
 
 def test_one_sitting_decides_no_ratio(tmp_path):
-    """Twice the time, to a tenth of a per cent, in one sitting: not resolved; in three: more."""
+    """Twice the time, to a tenth of a per cent, in four sittings: not resolved; in five: more."""
 
     def ratio(sittings):
         rows = cost_rows([
@@ -202,8 +203,8 @@ def test_one_sitting_decides_no_ratio(tmp_path):
         return time_ratio(row, base)
 
     assert (ratio(1).finding, ratio(1).method) == ("not resolved", "within one sitting")
-    assert ratio(2).finding == "not resolved"
-    assert ratio(3).finding == "more"
+    assert (ratio(4).finding, ratio(4).method) == ("not resolved", "4 sittings; 5 are needed")
+    assert ratio(5).finding == "more"
 
 
 def test_blocks_without_rounds_took_no_turns():
@@ -284,11 +285,13 @@ def test_speed_ratios_are_a_family_in_both_of_their_tests(tmp_path):
 
 def test_a_difference_of_one_ratio_alone_is_none_in_its_family():
     """A p-value of 0.03 of three ratios, and one of being the same."""
-    sure, unsure = (the_ratio(in_sittings(5, f)) for f in (1.02, 1.5))
-    one = replace(unsure, p=0.03, p_same=0.9)
+    found = the_ratio(in_sittings(5, 1.5))
+    one = replace(found, replicated=Replicated(0.4, 0.4 / 3.3, 4.0, 5))
+    assert one.replicated.p == pytest.approx(0.03, abs=0.001)
     assert [r.finding for r in corrected([one])] == ["more"]
     assert [r.finding for r in corrected([one] * 3)] == ["not resolved"] * 3
-    same = replace(sure, p=0.5, p_same=0.03)
+    same = replace(found, replicated=Replicated(0.0, 0.0185, 4.0, 5))
+    assert same.replicated.p_same(0.05) == pytest.approx(0.03, abs=0.002)
     assert [r.finding for r in corrected([same])] == ["same"]
     assert [r.finding for r in corrected([same] * 3)] == ["not resolved"] * 3
 

@@ -14,10 +14,12 @@ import record_factory as make
 
 from bench.report.derive.findings import findings
 from bench.report.derive.pareto import accuracy_draws, front
+from bench.report.derive.speed import gate
 from bench.report.derive.speed.axes import Axis
 from bench.report.page.verdict import lines
 from bench.report.read.load import Loaded, LoadedProfile, LoadedRun
 from bench.report.read.predictions import Predictions
+from bench.report.read.profiled import CostRow
 from bench.report.read.study import study
 from bench.report.read.trained import Cell
 from bench.stats.luck import pooled, spread_of
@@ -111,6 +113,68 @@ def test_reports_of_equal_models_hold_no_false_sentence(trials):
         speeds += any(ratio.finding in ("more", "less") for ratio in ratios)
     assert tell("reports with a false sentence on models", models / trials) <= 0.05 + room(trials)
     assert tell("with one on speeds", speeds / trials) <= 0.05 + room(trials)
+
+
+# What a process multiplies each row's time with: the spread about 1, and a state it may be in.
+MACHINES = {"sittings 2 % apart": (0.02, 0.0), "a slow state of 3 %": (0.003, 0.03)}
+TURNS = [
+    [
+        make.profile_record(make.model("resnet50", num_classes=2 + row), seed=number, env=when)
+        for number in range(10)
+        if (when := make.environment(started_at=f"2026-01-01T00:{number:02}Z"))
+    ]
+    for row in range(36)
+]
+
+
+def job(draw, rows, machine, factor=1.0):
+    """Return what the gate says of five pairs of processes; ``factor`` is what the new side adds.
+
+    Times of each row move from process to process on their own.
+    """
+    sitting, state = machine
+    sides = ([], [])
+    for row in range(rows):
+        profiles = ([], [])
+        for number, record in enumerate(TURNS[row]):
+            is_new = number % 4 in (1, 2)
+            log = sitting * draw.standard_normal() + state * (draw.random() < 0.5)
+            took = 0.1 * math.exp(log) * (factor if is_new else 1.0)
+            facts = {"block_s": (took,) * 8, "block_iters": (1,) * 8}
+            timing = record.timing.model_copy(update=facts)
+            one = record.model_copy(update={"timing": timing})
+            profiles[is_new].append(LoadedProfile(one, record.id))
+        for side, own in zip(sides, profiles, strict=True):
+            side.append(CostRow(str(row), tuple(own)))
+    base, new = (gate.Measurements((), tuple(side), ()) for side in sides)
+    found = [change for change in gate.compare(base, new) if change.kind == "time"]
+    assert len(found) == rows
+    return found
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("rows", [20, 36])
+@trials(12, 500)
+def test_identical_code_passes_jobs_of_many_rows(rows, machine, trials):
+    """Five pairs a job: any row called slower or faster in at most 5 % of jobs.
+
+    No room for luck is left: so many rows err in fewer jobs, by the spread that they share.
+    """
+    draw, false = np.random.default_rng(22), 0
+    for _ in range(trials):
+        told = {change.verdict for change in job(draw, rows, MACHINES[machine])}
+        assert "not decided" not in told
+        false += bool(told & {"slower", "faster"})
+    assert tell("jobs with a false row", false / trials) <= 0.05
+
+
+@trials(30, 500)
+def test_a_change_of_5_percent_is_found_in_a_job_of_six_rows(trials):
+    """Sittings 1 % apart, all six rows 5 % slower: each of them is found in 9 of 10."""
+    draw, found = np.random.default_rng(23), 0
+    for _ in range(trials):
+        found += sum(c.verdict == "slower" for c in job(draw, 6, (0.01, 0.0), 1.05)) / 6
+    assert tell("found", found / trials) >= 0.9 - room(trials, 0.1)
 
 
 def cells(draw, levels):

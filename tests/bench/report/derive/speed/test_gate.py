@@ -50,7 +50,7 @@ def test_what_was_measured_apart_decides_nothing(tmp_path, pairs, in_turns):
     make.write_turns(base, new, 2.0, pairs=pairs, in_turns=in_turns)
     (change,) = changes(base, new)
     assert (change.verdict, change.regressed(0.0)) == ("not decided", False)
-    told = f"{pairs} pairs of processes in turn, of which it takes 5"
+    told = f"{pairs} pairs of processes in turn; 5 are needed"
     assert change.note == (told if in_turns else gate.APART)
     assert change.interval.high == float("inf")
 

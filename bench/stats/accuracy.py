@@ -271,16 +271,18 @@ def _newcombe(first: tuple[int, int], second: tuple[int, int]) -> Difference:
     return Difference(interval, None, method, True, None, error, first[1] - 1)
 
 
-def share_of(part: Difference, rest: Difference, whole: Difference) -> Interval:
+def share_of(part: Difference, rest: Difference, whole: Difference, freedom: float) -> Interval:
     """Return what share of a whole a part is, the rest being what is left of it.
 
     Fieller's interval (1954): the covariance of part and whole follows from the variance of the
-    rest. Its ends are open where the whole could be nothing.
+    rest. ``freedom`` are the degrees of freedom of part − share · whole, whose t it is: images that
+    part and whole have in common cancel in it, and what is left may be known far less well than
+    either. Its ends are open where the whole could be nothing.
     """
     of_part, of_whole = part.error**2, whole.error**2
     shared = (of_part + of_whole - rest.error**2) / 2
     total, share = whole.interval.estimate, part.interval.estimate / whole.interval.estimate
-    t = float(special.stdtrit(whole.freedom, 0.5 + CONFIDENCE / 2))
+    t = float(special.stdtrit(freedom, 0.5 + CONFIDENCE / 2))
     g = t * t * of_whole / total**2
     if g >= 1:
         return Interval(share, -math.inf, math.inf, whole.interval.num_samples)

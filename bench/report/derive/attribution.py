@@ -7,11 +7,11 @@ designs with holes need no model: what no two runs separate is reported as not s
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import combinations, pairwise
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.report.derive.conditions import accuracy_conditions
@@ -145,14 +145,13 @@ def attributions(study: Study, luck: SeedLuck) -> list[Attribution]:
     """
     found = []
     for group in _comparable(study.cells):
-        terms = [*_main_terms(group), *_interaction_terms(group)]
+        terms = _terms(group)
         axes = tuple(cost_axes(study, group))
         effects = [_effect(term, group, axes, luck) for term in terms]
         gaps = tuple(_gaps(group, luck))
         if effects or gaps:
-            separated = {term.name for term in terms}
             varying = [n for n, of in FACTORS.items() if len({of(cell) for cell in group}) > 1]
-            stuck = tuple(name for name in varying if name not in separated)
+            stuck = tuple(name for name in varying if name not in {term.name for term in terms})
             found.append(Attribution(group[0].dataset, axes, tuple(effects), gaps, stuck))
     return found
 
@@ -196,33 +195,23 @@ def _changes(cells: Sequence[Cell], factor: str) -> list[tuple[Level, Level]]:
     """
     levels = _levels(cells, factor)
     if factor != "attention":
-        return list(pairwise(levels))
-    ablated = [level for level in levels if str(level).startswith("SE (")]
-    from_se = [("SE", level) for level in ablated] if "SE" in levels else []
+        return list(itertools.pairwise(levels))
+    ablated = [("SE", level) for level in levels if str(level).startswith("SE (")]
+    from_se = ablated if "SE" in levels else []
     if "none" in levels:
         return [("none", level) for level in levels if level != "none"] + from_se
-    return from_se or list(pairwise(levels))
+    return from_se or list(itertools.pairwise(levels))
 
 
-def _main_terms(cells: Sequence[Cell]) -> list[Term]:
+def _terms(cells: Sequence[Cell]) -> list[Term]:
+    """Return the effects of single factors, then how two of them interact."""
     terms = []
-    for factor in FACTORS:
-        for low, high in _changes(cells, factor):
-            corners = _corners(cells, [(factor, low, high)])
-            if corners:
-                terms.append(_term(factor, f"{low} → {high}", corners))
-    return terms
-
-
-def _interaction_terms(cells: Sequence[Cell]) -> list[Term]:
-    terms = []
-    for one, two in combinations(FACTORS, 2):
-        for low1, high1 in _changes(cells, one):
-            for low2, high2 in _changes(cells, two):
-                corners = _corners(cells, [(one, low1, high1), (two, low2, high2)])
-                if corners:
-                    change = f"{low1} → {high1}, {low2} → {high2}"
-                    terms.append(_term(f"{one} × {two}", change, corners))
+    for factors in [*((factor,) for factor in FACTORS), *itertools.combinations(FACTORS, 2)]:
+        for changes in itertools.product(*(_changes(cells, factor) for factor in factors)):
+            told = ", ".join(f"{low} → {high}" for low, high in changes)
+            wanted = [(f, *change) for f, change in zip(factors, changes, strict=True)]
+            if corners := _corners(cells, wanted):
+                terms.append(_term(" × ".join(factors), told, corners))
     return terms
 
 
@@ -268,11 +257,12 @@ def _contrast(
     cells: Sequence[Cell], weights: Sequence[float], luck: Luck | None
 ) -> Difference | None:
     """Return a contrast of accuracies; None unless all cells have predictions on one test set."""
-    arms = [cell.hits for cell in cells]
-    found = [arm for arm in arms if arm is not None]
-    if len(found) < len(arms) or len({cell.test_set for cell in cells}) != 1:
+    used = [(cell, cell.hits, w) for cell, w in zip(cells, weights, strict=True) if w]
+    arms = [hits for _, hits, _ in used if hits is not None]
+    if len(arms) < len(used) or len({cell.test_set for cell, *_ in used}) != 1:
         return None
-    return accuracy.contrast(found, weights, luck).at_look(max(cell.looks for cell in cells))
+    found = accuracy.contrast(arms, [weight for *_, weight in used], luck)
+    return found.at_look(max(cell.looks for cell, *_ in used))
 
 
 def _cost_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:
@@ -287,14 +277,17 @@ def _cost_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | Non
 
 
 def _timed_ratio(term: Term, cells: Sequence[Cell], axis: Axis) -> Interval | None:
-    """Return the factor on a time or a rate from rows that took turns, context by context."""
+    """Return the factor on a time or a rate from rows that took turns, context by context.
+
+    Open where one was timed in too few sittings: what holds within one is averaged with nothing.
+    """
     ratios = []
     for before, after in term.contexts:
         base, row = (axis.rows.get(cells[place].key) for place in (before, after))
         ratio = time_ratio(row, base) if row and base else None
         if ratio is None:
             return None
-        ratios.append(ratio.interval)
+        ratios.append(ratio.interval if ratio.replicated else replace(ratio.interval, low=0.0))
     sign = 1.0 if axis.less_is_better else -1.0  # a rate falls as the time of a call grows
     return product(ratios, [sign / len(ratios)] * len(ratios))
 
@@ -338,13 +331,14 @@ def _gap(
     else:
         note = f"stem and {own} changed together and cannot be told apart"
         return Gap(plain, full, total, (), note)
-    found = [part for w in parts.values() if (part := _part(corners, w, luck))]
-    if len(found) < 2 or not total.interval.estimate:
+    first, second = parts.values()
+    one, two = (_contrast(corners, weights, luck) for weights in (first, second))
+    if one is None or two is None or not total.interval.estimate:
         return Gap(plain, full, total, (), note)
-    of_gap = [share_of(part, rest, total) for part, rest in (found, found[::-1])]
-    return Gap(plain, full, total, tuple(map(Share, parts, found, of_gap)), note)
-
-
-def _part(cells: Sequence[Cell], weights: Sequence[float], luck: Luck | None) -> Difference | None:
-    used = [(cell, weight) for cell, weight in zip(cells, weights, strict=True) if weight]
-    return _contrast([cell for cell, _ in used], [weight for _, weight in used], luck)
+    share = one.interval.estimate / total.interval.estimate
+    # The first less its share of the whole, and as well, but for the sign, the second less its own.
+    beside = [(1 - share) * a - share * b for a, b in zip(first, second, strict=True)]
+    off = _contrast(corners, beside, luck)
+    assert off is not None
+    of_gap = (share_of(*both, total, off.freedom) for both in ((one, two), (two, one)))
+    return Gap(plain, full, total, tuple(map(Share, parts, (one, two), of_gap)), note)

@@ -219,10 +219,10 @@ def test_a_share_of_a_gap_known_answers():
     """All of a gap is 100 % of it, exactly; of one that may be nothing no share is known."""
     whole = contrast([np.arange(2000) < 1600, np.arange(2000) < 1700], 0.01)
     nothing = replace(whole, interval=Interval(0.0, 0.0, 0.0, 9), error=0.0)
-    found = accuracy.share_of(whole, nothing, whole)
+    found = accuracy.share_of(whole, nothing, whole, 9.0)
     assert (found.low, found.high) == pytest.approx((1.0, 1.0))
     vague = contrast([np.arange(2000) < 1600, np.arange(2000) < 1700], 0.05)
-    assert math.isinf(accuracy.share_of(vague, nothing, vague).high)
+    assert math.isinf(accuracy.share_of(vague, nothing, vague, 9.0).high)
 
 
 def contrast(arms, seed_sd):

@@ -119,8 +119,11 @@ def test_shares_of_a_gap_cover_the_truth(trials):
         )
         covered += stem.interval.contains(0.08) + se.interval.contains(0.01)
         whole = accuracy.contrast([corners[0], corners[3]], [-1.0, 1.0], luck)
-        of_gap += accuracy.share_of(stem, se, whole).contains(8 / 9)
-        of_gap += accuracy.share_of(se, stem, whole).contains(1 / 9)
+        share = stem.interval.estimate / whole.interval.estimate
+        beside = [share - 0.5, 0.5, -0.5, 0.5 - share]  # the stem less its share of the whole
+        freedom = accuracy.contrast(corners, beside, luck).freedom
+        of_gap += accuracy.share_of(stem, se, whole, freedom).contains(8 / 9)
+        of_gap += accuracy.share_of(se, stem, whole, freedom).contains(1 / 9)
     for count in (covered, of_gap):
         share = tell("covered", count / (2 * trials))
         assert 0.93 - room(trials) <= share <= 0.97 + room(trials)

@@ -33,7 +33,7 @@ from bench.execute.run_folder import RECORD, load_run
 from bench.spec.experiment import Experiment, parse_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
-SEEDS = 8  # trainings of a suite; its sitting is one job more
+SEEDS = 5  # trainings of a suite; its sitting is one job more
 EXPERIMENT = f"""
 name = "kills"
 models = ["py:{ROOT}/tests/factories/user_model.py:make"]
@@ -56,12 +56,14 @@ memory = false
 breakdown = false
 accuracy = false
 """
-LONGEST_S = 600.0  # of a suite, before it counts as hanging
+LONGEST_S = 1800.0  # of a suite, before it counts as hanging
 LOCAL = ("slurm", "cluster=local")
 KINDS = ("worker", "conductor", "node", "conductor-on-ray")
 # From one kill to the next: shorter than a job, or a conductor, takes, and now and then longer.
 PAUSE_S = {"worker": (0.5, 4.0), "node": (1.0, 8.0)}
 CONDUCTORS_PAUSE_S = (0.5, 14.0)
+TORN = 0.5  # of the nodes die with all that runs there, as without power
+OWN = {"job.jsonl", "events.jsonl"}  # what a run that a launcher made has besides
 
 Kill = Callable[["subprocess.Popen[bytes]", Path], bool]
 
@@ -106,7 +108,16 @@ def engine(kind: str) -> Iterator[tuple[tuple[str, str], Kill]]:
     nodes = [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
 
     def kill_node(conductor: subprocess.Popen[bytes], folder: Path) -> bool:
-        cluster.remove_node(nodes.pop(random.randrange(2)), allow_graceful=False)
+        node = nodes.pop(random.randrange(2))
+        tree = [
+            psutil.Process(one.process.pid) for own in node.all_processes.values() for one in own
+        ]
+        if random.random() < TORN:  # else what its jobs started has to notice that its node is gone
+            tree += [child for process in tree for child in process.children(recursive=True)]
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        cluster.remove_node(node, allow_graceful=False)
         nodes.append(cluster.add_node(num_cpus=1, include_dashboard=False))
         return True
 
@@ -138,10 +149,11 @@ def kill_worker(conductor: subprocess.Popen[bytes], folder: Path) -> bool:
     return False
 
 
-def carry_out(arguments: list[str], folder: Path, kind: str, kill: Kill, left: int) -> Tally:
+def carry_out(
+    arguments: list[str], folder: Path, pause_s: tuple[float, float], kill: Kill, left: int
+) -> Tally:
     """Give the command until it ends by itself, killing now and then, ``left`` times at most."""
     tally, begin = Tally(), time.monotonic()
-    pause_s = PAUSE_S.get(kind, CONDUCTORS_PAUSE_S)
     while time.monotonic() - begin < LONGEST_S:
         with (folder.parent / "output.txt").open("ab") as output:
             conductor = subprocess.Popen(arguments, stdout=output, stderr=output)
@@ -189,12 +201,27 @@ def examine(folder: Path, weights: dict[str, str], tally: Tally) -> None:
             found = load_run(folder / name).weights
             if found is None or found.sha256 != sha256:
                 tally.problems.append(f"{name} has other weights")
+            there, alone = (
+                {path.name for path in (place / name).iterdir()} - OWN
+                for place in (folder, folder.parent / "alone")
+            )
+            if there != alone:
+                tally.problems.append(f"{name} has other files: {sorted(there ^ alone)}")
     tally.count(f"the sitting of {folder}", len(list(folder.glob("profiles/*/*.json"))))
+    made = {path.name for path in folder.iterdir()} - {"launcher", "profiles"}
+    left = [
+        *map(str, folder.rglob(".*")),
+        *map(str, folder.rglob("*.lock")),
+        *(made - set(weights)),
+    ]
+    tally.problems += [f"left over: {name}" for name in left]
 
 
-def suites(kind: str, times: int, out: Path, end: float) -> Tally:
+def suites(kind: str, times: int, out: Path, end: float, slow: float) -> Tally:
     """Carry suites out until something was killed so often, or the time is over."""
     total = Tally()
+    shortest, longest = PAUSE_S.get(kind, CONDUCTORS_PAUSE_S)
+    pause_s = shortest, longest * slow
     with engine(kind) as (launcher, kill):
         while total.kills < times and time.monotonic() < end and not total.problems:
             number = total.jobs // (SEEDS + 1)
@@ -207,7 +234,7 @@ def suites(kind: str, times: int, out: Path, end: float) -> Tally:
                 *("--runs", str(place / "runs"), "--out", str(place / "report")),
                 *("--retries", "1000", "--on", launcher[0], "--set-launcher", launcher[1]),
             ]
-            found = carry_out(arguments, place / "runs", kind, kill, times - total.kills)
+            found = carry_out(arguments, place / "runs", pause_s, kill, times - total.kills)
             total.kills += found.kills
             total.conductors += found.conductors
             total.problems += found.problems
@@ -228,6 +255,7 @@ def main() -> None:
     parser.add_argument("kind", nargs="?", choices=KINDS, help="what to kill (default: each)")
     parser.add_argument("--times", type=int, default=20, help="how often each kind is killed")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which no suite begins")
+    parser.add_argument("--slow", type=float, default=1.0, help="times longer from kill to kill")
     parser.add_argument("--out", type=Path, help="folder to run in (default: a temporary one)")
     given = parser.parse_args()
     out = (given.out or Path(tempfile.mkdtemp(prefix="senet-bench-kills-"))).resolve()
@@ -235,7 +263,9 @@ def main() -> None:
     end = time.monotonic() + 60 * given.minutes
     say(f"killing in {out}")
     tallies = {
-        kind: suites(kind, given.times, out, end) for kind in KINDS if given.kind in (None, kind)
+        kind: suites(kind, given.times, out, end, given.slow)
+        for kind in KINDS
+        if given.kind in (None, kind)
     }
     for kind, tally in tallies.items():
         say("\n  ".join([f"{kind}: {tally}", *tally.problems]))

@@ -191,17 +191,17 @@ def run(
     )
     report = out or Path("reports") / experiment.name
     folder = runs or Path("runs") / experiment.name
+    question = _question(resolve, max_seeds)
     if plan:
-        screen_plan.print_plan(experiment, folder, price_per_hour)
+        screen_plan.print_plan(experiment, folder, price_per_hour, question)
         return
     who, options = chosen_launcher(experiment.launcher, on, set_launcher or [])
     tensorboard.check(log)
-    question = _question(resolve, max_seeds)
     first = len(experiment.seeds) if question is None else question.first(experiment.seeds)
     total = len(experiment.entries()) * first
     screen_plan.say(screen_plan.in_a_line(experiment, total, report, question))
     if who == "here":
-        screen_plan.say(screen_plan.forecast(experiment, folder))
+        screen_plan.say(screen_plan.forecast(experiment, folder, question))
     with _launching(who, options, folder, total, detach=detach, log=log) as (launcher, emit):
         done = conduct(
             experiment,

@@ -152,9 +152,12 @@ def _profile(job: ProfileJob, emit: Emit, server: MemoryServer | None) -> None:
     from bench.execute import lock
     from bench.measure.count.cost import count
     from bench.measure.profile import profile
+    from bench.measure.rows import is_complete
 
     weights, test_set = dict(job.weights), _test_set(job, emit)
     with lock.held(job.folder) if job.alone else nullcontext():
+        if job.alone and is_complete(job.spec, profiles_in(job.folder)):
+            return  # who handed it over died before that was noted, and another one did so again
         for record in profile(
             job.spec,
             build=lambda model: build(model, weights=weights.get(model)),

@@ -39,6 +39,10 @@ class Question:
         """Return with how many seeds a model the first look is made, where ``seeds`` are given."""
         return max(FIRST, len(seeds))
 
+    def seeds(self, given: Sequence[int], number: int) -> tuple[int, ...]:
+        """Return the first ``number`` seeds of a model: those given, then the smallest others."""
+        return (*given, *islice((n for n in count() if n not in given), number - len(given)))
+
 
 def until_decided(
     question: Question,
@@ -59,7 +63,7 @@ def until_decided(
         raise UserError("--resolve asks how models differ: name two or more")
     former = _former(runs)
     looks = looks_of(question, seeds, runs)
-    numbers = [*seeds, *(n for n in islice(count(), looks[-1] + len(seeds)) if n not in seeds)]
+    numbers = question.seeds(seeds, looks[-1])
     done: dict[str, RunSpec] = {}
     for look, num_seeds in enumerate(looks, 1):
         is_open = {m for one in asked if one.stopped == "go on" for m in (one.first, one.second)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,25 +11,52 @@ import typer
 from bench.cli.screens.pace import duration
 
 if TYPE_CHECKING:
+    from bench.execute.launch.plan import Plan
     from bench.execute.resolve import Question
     from bench.spec.experiment import Experiment
 
 
-def print_plan(experiment: Experiment, folder: Path, price_per_hour: float | None) -> None:
-    """Say what is left of an experiment and what that takes."""
+def print_plan(
+    experiment: Experiment, folder: Path, price_per_hour: float | None, question: Question | None
+) -> None:
+    """Say what is left of an experiment and what that takes, up to the most seeds of a question."""
+    from bench.machine.devices import resolve
+
+    found = _plans(experiment, folder, question, price_per_hour)
+    left = _span(str(one.num_left) for one in found)
+    typer.echo(f"{experiment.name}: {left} of {found[-1].num_runs} trainings are left")
+    if unknown := ", ".join(found[-1].unknown):
+        typer.echo(f"not measured on {resolve(experiment.device)}, in no figure below: {unknown}")
+    typer.echo(f"  {_span(f'{one.machine_hours:.2f}' for one in found)} machine-hours of training")
+    for workers in found[0].hours:
+        hours = _span(f"{one.hours[workers]:.2f}" for one in found)
+        typer.echo(f"  {hours} h on {workers} machine{'s' if workers > 1 else ''}")
+    if price_per_hour is not None:
+        price = _span(f"{one.price:.2f}" for one in found)
+        typer.echo(f"  {price} at {price_per_hour:g} an hour")
+
+
+def _plans(
+    experiment: Experiment,
+    folder: Path,
+    question: Question | None,
+    price_per_hour: float | None = None,
+) -> list[Plan]:
+    """Return what an experiment would take; with a question, its first look and its last."""
     from bench.execute.launch.plan import plan
     from bench.machine.devices import resolve
 
-    device = resolve(experiment.device)
-    found = plan(experiment, folder, [Path("runs"), folder], device, price_per_hour)
-    typer.echo(f"{experiment.name}: {found.num_left} of {found.num_runs} trainings are left")
-    if found.unknown:
-        typer.echo(f"not measured on {device}, in no figure below: {', '.join(found.unknown)}")
-    typer.echo(f"  {found.machine_hours:.2f} machine-hours of training")
-    for workers, hours in found.hours.items():
-        typer.echo(f"  {hours:.2f} h on {workers} machine{'s' if workers > 1 else ''}")
-    if found.price is not None:
-        typer.echo(f"  {found.price:.2f} at {price_per_hour:g} an hour")
+    device, given = resolve(experiment.device), experiment.seeds
+    asked = [experiment]
+    if question is not None:
+        numbers = question.first(given), question.most_seeds
+        asked = [experiment.changed(seeds=question.seeds(given, number)) for number in numbers]
+    return [plan(one, folder, [Path("runs"), folder], device, price_per_hour) for one in asked]
+
+
+def _span(texts: Iterable[str]) -> str:
+    """Return "from to to", or what is the same at both ends once."""
+    return " to ".join(dict.fromkeys(texts))
 
 
 def say(text: str) -> None:
@@ -59,18 +87,16 @@ def in_a_line(experiment: Experiment, total: int, report: Path, question: Questi
     )
 
 
-def forecast(experiment: Experiment, folder: Path) -> str:
+def forecast(experiment: Experiment, folder: Path, question: Question | None) -> str:
     """Return how long that will take by what was measured here before, in a line."""
-    from bench.execute.launch.plan import plan
-    from bench.machine.devices import resolve
-
-    found = plan(experiment, folder, [Path("runs"), folder], resolve(experiment.device))
-    told = []
+    plans = _plans(experiment, folder, question)
+    found, told = plans[-1], []
     if found.num_left == 0:
         told.append("all trainings are there already")
     elif not found.unknown:
-        took = duration(3600 * found.machine_hours)
-        told.append(f"{took} for the {found.num_left} trainings left, by those measured here")
+        took = _span(duration(3600 * one.machine_hours) for one in plans)
+        left = _span(str(one.num_left) for one in plans)
+        told.append(f"{took} for the {left} trainings left, by those measured here")
     else:
         told.append(
             f"each training tells after its first steps; not measured yet: {found.unknown[0]}"

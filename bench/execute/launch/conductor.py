@@ -17,6 +17,7 @@ from bench.execute.launch.node import SEEN
 
 CONDUCTOR = "conductor"
 PROBE_POLL_S = 0.1
+PROBE = "probe-"
 PROBES = 2  # a node may go during the first
 
 
@@ -45,7 +46,9 @@ def conducting(name: str, options: Mapping[str, Any], runs: Path) -> Iterator[La
 
 def probe(launcher: Launcher, runs: Path) -> None:
     """Let a job look for a folder of ``runs``; UserError where its node does not see it."""
-    folder = runs / f"probe-{uuid.uuid4().hex[:8]}"
+    for left in runs.glob(PROBE + 8 * "[0-9a-f]"):  # by one that was killed meanwhile
+        shutil.rmtree(left, ignore_errors=True)
+    folder = runs / f"{PROBE}{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
     try:
         if not any(_is_seen(launcher, folder) for _ in range(PROBES)):

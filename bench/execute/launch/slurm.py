@@ -6,12 +6,14 @@ import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import submitit
+import torch
 from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
@@ -22,6 +24,7 @@ from bench.execute.launch.launchers import Launcher, take
 from bench.execute.launch.node import work
 from bench.machine.cores import usable_cores
 
+GPUS = "CUDA_VISIBLE_DEVICES"
 UNLIMITED_MIN = 60 * 24 * 365  # of a local job, which submitit else ends after two minutes
 LOGS = "launcher"  # where submitit keeps its files, below the runs
 # What Slurm's accounting calls a job that is over (sacct, "JOB STATE CODES").
@@ -38,11 +41,15 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
         raise unknown("cluster", str(cluster), ("slurm", "local"))
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or usable_cores()))
     fitting = max(1, usable_cores() // threads)  # jobs whose threads are disjoint
-    usual = 1 if options.get("gpus_per_node") else fitting
+    gpus = options.get("gpus_per_node", torch.cuda.device_count() if cluster == "local" else 0)
+    usual = 1 if gpus else fitting
     max_jobs = take(options, "max_jobs", 1000 if cluster == "slurm" else usual)
     _check(options)
-    if cluster == "local" and max_jobs > 1 and options.get("gpus_per_node"):
-        raise UserError("submitit gives local jobs the same GPUs: set max_jobs=1, or use Ray")
+    if cluster == "local" and max_jobs > 1 and gpus:
+        raise UserError(
+            "submitit gives all local jobs the same GPUs: set max_jobs=1, or gpus_per_node=0 for"
+            " jobs of CPUs, or use Ray"
+        )
     if cluster == "local" and max_jobs > fitting:
         raise UserError(
             f"{max_jobs} jobs of {threads} threads do not fit on {usable_cores()} cores: max_jobs"
@@ -86,11 +93,22 @@ def _submit(
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
     alone = {"slurm_exclusive": True} if exclusive and cluster == "slurm" else {}
     executor.update_parameters(name="senet-bench", **_named(options), **alone)
+    do: Callable[[bytes], int] = work
+    if cluster == "local" and "gpus_per_node" not in options:
+        do = partial(_work_with_gpus, os.environ.get(GPUS))
     try:
-        job_id = str(executor.submit(work, os.fsencode(folder.resolve())).job_id)
+        job_id = str(executor.submit(do, os.fsencode(folder.resolve())).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"not submitted: {' '.join(str(error).split())}") from None
     return job_id if cluster == "slurm" else f"{job_id}@{lock.ticks(int(job_id))}"
+
+
+def _work_with_gpus(names: str | None, folder: bytes) -> int:
+    """Do a job with the GPUs of this machine, of which submitit hides those not asked for."""
+    os.environ.pop(GPUS, None)
+    if names is not None:
+        os.environ[GPUS] = names
+    return work(folder)
 
 
 def _is_dead(logs: Path, job_id: str) -> bool:

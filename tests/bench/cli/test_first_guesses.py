@@ -17,10 +17,11 @@ from bench.cli.screens.plan import forecast, in_a_line
 from bench.compute.model import build
 from bench.errors import UserError
 from bench.execute.launch.plan import Plan
+from bench.execute.resolve import Question
 from bench.execute.subjects import Shape, by_name
 from bench.record.read_write import read_record
 from bench.record.run import RunRecord
-from bench.spec.experiment import load_or_compare
+from bench.spec.experiment import Experiment, load_or_compare
 
 COMPARED = "no model named: se_resnet50, resnet50, resnet101"
 TINY = ("--dataset", "shapes", "--recipe", "quick", "--epochs", "1", "--batch-size", "10")
@@ -89,15 +90,44 @@ def test_a_comparison_begins_with_a_forecast(
     monkeypatch.chdir(tmp_path)
     found = load_or_compare(["se_resnet18", "resnet18"], "shapes").changed(device="cpu")
     sitting = "then 6 rows of the sitting, timed for at most 38 s"
-    unknown = forecast(found, Path("runs/x"))
+    unknown = forecast(found, Path("runs/x"), None)
     assert "each training tells after its first steps; not measured yet: resnet18" in unknown
     assert unknown.endswith(f"and 1 more; {sitting}")
     known = Plan(2, 2, (), machine_hours=0.5, hours={})
     monkeypatch.setattr("bench.execute.launch.plan.plan", lambda *_: known)
     told = "30:00 min for the 2 trainings left, by those measured here"
-    assert forecast(found, Path("runs/x")) == f"forecast: {told}; {sitting}"
+    assert forecast(found, Path("runs/x"), None) == f"forecast: {told}; {sitting}"
     monkeypatch.setattr("bench.execute.launch.plan.plan", lambda *_: replace(known, num_left=0))
-    assert "all trainings are there already" in forecast(found, Path("runs/x"))
+    assert "all trainings are there already" in forecast(found, Path("runs/x"), None)
+
+
+def test_what_seeds_on_demand_may_take_is_told_from_the_first_look_to_the_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an hour a training: two models by 3 seeds, or by 8 of which the given are three."""
+    monkeypatch.chdir(tmp_path)
+    seeds: list[tuple[int, ...]] = []
+
+    def half_an_hour_each(experiment: Experiment, *_: object) -> Plan:
+        seeds.append(experiment.seeds)
+        runs = 2 * len(experiment.seeds)
+        return Plan(
+            runs, runs, (), machine_hours=runs / 2, hours={1: runs / 2, 100: 0.5}, price=runs
+        )
+
+    monkeypatch.setattr("bench.execute.launch.plan.plan", half_an_hour_each)
+    models = ("run", "se_resnet18", "resnet18", "--dataset", "shapes", "--seeds", "0,4,1")
+    asked = ("--resolve", "1", "--max-seeds", "8", "--price-per-hour", "2")
+    told = said(*models, "--plan", *asked, code=0)
+    assert seeds == [(0, 4, 1), (0, 4, 1, 2, 3, 5, 6, 7)]
+    assert "6 to 16 of 16 trainings are left" in told
+    assert "3.00 to 8.00 machine-hours" in told
+    assert "3.00 to 8.00 h on 1 machine" in told
+    assert "0.50 h on 100 machines" in told
+    assert "6.00 to 16.00 at 2 an hour" in told
+    found = load_or_compare(["se_resnet18", "resnet18"], "shapes").changed(device="cpu")
+    line = forecast(found, Path("runs/x"), Question(0.01, 8))
+    assert "3:00 h to 8:00 h for the 6 to 16 trainings left" in line
 
 
 def test_a_folder_of_a_run_can_be_profiled_by_its_name(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import record_factory as make
 
 from bench.execute import experiment
-from bench.execute.jobs import ProfileJob, profiles_in
+from bench.execute.jobs import ProfileJob, do, profiles_in
 from bench.record.profile import NoiseFacts
 from bench.spec.profile import ProfileSpec
 
@@ -44,6 +44,18 @@ def test_a_good_sitting_is_done_once(sittings):
     profiled(job)
     profiled(job)
     assert done == [0.01]
+
+
+def test_a_sitting_that_was_handed_over_twice_is_done_once(tmp_path, monkeypatch):
+    """As by two commands, the first of which was killed before it noted that it had done so."""
+    begun = []
+    monkeypatch.setattr("bench.measure.profile.profile", lambda *_, **__: begun.append(1) or ())
+    job = ProfileJob(SPEC, alone=True, out=tmp_path)
+    do(job, print)
+    assert begun == [1]
+    make.write_profile(tmp_path, make.profile_record(make.model("resnet50")))
+    do(job, print)
+    assert begun == [1]
 
 
 def test_a_starved_sitting_is_measured_again_and_not_read(sittings):

@@ -215,7 +215,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
         (
             "slurm",
             {"cluster": "local", "gpus_per_node": 1, "max_jobs": 2},
-            "submitit gives local jobs the same GPUs: set max_jobs=1, or use Ray",
+            "submitit gives all local jobs the same GPUs: set max_jobs=1, or gpus_per_node=0",
         ),
         ("slurm", {}, "no Slurm can be reached from here"),
     ):
@@ -255,6 +255,26 @@ def test_a_local_job_has_no_limit_of_time_and_is_warned_by_a_signal_at_which_it_
     assert "SIG" + os.environ["SUBMITIT_PREEMPT_SIGNAL"] in signals._ASKING
 
 
+def test_a_local_job_has_the_gpus_of_this_machine_and_shares_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Submitit hides all that it was not asked for."""
+    from bench.execute.launch import slurm
+
+    seen: list[str | None] = []
+    monkeypatch.setattr(slurm, "work", lambda folder: seen.append(os.environ.get(slurm.GPUS)))
+    for names in ("2", None):
+        monkeypatch.setenv(slurm.GPUS, "")
+        slurm._work_with_gpus(names, b"")
+    assert seen == ["2", None]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(slurm, "usable_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = {"cluster": "local"}
+    assert open_launcher("slurm", options, tmp_path).max_jobs == 1
+    assert open_launcher("slurm", options | {"gpus_per_node": 0}, tmp_path).max_jobs == 8
+
+
 def test_a_number_that_another_process_has_by_now_is_no_job(tmp_path: Path) -> None:
     launcher = open_launcher("slurm", {"cluster": "local"}, tmp_path)
     mine = f"{os.getpid()}@{lock.ticks(os.getpid())}"
@@ -274,8 +294,13 @@ def test_a_folder_that_nodes_do_not_see_is_told_before_the_suite(tmp_path: Path)
         tried.append(folder)
         return str(len(tried) == 2 and node.work(os.fsencode(folder)))
 
+    left = tmp_path / "probe-0123abcd"  # of one that was killed while it probed
+    left.mkdir()
+    (left / node.SEEN).touch()
+    (tmp_path / "probe-mine").mkdir()
     probe(Launcher(submit, lambda name: True, print, 1), tmp_path)
     assert len(tried) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["probe-mine"]
 
 
 def test_there_is_one_conductor_of_a_folder(tmp_path: Path) -> None:

@@ -25,10 +25,16 @@ class FieldError(UserError):
         self.field, self.problem = field, problem
 
 
+def said(error: object) -> str:
+    """Return the first line of what an error says; its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """Return an error's name and the first line of what it says."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
+    name = type(error).__name__
+    return f"{name}: {said(error)}" if str(error).strip() else name
 
 
 def one_line(error: object) -> str:

@@ -21,7 +21,7 @@ from bench.compute.compiler import options, prepare_compiler
 from bench.compute.distributed import ALONE, Group
 from bench.compute.products import able_convolutions, as_products
 from bench.compute.training_state import HITS, LONGEST, LOSS, SKIPPED, STREAK, Training, unchanged
-from bench.errors import UserError, unknown
+from bench.errors import UserError, said, unknown
 from bench.machine import clock, devices, graphs, numerics
 from bench.spec.recipe import Recipe
 from bench.spec.values import Precision
@@ -165,9 +165,8 @@ def _compile(step: Step, example: Batch, setting: Setting) -> None:
         step(*example)
     except torch._dynamo.exc.TorchDynamoException as error:
         cause = getattr(error, "inner_exception", error)  # what Inductor raised, if it was that
-        reason = str(cause).strip().partition("\n")[0]
         raise UserError(
-            f"runtime {setting.runtime} cannot compile for {setting.device}: {reason};"
+            f"runtime {setting.runtime} cannot compile for {setting.device}: {said(cause)};"
             " choose another runtime"
         ) from error
 

@@ -25,7 +25,7 @@ from bench.data.dataset import Dataset
 from bench.data.download import TIMEOUT_S, Progress
 from bench.data.images import Encoded as EncodedImage
 from bench.data.stored import Items
-from bench.errors import UserError
+from bench.errors import UserError, said
 from bench.spec.run import DataSpec
 
 TRAIN = "train", "trainval"
@@ -103,9 +103,7 @@ def _opened(kind: Any, name: str, root: Path, wanted: Sequence[str]) -> Any:
                 problem = error
         else:
             break
-    raise UserError(
-        f"{name} is not in {root} and cannot be downloaded ({_first_line(problem)})"
-    ) from None
+    raise UserError(f"{name} is not in {root} and cannot be downloaded ({said(problem)})") from None
 
 
 @contextmanager
@@ -117,10 +115,6 @@ def _patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _first_line(error: object) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def _numbers(splits: Sequence[Any]) -> list[str]:
@@ -189,9 +183,9 @@ def _of_hub(spec: DataSpec, where: str) -> Any:
             return datasets.load_dataset(path, cache_dir=cache)
     except Exception as error:  # what the library and the network raise
         if folder.exists():
-            raise UserError(f"{spec.name} cannot be read: {_first_line(error)}") from None
+            raise UserError(f"{spec.name} cannot be read: {said(error)}") from None
         raise UserError(
-            f"{spec.name} is not on this machine and cannot be downloaded: {_first_line(error)}"
+            f"{spec.name} is not on this machine and cannot be downloaded: {said(error)}"
         ) from None
 
 

@@ -15,7 +15,7 @@ from bench.compute import distributed
 from bench.compute.distributed import Group
 from bench.compute.training_state import Training
 from bench.compute.training_step import Batch, Setting, memory_format, place
-from bench.errors import UserError
+from bench.errors import UserError, said
 from bench.events import EpochDone, Event, Preparing, StepDone
 from bench.machine import device_memory, devices, generators, noise, numerics
 from bench.record.run import EpochFacts, RuntimeTrial
@@ -146,8 +146,8 @@ def fit(job: Job, training: Training) -> str | None:
         return str(problem)
     except (RuntimeError, MemoryError) as error:
         if device_memory.is_lost(error):
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"{job.spec.device} failed: {reason}; --resume goes on") from error
+            told = f"{job.spec.device} failed: {said(error)}; --resume goes on"
+            raise UserError(told) from error
         if operator := numerics.no_deterministic(error):
             raise UserError(
                 f"{operator} has no deterministic algorithm on {job.spec.device}; train"

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.compute import distributed, training_state
 from bench.compute.distributed import Group
 from bench.compute.training_state import Training
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.machine import generators
 from bench.record.run import RuntimeTrial
 from bench.spec.run import RunSpec
@@ -71,10 +71,9 @@ class Saver:
         except (UserError, torch.OutOfMemoryError):
             raise
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            problem = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise UserError(
-                f"{self.folder} holds a checkpoint that is none of this training ({problem});"
-                " --restart begins anew"
+                f"{self.folder} holds a checkpoint that is none of this training"
+                f" ({first_line(error)}); --restart begins anew"
             ) from None
 
     def note_machine(self, saved: dict[str, Any] | None, **machine: Any) -> None:

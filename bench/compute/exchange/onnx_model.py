@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import UserError
+from bench.errors import UserError, said
 from bench.machine.numerics import flush_denormals
 
 
@@ -112,8 +112,7 @@ def whole_onnx(path: Path) -> Any:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own kinds of errors
-        line = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path} is not an ONNX model: {line}") from None
+        raise UserError(f"{path} is not an ONNX model: {said(error)}") from None
     for name in sorted(_external_files(model)):
         place = (path.parent / name).resolve()
         if not place.is_relative_to(path.parent.resolve()) or not place.is_file():
@@ -121,8 +120,7 @@ def whole_onnx(path: Path) -> Any:
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # too short a file, say
-        line = str(error).partition("\n")[0]
-        raise UserError(f"{path}: the weights beside it cannot be read: {line}") from None
+        raise UserError(f"{path}: the weights beside it cannot be read: {said(error)}") from None
     for tensor in model.graph.initializer:
         tensor.ClearField("data_location")
         del tensor.external_data[:]

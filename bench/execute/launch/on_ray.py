@@ -20,7 +20,7 @@ from ray.exceptions import (
     RuntimeEnvSetupError,
 )
 
-from bench.errors import UserError, unknown
+from bench.errors import UserError, said, unknown
 from bench.events import JobEnded
 from bench.execute.jobs import encode
 from bench.execute.launch import carry
@@ -123,8 +123,7 @@ def _connect(address: str) -> None:
             socket.create_connection((host, int(port)), REACH_S).close()
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
     except (OSError, ValueError, OverflowError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
-        raise UserError(f"no Ray cluster can be reached at {address}: {why}") from None
+        raise UserError(f"no Ray cluster can be reached at {address}: {said(error)}") from None
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.errors import first_line
 from bench.measure.count.cost import fvcore_counts
 from bench.measure.count.operators import Operator, blank_copy, blank_image, trace
 from bench.spec.values import Frozen
@@ -153,8 +154,7 @@ def _row(
             warnings.simplefilter("ignore")
             total = count(model, image_size)
     except Exception as error:  # another project's code, of any version, on any model
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return row(total=None, reason=reason)
+        return row(total=None, reason=first_line(error))
     terms = tuple(
         Term(words=words, value=value)
         for words, amount in TERMS[counter]

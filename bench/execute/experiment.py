@@ -24,6 +24,7 @@ from bench.execute.launch.launchers import Launcher
 from bench.execute.launch.suite import carry_out_all, is_handed_over
 from bench.execute.process import carry_out
 from bench.execute.resolve import Question, looks_of, until_decided
+from bench.execute.sittings import prefixed
 from bench.execute.subjects import Subjects, profile_job
 from bench.machine.devices import resolve
 from bench.machine.environment import utc_now
@@ -105,12 +106,13 @@ def conduct(
         specs, failed = until_decided(
             question, entries, experiment.seeds, spec_of, runs, train, emit
         )
-    sitting = _profile_job(experiment, device, specs, runs)
-    if sitting is not None:
-        failed += _profiled(sitting, how, remeasure)
+    sittings = _profile_jobs(experiment, device, specs, runs)
+    for number, job in enumerate(sittings):
+        prefix = f"sitting {number + 1} of {len(sittings)}: " if len(sittings) > 1 else ""
+        failed += _profiled(job, replace(how, emit=prefixed(prefix, emit)), remeasure)
     folders = [runs / spec.folder_name() for spec in specs]
     records = [run_folder.load_run(f) for f in folders if (f / run_folder.RECORD).exists()]
-    profiles = profiles_in(sitting.folder) if sitting else []
+    profiles = [record for job in sittings for record in profiles_in(job.folder)]
     rendered = render([runs], out, stated=stated) if records or profiles else None
     return Conducted(tuple(records), tuple(profiles), rendered, tuple(failed))
 
@@ -192,12 +194,12 @@ def _trained(jobs: Sequence[TrainJob], dataset: Dataset, how: _How) -> list[JobF
     return failed + _done(to_do, how)
 
 
-def _profile_job(
+def _profile_jobs(
     experiment: Experiment, device: str, specs: Iterable[RunSpec], runs: Path
-) -> ProfileJob | None:
-    """Return the job that profiles the models of all runs in one sitting, with their weights."""
+) -> list[ProfileJob]:
+    """Return the sittings that each profile the models of all runs, with their weights."""
     if experiment.profile is None:
-        return None
+        return []
     run_ids: dict[ModelSpec, str] = {}
     weights: dict[ModelSpec, str] = {}
     for run in specs:  # of several seeds the first that left weights
@@ -207,8 +209,12 @@ def _profile_job(
             run_ids[run.model], weights[run.model] = run.folder_name(), str(path)
     test = TestSpec(data=experiment.data, recipe=experiment.recipe)
     subjects = Subjects(tuple(run_ids), weights, run_ids, test)
-    job = profile_job(subjects, experiment.profile.model_dump() | {"device": device})
-    return replace(job, alone=True, out=runs / PROFILES / job.spec.digest())
+    options = experiment.profile.model_dump(exclude={"repeat"}) | {"device": device}
+    job = profile_job(subjects, options)
+    times = experiment.profile.repeat
+    series = {"series": job.spec.digest()} if times > 1 else {}
+    sittings = [job.spec.model_copy(update=series | {"seed": n}) for n in range(times)]
+    return [replace(job, spec=s, alone=True, out=runs / PROFILES / s.digest()) for s in sittings]
 
 
 def _profiled(job: ProfileJob, how: _How, remeasure: bool) -> list[JobFailed]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from bench.errors import EXIT_USAGE, UserError
 from bench.events import Emit, Event, Profiling, RowDone, Warned
@@ -16,6 +17,8 @@ from bench.measure import workload  # noqa: F401  # what a copy of this process 
 from bench.measure.resources.peak_memory import MemoryServer
 from bench.record.profile import ProfileRecord
 from bench.signals import Preempted
+
+News = TypeVar("News")
 
 
 @dataclass
@@ -72,7 +75,7 @@ def _repeated(job: ProfileJob, times: int, emit: Emit) -> str | None:
         changes = {"series": series, "seed": job.spec.seed + number}
         again = replace(job, spec=job.spec.model_copy(update=changes))
         prefix = f"process {number + 1} of {times}: "
-        ended = carry_out(again, _prefixed(prefix, emit))
+        ended = carry_out(again, prefixed(prefix, emit))
         if ended.code == EXIT_USAGE:
             raise UserError(str(ended.reason))
         if ended.reason is not None:
@@ -80,12 +83,15 @@ def _repeated(job: ProfileJob, times: int, emit: Emit) -> str | None:
     return None
 
 
-def _prefixed(prefix: str, emit: Emit) -> Emit:
-    def tell(event: Event) -> None:
+def prefixed(prefix: str, emit: Callable[[News], None]) -> Callable[[News], None]:
+    """Return what tells events with a sitting's place among others before them."""
+
+    def tell(event: News) -> None:
         if isinstance(event, Profiling):
-            event = replace(event, stage=prefix + event.stage)
+            emit(replace(event, stage=prefix + event.stage))
         elif isinstance(event, Warned):
-            event = Warned(prefix + event.warning)
-        emit(event)
+            emit(replace(event, warning=prefix + event.warning))
+        else:
+            emit(event)
 
     return tell

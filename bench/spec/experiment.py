@@ -79,8 +79,12 @@ def _with_arguments(table: dict[str, Any], known: Container[str]) -> dict[str, A
 
 
 class ProfileEntry(Frozen):
-    """What is profiled of each model; see `ProfileSpec` for the fields."""
+    """What is profiled of each model; see `ProfileSpec` for the other fields.
 
+    ``repeat`` is the number of sittings, each in a fresh process; fewer than five decide no speed.
+    """
+
+    repeat: PositiveInt = 1
     precisions: tuple[Precision, ...] = ("fp32",)
     runtimes: tuple[str, ...] = ("eager",)
     batch_sizes: tuple[PositiveInt | Literal["auto"], ...] = (1, 64)

@@ -79,7 +79,11 @@ def in_a_line(experiment: Experiment, total: int, report: Path, question: Questi
     if question is not None:
         wanted = f"±{100 * question.wanted:g} points or a sign"
         more = f", then more until {wanted}, to {question.most_seeds} seeds at most"
-    profiled = f", then {networks} profiled in one sitting" if experiment.profile else ""
+    profiled = ""
+    if experiment.profile is not None:
+        times = experiment.profile.repeat
+        sittings = f"{times} sittings" if times > 1 else "one sitting"
+        profiled = f", then {networks} profiled in {sittings}"
     return (
         f"{experiment.name}: {trainings} of {epochs} epoch{'' if epochs == 1 else 's'}"
         f" ({networks} model{'' if networks == 1 else 's'} × {seeds}"
@@ -105,7 +109,8 @@ def forecast(experiment: Experiment, folder: Path, question: Question | None) ->
             told[-1] += f" and {len(found.unknown) - 1} more"
     if experiment.profile is not None:
         rows, seconds = _timing(experiment)
-        told.append(f"then {rows} rows of the sitting, timed for at most {duration(seconds)}")
+        each = " of each sitting" if experiment.profile.repeat > 1 else " of the sitting"
+        told.append(f"then {rows} rows{each}, timed for at most {duration(seconds)}")
     return f"forecast: {'; '.join(told)}"
 
 

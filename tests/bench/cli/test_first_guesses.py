@@ -80,7 +80,10 @@ def test_models_are_a_comparison() -> None:
     with pytest.raises(UserError, match="quickstart is a comparison of its own"):
         load_or_compare(["resnet18", "quickstart"])
     told = in_a_line(found, 4, Path("reports/x"), None)
-    assert "4 trainings of 100 epochs (2 models × 2 seeds), then 2 profiled" in told
+    assert "4 trainings of 100 epochs (2 models × 2 seeds), then 2 profiled in one sitting" in told
+    assert found.profile is not None
+    five = found.changed(profile=found.profile.model_copy(update={"repeat": 5}))
+    assert "profiled in 5 sittings" in in_a_line(five, 4, Path("reports/x"), None)
 
 
 def test_a_comparison_begins_with_a_forecast(

@@ -6,6 +6,7 @@ import record_factory as make
 from bench.execute import experiment
 from bench.execute.jobs import ProfileJob, do, profiles_in
 from bench.record.profile import NoiseFacts
+from bench.spec.experiment import load_or_compare
 from bench.spec.profile import ProfileSpec
 
 SPEC = ProfileSpec(models=(make.model("resnet50"),), batch_sizes=(64,), device="cpu")
@@ -87,3 +88,19 @@ def test_a_good_sitting_is_measured_again_on_demand(sittings):
     profiled(job, remeasure=True)
     assert len(done) == 2
     assert len(profiles_in(job.folder)) == 1
+
+
+def test_a_profile_is_repeated_in_sittings_of_their_own(tmp_path):
+    """Each draws its own turns and has its own folder; what was measured once is found again."""
+    found = load_or_compare(["se_resnet18", "resnet18"], "shapes")
+    once = experiment._profile_jobs(found, "cpu", runs_of(found), tmp_path)
+    entry = found.profile.model_copy(update={"repeat": 3})
+    many = experiment._profile_jobs(found.changed(profile=entry), "cpu", runs_of(found), tmp_path)
+    assert [(job.spec.seed, job.spec.series) for job in once] == [(0, None)]
+    assert [job.spec.seed for job in many] == [0, 1, 2]
+    assert {job.spec.series for job in many} == {once[0].spec.digest()}
+    assert len({job.folder for job in [*once, *many]}) == 4
+
+
+def runs_of(found):
+    return [experiment.run_spec(found, "cpu", m, 0) for m in experiment.models(found, None)]

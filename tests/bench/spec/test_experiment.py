@@ -89,7 +89,10 @@ def test_a_file_can_change_a_named_recipe() -> None:
         ('name = "mine"', "models"),
         (MODELS + "colour = 1", "unknown key 'colour'; known keys: name, description, models"),
         (MODELS + "[data]\nfolder = 1", "unknown key 'data.folder'; known keys: name, data_dir"),
-        (MODELS + "[profile]\nbatchsizes = [1]", "'profile.batchsizes'; known keys: precisions"),
+        (
+            MODELS + "[profile]\nbatchsizes = [1]",
+            "'profile.batchsizes'; known keys: repeat",
+        ),
         ('name = "x"\nmodels = [{ name = "resnet18", steam = "x" }]', "steam'; known keys: name"),
         (MODELS + "[recipe]\nlearning_rate = 1", "recipe: unknown key 'learning_rate'"),
         (MODELS + "[recipe]\nlr = -1.0", "recipe: lr: should be greater than 0"),

@@ -6,7 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,21 +94,49 @@ def _submit(
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
     alone = {"slurm_exclusive": True} if exclusive and cluster == "slurm" else {}
     executor.update_parameters(name="senet-bench", **_named(options), **alone)
-    do: Callable[[bytes], int] = work
-    if cluster == "local" and "gpus_per_node" not in options:
-        do = partial(_work_with_gpus, os.environ.get(GPUS))
+    place = os.fsencode(folder.resolve())
     try:
-        job_id = str(executor.submit(do, os.fsencode(folder.resolve())).job_id)
+        if cluster == "slurm":
+            return str(executor.submit(work, place).job_id)
+        with _outliving():
+            job_id = executor.submit(_work_here, place, _visible(options)).job_id
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"not submitted: {' '.join(str(error).split())}") from None
-    return job_id if cluster == "slurm" else f"{job_id}@{lock.ticks(int(job_id))}"
+    return f"{job_id}@{lock.ticks(int(job_id))}"
 
 
-def _work_with_gpus(names: str | None, folder: bytes) -> int:
-    """Do a job with the GPUs of this machine, of which submitit hides those not asked for."""
+@contextlib.contextmanager
+def _outliving() -> Iterator[None]:
+    """Let what starts inside the block ignore Ctrl-C and the end of the terminal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _visible(options: dict[str, Any]) -> str | None:
+    """Return the GPUs of a local job: of those seen here so many as it is to have, or all."""
+    seen, number = os.environ.get(GPUS), options.get("gpus_per_node")
+    if number is None:
+        return seen
+    names = [str(n) for n in range(number)] if seen is None else seen.split(",")
+    return ",".join(names[:number])
+
+
+def _work_here(folder: bytes, gpus: str | None) -> int:
+    """Do a job in a session of its own, which the terminal's Ctrl-C does not reach.
+
+    It has its GPUs anew: of those that nobody asked for submitit hides all.
+    """
+    os.setsid()
     os.environ.pop(GPUS, None)
-    if names is not None:
-        os.environ[GPUS] = names
+    if gpus is not None:
+        os.environ[GPUS] = gpus
     return work(folder)
 
 

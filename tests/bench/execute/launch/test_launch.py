@@ -11,12 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import Popen
 
 import psutil
 import pytest
 
-from bench import signals
 from bench.errors import UserError
 from bench.events import Event, JobBegan, JobEnded, JobNews, StepDone
 from bench.execute import experiment as conduct
@@ -126,19 +124,6 @@ def test_a_job_that_its_engine_refuses_is_named_and_the_others_are_done(tmp_path
     assert engine.submitted == {second.name: 1}
 
 
-def test_slurms_word_on_a_job_that_it_does_not_take_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An sbatch that refuses, as for GPUs that no node has."""
-    for name in ("sbatch", "srun"):
-        (tmp_path / name).write_text("#!/bin/sh\necho 'sbatch: error: no such\nnode' >&2; exit 1\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    launcher = open_launcher("slurm", {"gpus_per_node": 9}, tmp_path)
-    with pytest.raises(UserError, match=r"^not submitted: .*sbatch: error: no such node"):
-        launcher.submit(tmp_path, False)
-
-
 def test_a_job_that_is_preempted_goes_on_without_a_retry(tmp_path: Path) -> None:
     engine = Engine(lambda folder, times: EXIT_PREEMPTED if times < 5 else 0)
     assert done_by(engine, tmp_path, 1) == []
@@ -237,51 +222,6 @@ def test_a_job_sees_the_others_of_its_machine(tmp_path: Path) -> None:
     assert "another-run" not in environment.jobs_beside()
 
 
-def test_a_local_job_has_no_limit_of_time_and_is_warned_by_a_signal_at_which_it_saves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Submitit's own are two minutes, and a signal that a job does not know."""
-    monkeypatch.delenv("SUBMITIT_PREEMPT_SIGNAL", raising=False)
-    given: dict[str, float] = {}
-
-    def start(**options: float) -> Popen[bytes]:
-        given.update(options)
-        return subprocess.Popen([sys.executable, "-c", ""])
-
-    launcher = open_launcher("slurm", {"cluster": "local"}, tmp_path)
-    monkeypatch.setattr("submitit.local.local.start_controller", start)
-    launcher.submit(tmp_path, False)
-    assert given["timeout_min"] > 60 * 24 * 30
-    assert "SIG" + os.environ["SUBMITIT_PREEMPT_SIGNAL"] in signals._ASKING
-
-
-def test_a_local_job_has_the_gpus_of_this_machine_and_shares_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Submitit hides all that it was not asked for."""
-    from bench.execute.launch import slurm
-
-    seen: list[str | None] = []
-    monkeypatch.setattr(slurm, "work", lambda folder: seen.append(os.environ.get(slurm.GPUS)))
-    for names in ("2", None):
-        monkeypatch.setenv(slurm.GPUS, "")
-        slurm._work_with_gpus(names, b"")
-    assert seen == ["2", None]
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr(slurm, "usable_cores", lambda: 8)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    options = {"cluster": "local"}
-    assert open_launcher("slurm", options, tmp_path).max_jobs == 1
-    assert open_launcher("slurm", options | {"gpus_per_node": 0}, tmp_path).max_jobs == 8
-
-
-def test_a_number_that_another_process_has_by_now_is_no_job(tmp_path: Path) -> None:
-    launcher = open_launcher("slurm", {"cluster": "local"}, tmp_path)
-    mine = f"{os.getpid()}@{lock.ticks(os.getpid())}"
-    assert not launcher.is_dead(mine)
-    assert launcher.is_dead(mine + "0")
-
-
 def test_a_folder_that_nodes_do_not_see_is_told_before_the_suite(tmp_path: Path) -> None:
     blind = Launcher(lambda folder, alone: "job", lambda name: True, lambda name: None, 1)
     with pytest.raises(UserError, match="the nodes do not see"):
@@ -330,6 +270,7 @@ def test_the_local_executor_gives_the_records_of_here(
     def emit(event: Event | JobNews) -> None:
         if isinstance(event, JobNews) and isinstance(event.event, JobBegan) and not killed:
             killed.append(event.event.pid)
+            assert os.getpgid(event.event.pid) != os.getpgid(0)  # which the terminal interrupts
             for process in psutil.Process(event.event.pid).children(recursive=True):
                 process.send_signal(signal.SIGKILL)
 

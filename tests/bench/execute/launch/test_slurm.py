@@ -1,0 +1,103 @@
+"""Jobs by submitit: what its local executor is told, and what Slurm says of a job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from bench import signals
+from bench.errors import UserError
+from bench.execute import lock
+from bench.execute.launch import node, slurm
+from bench.execute.launch.launchers import open_launcher
+
+ROOT = Path(__file__).parents[4]
+
+
+def test_slurms_word_on_a_job_that_it_does_not_take_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An sbatch that refuses, as for GPUs that no node has."""
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'sbatch: error: no such\nnode' >&2; exit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    launcher = open_launcher("slurm", {"gpus_per_node": 9}, tmp_path)
+    with pytest.raises(UserError, match=r"^not submitted: .*sbatch: error: no such node"):
+        launcher.submit(tmp_path, False)
+
+
+def test_a_local_job_has_no_limit_of_time_and_is_warned_by_a_signal_at_which_it_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Submitit's own are two minutes, and a signal that a job does not know."""
+    monkeypatch.delenv("SUBMITIT_PREEMPT_SIGNAL", raising=False)
+    given: dict[str, float] = {}
+
+    def start(**options: float) -> Popen[bytes]:
+        given.update(options)
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    launcher = open_launcher("slurm", {"cluster": "local"}, tmp_path)
+    monkeypatch.setattr("submitit.local.local.start_controller", start)
+    launcher.submit(tmp_path, False)
+    assert given["timeout_min"] > 60 * 24 * 30
+    assert "SIG" + os.environ["SUBMITIT_PREEMPT_SIGNAL"] in signals._ASKING
+
+
+def test_a_local_job_has_the_gpus_of_this_machine_and_shares_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Submitit hides all that it was not asked for."""
+    seen: list[str | None] = []
+    monkeypatch.setattr(slurm, "work", lambda folder: seen.append(os.environ.get(slurm.GPUS)))
+    monkeypatch.setattr("os.setsid", lambda: None)
+    for names in ("2", None):
+        monkeypatch.setenv(slurm.GPUS, "")
+        slurm._work_here(b"", names)
+    assert seen == ["2", None]
+    assert [slurm._visible({}), slurm._visible({"gpus_per_node": 2})] == [None, "0,1"]
+    monkeypatch.setenv(slurm.GPUS, "5,3")
+    assert [slurm._visible({}), slurm._visible({"gpus_per_node": 1})] == ["5,3", "5"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(slurm, "usable_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = {"cluster": "local"}
+    assert open_launcher("slurm", options, tmp_path).max_jobs == 1
+    assert open_launcher("slurm", options | {"gpus_per_node": 0}, tmp_path).max_jobs == 8
+
+
+def test_a_local_job_goes_on_though_the_terminal_is_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of the command's group, again and again."""
+    code = (
+        "import sys, time; from pathlib import Path;"
+        "from bench.execute.launch.launchers import open_launcher as made;"
+        "made('slurm', {'cluster': 'local'}, Path(sys.argv[1])).submit(Path(sys.argv[1]), False);"
+        "print(flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with Popen(command, stdout=subprocess.PIPE, start_new_session=True, env=environment) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        give_up = time.monotonic() + 60
+        while not (tmp_path / node.SEEN).exists():
+            assert time.monotonic() < give_up
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.05)
+
+
+def test_a_number_that_another_process_has_by_now_is_no_job(tmp_path: Path) -> None:
+    launcher = open_launcher("slurm", {"cluster": "local"}, tmp_path)
+    mine = f"{os.getpid()}@{lock.ticks(os.getpid())}"
+    assert not launcher.is_dead(mine)
+    assert launcher.is_dead(mine + "0")

@@ -94,15 +94,15 @@ def test_a_convolution_of_another_class_computes_itself() -> None:
 
 def trained(model: nn.Module, runtime: str, steps: int = 10) -> tuple[nn.Module, Tensor]:
     """Return the model after some steps on 32×32 images in float64, and its last totals."""
-    recipe = Recipe(name="step", epochs=1, batch_size=8, lr=0.001)
+    recipe = Recipe(name="step", epochs=1, batch_size=16, lr=0.001)
     setting = Setting(runtime=runtime)
     model = training_step.place(copy.deepcopy(model).double().train(), "cpu", runtime)
     training = training_state.start(model, recipe, device="cpu", precision="fp32", captured=False)
     random = torch.Generator().manual_seed(0)
     batches = [
         (
-            torch.randn(8, 3, 32, 32, generator=random, dtype=torch.double),
-            torch.randint(10, (8,), generator=random),
+            torch.randn(16, 3, 32, 32, generator=random, dtype=torch.double),
+            torch.randint(10, (16,), generator=random),
         )
         for _ in range(steps)
     ]

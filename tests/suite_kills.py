@@ -63,6 +63,7 @@ KINDS = ("worker", "conductor", "node", "conductor-on-ray")
 PAUSE_S = {"worker": (0.5, 4.0), "node": (1.0, 8.0)}
 CONDUCTORS_PAUSE_S = (0.5, 14.0)
 TORN = 0.5  # of the nodes die with all that runs there, as without power
+LEFT = (".*", "*.lock", "launched.jsonl")  # what nothing may be called at the end
 OWN = {"job.jsonl", "events.jsonl"}  # what a run that a launcher made has besides
 
 Kill = Callable[["subprocess.Popen[bytes]", Path], bool]
@@ -209,11 +210,7 @@ def examine(folder: Path, weights: dict[str, str], tally: Tally) -> None:
                 tally.problems.append(f"{name} has other files: {sorted(there ^ alone)}")
     tally.count(f"the sitting of {folder}", len(list(folder.glob("profiles/*/*.json"))))
     made = {path.name for path in folder.iterdir()} - {"launcher", "profiles"}
-    left = [
-        *map(str, folder.rglob(".*")),
-        *map(str, folder.rglob("*.lock")),
-        *(made - set(weights)),
-    ]
+    left = [str(path) for name in LEFT for path in folder.rglob(name)] + sorted(made - set(weights))
     tally.problems += [f"left over: {name}" for name in left]
 
 

@@ -21,7 +21,7 @@ from bench.execute import checks, run_folder, train_run
 from bench.execute.jobs import ProfileJob, TrainJob, profiles_in, put_aside
 from bench.execute.launch.journal import journal
 from bench.execute.launch.launchers import Launcher
-from bench.execute.launch.suite import carry_out_all, is_handed_over
+from bench.execute.launch.suite import carry_out_all, goes_on, is_handed_over
 from bench.execute.process import carry_out
 from bench.execute.resolve import Question, looks_of, until_decided
 from bench.execute.sittings import prefixed
@@ -178,11 +178,12 @@ def _trained(jobs: Sequence[TrainJob], dataset: Dataset, how: _How) -> list[JobF
     """Train runs, or find them finished; return those that have no record, and why."""
     failed, to_do = [], []
     for job in jobs:
-        if not (job.folder / run_folder.RECORD).exists():
-            if how.launcher is None:
-                failed += _done([job], how)
-            else:  # what is finished is told first: the others are done at the same time
-                to_do.append(job)
+        is_finished = (job.folder / run_folder.RECORD).exists()
+        if how.launcher is not None and (goes_on(job.folder, how.launcher) or not is_finished):
+            to_do.append(job)  # told after what is finished: these are done at the same time
+            continue
+        if not is_finished:
+            failed += _done([job], how)
             continue
         try:
             record = run_folder.load_finished(job.folder, dataset)
@@ -224,6 +225,8 @@ def _profiled(job: ProfileJob, how: _How, remeasure: bool) -> list[JobFailed]:
     taken turns. So is one that other work starved, `MAX_SITTINGS` times in all at most; its records
     stay beside the new ones under a name that no report reads.
     """
+    if how.launcher is not None and goes_on(job.folder, how.launcher):
+        _done([job], how, exclusive=True)
     if remeasure:
         put_aside(job.folder, profiles_in(job.folder))
     for number in range(MAX_SITTINGS):

@@ -18,7 +18,7 @@ from bench.execute.launch.node import SEEN
 CONDUCTOR = "conductor"
 PROBE_POLL_S = 0.1
 PROBE = "probe-"
-PROBES = 2  # a node may go during the first
+PROBES = 4  # a node may go during one
 
 
 @contextlib.contextmanager

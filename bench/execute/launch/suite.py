@@ -157,6 +157,18 @@ def _settle(suite: _Suite, active: _Active) -> None:
     suite.failed.append(failed)
 
 
+def goes_on(folder: Path, launcher: Launcher) -> bool:
+    """Tell whether an engine has the job of a folder; forget one that ended while nobody followed.
+
+    What was finished then has still to be followed to its end, and fetched where that is needed.
+    """
+    known = _launched(folder)
+    if known is None or not launcher.is_dead(known):
+        return known is not None
+    (folder / node.LAUNCHED).unlink(missing_ok=True)
+    return False
+
+
 def is_handed_over(folder: Path) -> bool:
     """Tell whether the job of a folder was ever given to an engine."""
     return (folder / node.JOB).exists()

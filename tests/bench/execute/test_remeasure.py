@@ -35,7 +35,7 @@ def sittings(monkeypatch, tmp_path):
 
 
 def profiled(job, remeasure=False):
-    return experiment._profiled(job, None, remeasure)
+    return experiment._profiled(job, experiment._How(print, None, None, 0), remeasure)
 
 
 def test_a_good_sitting_is_done_once(sittings):

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
+import record_factory as make
 
 from bench.errors import UserError
-from bench.events import Event, JobBegan, JobEnded, JobNews, StepDone
+from bench.events import Event, JobBegan, JobEnded, JobNews, RunDone, StepDone
 from bench.execute import experiment as conduct
 from bench.execute import lock
 from bench.execute.jobs import TrainJob, encode
@@ -169,6 +171,37 @@ def test_a_job_that_was_handed_over_before_is_followed_not_done_again(tmp_path: 
     assert suite.carry_out_all([job], engine.launcher(), emit) == []
     assert engine.submitted == {}
     assert JobNews(job.name, JobEnded(0, None, 1.0)) in seen
+
+
+def test_what_was_finished_while_nobody_followed_is_followed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The conductor died; the engine has the job still, and then no more."""
+    (job,) = jobs(tmp_path, 1)
+    node.write_assignment(job.folder, node.Assignment(job))
+    launched, record = job.folder / node.LAUNCHED, make.run_record()
+    (job.folder / "run.json").touch()
+    events = [encode(JobBegan("far", 1, 0.0)), encode(JobEnded(0, None, 1.0))]
+    (job.folder / journal.EVENTS).write_text("\n".join(events) + "\n")
+    monkeypatch.setattr(conduct.run_folder, "load_finished", lambda *_: record)
+    engine = Engine(lambda folder, times: 0)
+    seen: list[object] = []
+
+    def emit(news: object) -> None:
+        seen.append(news)
+        engine.living.clear()
+
+    how = conduct._How(emit, None, engine.launcher(), 0)
+    for living, told in (
+        ({"before"}, JobNews(job.name, JobEnded(0, None, 1.0))),
+        (set[str](), RunDone(record, str(job.folder), reused=True)),
+    ):
+        launched.write_text('{"job_id": "before"}')
+        engine.living = living
+        assert conduct._trained([job], Mock(), how) == []
+        assert seen[-1] == told
+        assert not launched.exists()
+    assert engine.submitted == {}
 
 
 def test_a_folder_says_how_far_its_job_is(tmp_path: Path) -> None:

@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from typing import NoReturn, TextIO
-
-from bench.errors import EXIT_USAGE
-from bench.signals import EXIT_INTERRUPTED
 
 
 def main() -> None:
     """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what the terminal cannot show must not end the work
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        from bench.cli.app import app
+    try:  # all that can be imported is imported inside: Ctrl-C may come at any moment
+        from bench.signals import tidily_ended
 
-        app(prog_name="senet-bench")
+        with tidily_ended(), _flushed():
+            for stream in (sys.stdout, sys.stderr):
+                if hasattr(stream, "reconfigure"):  # what cannot be shown must not end the work
+                    stream.reconfigure(errors="backslashreplace")
+            from bench.cli.app import app
+
+            app(prog_name="senet-bench")
     except KeyboardInterrupt:  # before there was a command to end
+        from bench.signals import EXIT_INTERRUPTED
+
         _leave("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
         if not (message := _refused(error)):
             raise
-        _leave(f"error: {message}", EXIT_USAGE)
+        _leave_wrong(message)
+
+
+@contextlib.contextmanager
+def _flushed() -> Iterator[None]:
+    """Write in the end what still waits to be, and say so where that fails."""
+    try:
+        yield
     finally:
         try:
             sys.stdout.flush()
         except OSError as error:
             _silence(sys.stdout)
             if error.errno != errno.EPIPE:  # whoever read it has seen enough
-                _leave(f"error: cannot write the output: {error.strerror}", EXIT_USAGE)
+                _leave_wrong(f"cannot write the output: {error.strerror}")
 
 
 def _refused(error: OSError) -> str | None:
@@ -48,6 +59,12 @@ def _refused(error: OSError) -> str | None:
 def _silence(stream: TextIO) -> None:
     """Let what is still to be written go nowhere, so that the end of Python does not fail too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _leave_wrong(message: str) -> NoReturn:
+    from bench.errors import EXIT_USAGE
+
+    _leave(f"error: {message}", EXIT_USAGE)
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -19,8 +19,55 @@ class Preempted(Exception):
     """The job was asked to end, and has saved what is needed to go on."""
 
 
+class Ended(BaseException):
+    """The process was asked to end: it tidies up behind itself, then ends by that signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
 class Stopped(KeyboardInterrupt):
     """The job was asked to end where there is nothing to save, and can be begun again or go on."""
+
+
+@contextlib.contextmanager
+def tidily_ended() -> Iterator[None]:
+    """Let a first signal unwind the block, which removes what is half-written, then end the process.
+
+    A second one ends it at once; one that the process was started to ignore stays ignored. The
+    other functions here, inside of the block, deal with a signal in their own ways.
+    """
+    try:
+        with _handling(_unwind, but_ignored=True):
+            yield
+    except Ended as ended:
+        os.kill(os.getpid(), ended.number)
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
+
+
+def are_awaited() -> bool:
+    """Tell whether somebody saves what there is to save when a signal asks for an end."""
+    return signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN, _unwind)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Let signals wait until the block is left: for what takes a moment and must be whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    try:
+        with _handling(lambda number, _: received.append(number), but_ignored=True):
+            yield
+    finally:
+        for number in received[:1]:
+            os.kill(os.getpid(), number)
 
 
 @contextlib.contextmanager
@@ -101,12 +148,18 @@ def by_default() -> Iterator[None]:
 @contextlib.contextmanager
 def _handling(
     handler: Callable[[int, FrameType | None], None] | signal.Handlers,
+    *,
+    but_ignored: bool = False,
 ) -> Iterator[None]:
-    """Handle the signals that ask for an end inside the block."""
+    """Handle the signals that ask for an end inside the block; SIGHUP not where it is ignored.
+
+    Nor any other that is, if ``but_ignored``.
+    """
     numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
-        numbers.remove(hangup)  # nohup: the job is to outlive its terminal
+    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:  # nohup: the job is to outlive its terminal
+        if but_ignored or number == getattr(signal, "SIGHUP", None):
+            numbers.remove(number)
     former = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

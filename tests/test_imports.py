@@ -17,7 +17,7 @@ ROOM = ("errors", "events", "signals")  # of the root: whoever needs to may impo
 # What each folder of bench/ may import of the others; a name that is missing is forbidden.
 MAY_IMPORT = {
     "spec": ("errors",),
-    "record": ("errors", "spec"),
+    "record": ("errors", "signals", "spec"),
     "stats": ("errors",),
     "machine": ("errors", "spec", "record"),
     "data": ("errors", "spec", "record", "machine"),

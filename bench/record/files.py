@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.signals import held_back
 
 LONGEST_PREFIX = 200  # a file's name may have 255 bytes, and a temporary one's has more around it
 
@@ -75,14 +76,19 @@ def write_whole(path: Path, *parts: bytes | memoryview, exclusive: bool = False)
     _write_all({path: parts}, exclusive)
 
 
-def write_set(folder: Path, files: Mapping[str, bytes]) -> None:
+@held_back()
+def write_set(folder: Path, files: Mapping[str, bytes], without: Iterable[str] = ()) -> None:
     """Write several files into a folder: where one cannot be written, all stay as they were.
 
-    Raises UserError as `write_whole` does.
+    Files of the former set, ``without`` which it is to be, are removed. Raises UserError as
+    `write_whole` does.
     """
     _write_all({folder / name: (content,) for name, content in files.items()}, exclusive=False)
+    for name in without:
+        (folder / name).unlink(missing_ok=True)
 
 
+@held_back()  # else temporary files stay, or half of a set
 def _write_all(files: Mapping[Path, Sequence[bytes | memoryview]], exclusive: bool) -> None:
     """Write all to temporary files, which is what can fail for want of room, then rename them."""
     written: list[str] = []

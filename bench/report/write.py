@@ -75,10 +75,7 @@ def render(
         files |= model_cards(found)
     files["report.html"] = _page(found, drawn).encode()
     files["report.md"] = markdown.render(blocks).encode()
-    former = _former_charts(out / "report.md")
-    write_set(out, files)
-    for name in former - files.keys():
-        (out / name).unlink(missing_ok=True)
+    write_set(out, files, without=_former_charts(out / "report.md") - files.keys())
     return Rendered(found, tuple(out / name for name in files))
 
 

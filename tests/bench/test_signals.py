@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import record_factory
 
 ROOT = Path(__file__).parents[2]
 TRAIN = """
@@ -144,3 +146,85 @@ def test_ctrl_c_while_a_command_is_being_imported_is_one_line(tmp_path: Path) ->
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
     )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+WRITE = """
+import sys, time
+from pathlib import Path
+from bench import __main__
+from bench.cli import app
+from bench.record import files
+import bench.report.write, tempfile
+fill = files._fill
+def slowly(*arguments):
+    print("writing", flush=True)
+    time.sleep(0.02)
+    fill(*arguments)
+files._fill = slowly
+def render(folders, out, *_):
+    while True:
+        if "{what}" == "a folder":
+            with tempfile.TemporaryDirectory(dir=out):
+                print("writing", flush=True)
+                time.sleep(60)
+        files.write_set(out, {{f"{{n}}.txt": b"new" for n in range(20)}}, without=["former.txt"])
+        time.sleep(60)
+if "{what}" != "a report":
+    bench.report.write.render = render
+__main__.main()
+"""
+
+
+def interrupted(what: str, *signals: str, folder: Path = Path()) -> tuple[int, str]:
+    """Send signals to a report that is just being written; return how it ended and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE.format(what=what), "report", str(folder), "--out", "out"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    for name in signals:
+        process.send_signal(getattr(signal, name))
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
+def test_a_signal_while_a_set_is_written_leaves_all_of_it(name: str) -> None:
+    """Neither temporary files nor some of the new files beside some of the former ones."""
+    Path("out").mkdir()
+    (Path("out") / "3.txt").write_text("old")
+    (Path("out") / "former.txt").write_text("old")
+    code, said = interrupted("a set", name)
+    expected = (130, "interrupted\n") if name == "SIGINT" else (-getattr(signal, name), "")
+    assert (code, said) == expected
+    found = {path.name: path.read_text() for path in Path("out").iterdir()}
+    assert found == {f"{n}.txt": "new" for n in range(20)}
+
+
+def test_several_signals_while_a_set_is_written_leave_all_of_it() -> None:
+    code, said = interrupted("a set", "SIGINT", "SIGTERM", "SIGINT", "SIGHUP")
+    assert (code, said) in [(130, "interrupted\n"), (-signal.SIGTERM, ""), (-signal.SIGHUP, "")]
+    assert len(list(Path("out").glob("*.txt"))) == len(list(Path("out").iterdir())) == 20
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
+def test_a_signal_unwinds_a_command_so_that_its_temporary_files_go(name: str) -> None:
+    Path("out").mkdir()
+    code, said = interrupted("a folder", name)
+    expected = (130, "interrupted\n") if name == "SIGINT" else (-getattr(signal, name), "")
+    assert (code, said) == expected
+    assert not list(Path("out").iterdir())
+
+
+def test_a_report_that_is_ended_while_it_is_written_is_there_in_full(tmp_path: Path) -> None:
+    record_factory.write_example(tmp_path / "records", num_test=50)
+    code, said = interrupted("a report", "SIGTERM", folder=tmp_path / "records")
+    assert (code, said) == (-signal.SIGTERM, "")
+    names = {path.name for path in Path("out").iterdir()}
+    text = (Path("out") / "report.md").read_text()
+    assert {"report.html", "results.csv", *re.findall(r"\]\(([\w.-]+\.png)\)", text)} < names
+    assert not [name for name in names if name.startswith(".")]

@@ -50,20 +50,19 @@ def _show(records: list[ProfileRecord], job: ProfileJob, wanted: Wanted) -> None
 def _draw(rows: list[CostRow], out: Path) -> list[Path]:
     """Return the charts' files; what cannot be written is a warning: the tables are to come."""
     from bench.errors import UserError
-    from bench.record.files import write_whole
+    from bench.record.files import write_set
     from bench.report.charts.draw import draw
     from bench.report.charts.profile import plans
 
-    paths: list[Path] = []
+    files: dict[str, bytes] = {}
+    for chart in draw(plans(rows)):
+        files |= {f"{chart.name}.png": chart.png, f"{chart.name}.svg": chart.svg}
     try:
-        for chart in draw(plans(rows)):
-            for ending, content in (("png", chart.png), ("svg", chart.svg)):
-                path = out / f"{chart.name}.{ending}"
-                write_whole(path, content)
-                paths.append(path)
+        write_set(out, files)
     except UserError as error:
         typer.echo(f"warning: {error}", err=True)
-    return paths
+        return []
+    return [out / name for name in files]
 
 
 def _as_json(rows: list[CostRow], job: ProfileJob, reconcile: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bench.cli.screens.pace import Count, Pace, duration, epoch_parts, headline, other
+from bench.signals import are_awaited
 
 if TYPE_CHECKING:
     from bench.events import Event
@@ -46,7 +47,7 @@ def _while_read(*, stderr: bool) -> Callable[[str], None]:
         try:
             typer.echo(line, err=stderr)
         except BrokenPipeError:
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            if not are_awaited():
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             os.kill(os.getpid(), signal.SIGTERM)

@@ -33,7 +33,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def tidily_ended() -> Iterator[None]:
-    """Let a first signal unwind the block, which removes what is half-written, then end the process.
+    """Let a first signal unwind the block, which tidies up, and then end the process.
 
     A second one ends it at once; one that the process was started to ignore stays ignored. The
     other functions here, inside of the block, deal with a signal in their own ways.

@@ -133,11 +133,21 @@ def restore(training: Training, saved: dict[str, Any]) -> None:
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load all but the learning rate, which is set before every step and may be a tensor in use."""
+    """Load the momenta alone: all else is the recipe's, and the rate may be a tensor in use.
+
+    Raises ValueError for those of other weights.
+    """
     rates = [group["lr"] for group in optimizer.param_groups]
-    optimizer.load_state_dict(saved)
+    fresh = optimizer.state_dict()
+    if _shapes(saved["state"]) != _shapes(fresh["state"]):
+        raise ValueError("momenta of other weights")
+    optimizer.load_state_dict(fresh | {"state": saved["state"]})
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
+
+
+def _shapes(state: dict[int, dict[str, Tensor]]) -> dict[tuple[int, str], torch.Size]:
+    return {(n, name): value.shape for n, per in state.items() for name, value in per.items()}
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.compute import distributed, training_state
 from bench.compute.distributed import Group
 from bench.compute.training_state import Training
+from bench.compute.training_step import RUNTIMES
 from bench.errors import UserError, first_line
 from bench.machine import generators
 from bench.record.run import RuntimeTrial
@@ -177,12 +178,15 @@ class Saver:
 def _check(saved: dict[str, Any], epochs: int) -> None:
     """Raise ValueError, TypeError or LookupError for what no training of so many epochs saved."""
     dict(saved.get("machine", {}))
-    if not all(isinstance(problem, str) for problem in saved.get("problems", [])):
+    problems = saved.get("problems", [])
+    if not isinstance(problems, list) or not all(isinstance(told, str) for told in problems):
         raise TypeError("its problems are no texts")
-    if not isinstance(saved.get("runtime", ""), str):
-        raise TypeError("its runtime is no name")
+    if saved.get("runtime", "eager") not in RUNTIMES:
+        raise ValueError(f"its runtime is {saved['runtime']!r}")
     if saved.get("trial") is not None:
         RuntimeTrial.model_validate(saved["trial"])
+    if type(saved["num_images"]) is not int:
+        raise TypeError(f"num_images {saved['num_images']!r}")
     for key in ("num_images", "wall_s", "compile_s", "val_s"):
         if not 0 <= saved[key] < math.inf:
             raise ValueError(f"{key} {saved[key]}")

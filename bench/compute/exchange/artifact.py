@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bench.compute.compiler import prepare_compiler
 from bench.compute.exchange import exported
 from bench.compute.exchange.onnx_model import whole_onnx
 from bench.compute.session import Session, adapter, check_extra, stored_bytes
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.record.files import write_whole
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "compile"}
@@ -27,6 +28,9 @@ RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "compile"}
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 PICKLE = b"\x80"  # how every pickle since protocol 2 begins
 ZIP = b"PK\x03\x04"  # how what torch.save writes begins
+LARGEST_CONFIG = 1 << 24
+# What reading a forged archive may raise: another method of compression, or JSON of another kind.
+MALFORMED = (ValueError, AttributeError, NotImplementedError, RecursionError, zlib.error)
 
 
 def is_artifact(source: str) -> bool:
@@ -102,14 +106,9 @@ def _read_openvino(path: Path, image_size: int) -> tuple[Session, int]:
 
 
 def _read_pt2(path: Path, image_size: int) -> tuple[Session, int]:
-    refuse_pickles(path)
     import torch._inductor.config as config
 
-    _know_quantized_operators()
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        raise UserError(f"{path} is not a program of torch.export: {_first_line(error)}") from None
+    program = load_program(path)
     inputs = [
         node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
     ]
@@ -129,10 +128,15 @@ def _read_pt2(path: Path, image_size: int) -> tuple[Session, int]:
     return Session(call, adapter("cpu", "fp32"), weight_bytes=weight_bytes), len(example)
 
 
-def _know_quantized_operators() -> None:
-    """Import what registers the operators of int8 programs, where it is installed."""
-    with contextlib.suppress(ImportError), exported.quiet():
+def load_program(path: Path) -> torch.export.ExportedProgram:
+    """Read a .pt2 archive, nothing of which is executed; UserError for what is none."""
+    refuse_pickles(path)
+    with contextlib.suppress(ImportError), exported.quiet():  # the operators of int8 programs
         import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        raise UserError(f"{path} is not a program of torch.export: {_first_line(error)}") from None
 
 
 def refuse_pickles(path: Path) -> None:
@@ -146,16 +150,21 @@ def refuse_pickles(path: Path) -> None:
                 if why := _why_unpickled(archive, member):
                     raise UserError(
                         f"{path} holds {why}, {member.filename}: loading it would execute whatever"
-                        " was pickled; write it with senet-bench export"
+                        " was pickled; write it with senet-bench export, or set the program's"
+                        " _example_inputs to None before torch.export.save"
                     )
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path} is not a .pt2 archive: {error}") from None
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, OSError, *MALFORMED) as error:
+        raise UserError(f"{path} is not a .pt2 archive: {one_line(error)}") from None
 
 
 def _why_unpickled(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str | None:
     """Return what in a member makes torch unpickle it, None for raw bytes and JSON."""
     name = member.filename
     if name.endswith("_config.json"):
+        if member.file_size > LARGEST_CONFIG:
+            raise zipfile.BadZipFile(f"{name} of {member.file_size:,} bytes")
         listed = json.loads(archive.read(member)).get("config", {}).values()
         pickled = any(entry.get("use_pickle") for entry in listed)
         return "weights that are marked as pickled" if pickled else None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from bench.compute.exchange.artifact import load_program
 from bench.compute.exchange.onnx_model import OnnxModel, whole_onnx
 from bench.compute.sources.source import Source, Wanted, library, require
 from bench.errors import UserError, first_line
@@ -77,14 +76,7 @@ def _build_onnx(path: str, wanted: Wanted) -> nn.Module:
 
 def _build_pt2(path: str, wanted: Wanted) -> nn.Module:
     _refuse_arguments(f"pt2:{path}", wanted)
-    file = _file("pt2", path)
-    if not zipfile.is_zipfile(file):  # of which torch would log a traceback
-        raise UserError(f"pt2:{path} is no exported program")
-    try:
-        program = torch.export.load(str(file))
-        return Exported(program.module())
-    except Exception as error:
-        raise UserError(f"pt2:{path} is no exported program: {first_line(error)}") from None
+    return Exported(load_program(_file("pt2", path)).module())
 
 
 def _refuse_arguments(name: str, wanted: Wanted) -> None:

@@ -292,6 +292,10 @@ def test_an_exported_program_is_a_model_for_inference(tmp_path: Path) -> None:
     batch = torch.export.Dim("batch", min=1, max=64)
     images = torch.randn(2, 3, 32, 32)
     program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "sampled.pt2")
+    with pytest.raises(UserError, match=r"holds a pickled member, .*_example_inputs to None"):
+        identify(f"pt2:{tmp_path / 'sampled.pt2'}")
+    program._example_inputs = None
     torch.export.save(program, tmp_path / "model.pt2")
     spec = identify(f"pt2:{tmp_path / 'model.pt2'}")
     found = build(spec)
@@ -300,7 +304,7 @@ def test_an_exported_program_is_a_model_for_inference(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot take images of 64×64"):
         identify(f"pt2:{tmp_path / 'model.pt2'}", image_size=64)
     (tmp_path / "bad.pt2").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="is no exported program"):
+    with pytest.raises(UserError, match=r"bad\.pt2 is not a \.pt2 archive"):
         identify(f"pt2:{tmp_path / 'bad.pt2'}")
 
 

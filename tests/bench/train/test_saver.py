@@ -174,6 +174,8 @@ def test_a_write_that_fails_anywhere_leaves_what_was_there(tmp_path: Path, room:
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
 
 
+MOMENTA = new_training().optimizer.state_dict()
+SEVEN = {"momentum_buffer": torch.zeros(7)}
 FORGED: dict[str, dict[str, object]] = {
     "no weights": {"model": None},
     "other weights": {"model": {"0.weight": torch.ones(2)}},
@@ -193,7 +195,15 @@ FORGED: dict[str, dict[str, object]] = {
     "a machine that is none": {"machine": 1},
     "problems that are none": {"problems": [{}]},
     "a trial that is none": {"trial": {"nothing": 1}},
+    "problems in one text": {"problems": "abc"},
     "a runtime that is none": {"runtime": []},
+    "a runtime that there is not": {"runtime": "warp"},
+    "half an image": {"num_images": 0.5},
+    "a truth for a number": {"num_images": True},
+    "momenta of another shape": {
+        "optimizer": MOMENTA | {"state": dict.fromkeys(MOMENTA["state"], SEVEN)}
+    },
+    "momenta of fewer weights": {"optimizer": MOMENTA | {"state": {}}},
     "an identity that is none": {"identity": [], "spec": "x"},
 }
 

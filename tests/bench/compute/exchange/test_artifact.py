@@ -96,6 +96,18 @@ def test_an_archive_with_pickled_members_is_refused_unread(
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize(
+    "config",
+    ["[1]", "{", '{"config": [1]}', '{"config": {"w": 1}}', "[" * 100_000, " " * (1 << 25)],
+)
+def test_an_archive_whose_list_of_weights_is_none_is_refused(config: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt2", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data/weights/a_weights_config.json", config)
+    with pytest.raises(UserError, match=r"is not a \.pt2 archive") as caught:
+        refuse_pickles(tmp_path / "a.pt2")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.pt2"])
 def test_a_file_that_is_none_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     if name == "a.onnx" and importlib.util.find_spec("onnx") is None:

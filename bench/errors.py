@@ -43,5 +43,15 @@ def one_line(error: object) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """Return the error for a name that is not in a table, listing the names that are."""
-    return UserError(f"unknown {kind} {name!r}; choose from: {', '.join(known)}")
+    """Return the error for a name that is not in a table: the names that are, and the nearest."""
+    names = list(known)
+    hint = did_you_mean(name, names)
+    return UserError(f"unknown {kind} {name!r}; choose from: {', '.join(names)}{hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return ``; did you mean …?`` with the nearest of the known names, or ``otherwise``."""
+    import difflib  # takes longer to import than this file, and only errors need it
+
+    near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.6)
+    return f"; did you mean {', '.join(near)}?" if near else otherwise

@@ -63,14 +63,13 @@ ENTRY_POINTS = "senet_bench.models"
 
 def _by_entry_point(entry: EntryPoint, **options: Any) -> nn.Module:
     """Return a model of another package, which is only imported once it is built; ModelError."""
+    broken = f"model {entry.name!r}: its entry point {entry.value!r} cannot be loaded: "
     try:
-        builder = entry.load()
-    except Exception as error:  # whatever code of others may raise
-        raise ModelError(
-            f"model {entry.name!r}: its entry point {entry.value!r} cannot be loaded:"
-            f" {type(error).__name__}: {error}"
-        ) from error
-    made: nn.Module = builder(**options)
+        made: nn.Module = entry.load()(**options)
+    except (Exception, SystemExit) as error:  # whatever code of others may raise
+        raise ModelError(f"{broken}{type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{broken}it made no module but a {type(made).__name__}")
     return made
 
 

@@ -44,8 +44,8 @@ def models(
     if len(names) > MOST_COUNTED and patterns:
         rows: list[dict[str, Any]] = [{"model": name} for name in names]
     else:
-        strict = not any(map(_is_pattern, patterns or [""]))
-        rows = [row for name in names for row in _rows(name, num_classes, image_size, strict)]
+        asked = patterns or []
+        rows = [r for name in names for r in _rows(name, num_classes, image_size, name in asked)]
     if as_json:
         arguments.print_json(rows)
         return
@@ -79,25 +79,29 @@ def _is_pattern(text: str) -> bool:
     return "*" in text or "?" in text
 
 
-def _rows(name: str, num_classes: int, image_size: int, strict: bool) -> list[dict[str, Any]]:
-    """Return a row for each stem that the model can have; a foreign one has none."""
+def _rows(name: str, num_classes: int, image_size: int, asked: bool) -> list[dict[str, Any]]:
+    """Return a row for each stem that the model can have; a foreign one has none.
+
+    A model that cannot be built is an error if it was ``asked`` for by its name.
+    """
     from functools import partial
 
     import senet
     from bench.compute.model import identify
-    from bench.errors import UserError
+    from bench.errors import UserError, one_line
     from bench.spec.values import STEMS
 
     sized = partial(identify, name, num_classes=num_classes, image_size=image_size)
-    if ":" in name:
-        try:
-            return [_row(sized())]
-        except UserError:
-            if strict:
-                raise
-            return [{"model": name}]  # found by a pattern, and not for images of this size
-    stems = senet.stems_of(name) if name in set(senet.names()) else STEMS
-    return [_row(sized(stem=stem)) for stem in sorted(stems)]
+    stems: tuple[str | None, ...] = (None,) if ":" in name else STEMS
+    if name in set(senet.names()):
+        stems = tuple(sorted(senet.stems_of(name)))
+    try:
+        return [_row(sized(stem=stem)) for stem in stems]
+    except (UserError, senet.ModelError) as error:
+        if asked:
+            raise
+        # Of a pattern, and not for images of this size; or of a package that is broken.
+        return [{"model": name} if ":" in name else {"model": name, "problem": one_line(error)}]
 
 
 def _row(model: ModelSpec) -> dict[str, Any]:

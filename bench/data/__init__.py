@@ -126,7 +126,7 @@ def _add_registered() -> None:
         try:
             found = point.load()
             problem = None if isinstance(found, Entry) else f"it is no Entry but a {type(found)}"
-        except Exception as error:  # whatever code of others may raise
+        except (Exception, SystemExit) as error:  # whatever code of others may raise
             problem = f"{type(error).__name__}: {error}"
         if problem is not None:
             told = f"entry point {point.value!r} cannot be loaded: {problem}"

@@ -6,7 +6,6 @@ are. Greyscale becomes RGB, and images of any size become those that were asked 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import logging
@@ -25,7 +24,7 @@ from bench.data.dataset import Dataset
 from bench.data.download import TIMEOUT_S, Progress
 from bench.data.images import Encoded as EncodedImage
 from bench.data.stored import Items
-from bench.errors import UserError, said
+from bench.errors import UserError, did_you_mean, said
 from bench.spec.run import DataSpec
 
 TRAIN = "train", "trainval"
@@ -61,7 +60,8 @@ def load_torchvision(spec: DataSpec, progress: Progress | None = None) -> Datase
     name = spec.name.partition(":")[2]
     kinds = {k: v for k, v in vars(datasets).items() if _is_of_classes(v)}
     if name not in kinds:
-        raise UserError(f"unknown dataset {spec.name!r}{_nearest(name, kinds)}")
+        every = f"; there are {', '.join(kinds)}"
+        raise UserError(f"unknown dataset {spec.name!r}{did_you_mean(name, kinds, every)}")
     root = named_folder(spec.data_dir) if spec.data_dir else cache_root() / "torchvision"
     splits = [_opened(kinds[name], spec.name, root, wanted) for wanted in (TRAIN, TEST)]
     classes = getattr(splits[0], "classes", None)
@@ -76,11 +76,6 @@ def _is_of_classes(kind: Any) -> bool:
     if not (isinstance(kind, type) and issubclass(kind, VisionDataset)):
         return False
     return bool({"split", "train"} & inspect.signature(kind).parameters.keys())
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.4)
-    return f"; the nearest are {', '.join(near)}" if near else f"; there are {', '.join(known)}"
 
 
 def _opened(kind: Any, name: str, root: Path, wanted: Sequence[str]) -> Any:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+from bench.machine.cgroups import CGROUPS, OWN_GROUPS, cgroup_folders, folders_v1
 
 
 def _affinity() -> int:
@@ -52,7 +51,7 @@ def cgroup_quota(root: Path = CGROUPS, own: Path = OWN_GROUPS) -> float:
     In version 2 a group's quota is in ``cpu.max``; version 1 has a tree of its own for the CPU.
     """
     quotas = [_quota(folder / "cpu.max") for folder in cgroup_folders(root, own)]
-    quotas += [_quota_v1(folder) for folder in _cpu_folders_v1(root, own)]
+    quotas += [_quota_v1(folder) for folder in folders_v1("cpu", root, own)]
     return min((quota for quota in quotas if quota is not None), default=math.inf)
 
 
@@ -72,36 +71,3 @@ def _quota_v1(folder: Path) -> float | None:
         return quota_us / period_us if quota_us > 0 else math.inf
     except (OSError, ValueError, ZeroDivisionError):
         return None
-
-
-def cgroup_folders(root: Path = CGROUPS, own: Path = OWN_GROUPS) -> list[Path]:
-    """Return the folders of this process' control group and those around it, version 2."""
-    name = next((name for kinds, name in _groups(own) if kinds == ""), "/")
-    return _upwards(root, name)
-
-
-def _cpu_folders_v1(root: Path, own: Path) -> list[Path]:
-    """Return the folders of the group that rules the CPU and those around it, version 1."""
-    named = [(kinds, name) for kinds, name in _groups(own) if "cpu" in kinds.split(",")]
-    # A container may see its own group as the root, under the name that it has outside.
-    trees = [*((root / kinds, name) for kinds, name in named), (root / "cpu", "/")]
-    trees += [(root / "cpu", name) for _, name in named]
-    return [folder for tree, name in trees for folder in _upwards(tree, name)]
-
-
-def _groups(own: Path) -> Iterator[tuple[str, str]]:
-    """Yield (controllers, name) of each control group that this process is in."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, _, rest = line.partition(":")
-        kinds, _, name = rest.partition(":")
-        if number.isdigit() and name:
-            yield kinds, name
-
-
-def _upwards(root: Path, name: str) -> list[Path]:
-    inner = root / name.lstrip("/")
-    return [folder for folder in (inner, *inner.parents) if folder.is_relative_to(root)]

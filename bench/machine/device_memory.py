@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.machine import heap
+from bench.machine.cgroups import free_memory
 from bench.machine.devices import kind
 
 OUT_OF_MEMORY = (
@@ -108,11 +109,14 @@ def keeping_freed(device: str, *, wanted: bool = True) -> contextlib.AbstractCon
 
 
 def free_bytes(device: str) -> int:
-    """Return the memory that is free on the device (for mps: below the recommended maximum)."""
+    """Return the bytes that are free on the device, and that this process may use.
+
+    On mps those below the recommended maximum, on the CPU what the control groups allow.
+    """
     match kind(device):
         case "cuda":
             return torch.cuda.mem_get_info(device)[0]
         case "mps":
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         case _:
-            return psutil.virtual_memory().available
+            return int(min(psutil.virtual_memory().available, free_memory()))

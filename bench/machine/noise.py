@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from bench.machine import nvml
-from bench.machine.cores import cgroup_folders
+from bench.machine.cgroups import cgroup_folders
 from bench.machine.environment import load_1min
 from bench.record.profile import NoiseFacts
 

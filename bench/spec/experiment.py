@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from bench.errors import UserError
+from bench.errors import UserError, did_you_mean
 from bench.spec.model import FLAT
 from bench.spec.profile import TimingSpec
 from bench.spec.recipe import Recipe, get_recipe
@@ -183,7 +183,7 @@ def load_experiment(source: str) -> Experiment:
     if path.suffix != ".toml":
         raise UserError(
             f"unknown preset {source!r}; choose {', '.join(PRESETS)}, a .toml file, or two models"
-            " or more"
+            f" or more{did_you_mean(source, PRESETS)}"
         )
     try:
         if path.exists() and not path.is_file():

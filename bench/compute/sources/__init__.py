@@ -13,7 +13,7 @@ from bench.compute.sources.source import PRETRAINED, Source, Wanted
 from bench.compute.sources.timm_models import hf_hub, timm
 from bench.compute.sources.torchvision_models import torchvision
 from bench.compute.sources.user_code import py
-from bench.errors import UserError
+from bench.errors import UserError, did_you_mean
 from bench.spec.model_name import ModelName
 
 __all__ = ["PRETRAINED", "SOURCES", "Source", "Wanted", "listed", "source"]
@@ -32,8 +32,9 @@ SOURCES: dict[str, Callable[[], Source]] = {
 def source(prefix: str) -> Source:
     """Return the source of a prefix; UserError for an unknown one or a missing extra."""
     if prefix not in SOURCES:
-        known = ", ".join(f"{known}:" for known in SOURCES)
-        raise UserError(f"unknown prefix {prefix + ':'!r}; choose from: {known}; ours have none")
+        known = [f"{known}:" for known in SOURCES]
+        hint = did_you_mean(f"{prefix}:", known, "; ours have none")
+        raise UserError(f"unknown prefix {prefix + ':'!r}; choose from: {', '.join(known)}{hint}")
     return SOURCES[prefix]()
 
 

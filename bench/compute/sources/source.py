@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from bench.compute.session import missing
-from bench.errors import UserError
+from bench.errors import UserError, did_you_mean
 from bench.spec.preprocessing import Preprocessing
 
 PRETRAINED = "pretrained"  # in place of a weights file: the source's usual weights of the model
@@ -80,6 +79,5 @@ def require(prefix: str, extra: str, *modules: str) -> None:
 
 def unknown_name(prefix: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that a source does not know, with the nearest that it does."""
-    near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"see senet-bench models '{prefix}:*'"
-    return UserError(f"unknown model {f'{prefix}:{name}'!r}; {hint}")
+    hint = did_you_mean(name, known, f"; see senet-bench models '{prefix}:*'")
+    return UserError(f"unknown model {f'{prefix}:{name}'!r}{hint}")

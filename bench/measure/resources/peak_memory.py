@@ -249,7 +249,9 @@ def _leave_room_for_others() -> None:
         import resource
     except ImportError:  # Windows
         return
-    limit = psutil.Process().memory_info().vms + psutil.virtual_memory().available
+    from bench.machine.device_memory import free_bytes
+
+    limit = psutil.Process().memory_info().vms + free_bytes("cpu")
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -27,16 +28,26 @@ def load(spec, progress):
     split = Split(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
     return make_dataset("dots", spec.label or "dots", split, split, ("a", "b"))
 
+def fails(**options):
+    raise KeyError("gone")
+
+def no_net(**options):
+    return 3
+
 dots = Entry(load, "white dots on black", {"fine": 2})
 """
 POINTS = """
 [senet_bench.models]
 mlp = theirs:small
 broken_net = theirs:nothing
+ends = ends:small
+fails = theirs:fails
+no_net = theirs:no_net
 
 [senet_bench.datasets]
 dots = theirs:dots
 broken_set = not_there:anything
+ends = ends:anything
 """
 
 
@@ -48,6 +59,7 @@ def package(tmp_path: Path) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(POINTS)
     (tmp_path / "theirs.py").write_text(PACKAGE)
+    (tmp_path / "ends.py").write_text("import sys; sys.exit('no')")
     return tmp_path
 
 
@@ -67,8 +79,10 @@ def test_what_a_package_adds_is_in_lists_help_errors_and_can_be_used(package: Pa
     assert "white dots on black" in senet_bench("datasets", package=package).stdout
     assert "mlp" in senet_bench("models", "ml*", package=package).stdout
     told = senet_bench("train", "--help", package=package).stdout
-    assert "Added by packages: broken_net, mlp." in " ".join(told.replace("│", " ").split())
-    assert "Added by packages: broken_set, dots." in " ".join(told.replace("│", " ").split())
+    assert "Added by packages: broken_net, ends, fails, mlp, no_net." in " ".join(
+        told.replace("│", " ").split()
+    )
+    assert "Added by packages: broken_set, dots, ends." in " ".join(told.replace("│", " ").split())
     unknown = senet_bench("train", "nothing", "--dataset", "shapes", package=package)
     assert (unknown.returncode, "mlp" in unknown.stderr) == (2, True)
     unknown = senet_bench("train", "mlp", "--dataset", "nothing", package=package)
@@ -95,6 +109,28 @@ def test_a_broken_entry_point_is_named_in_one_line(
     assert problem in line
     assert "Traceback" not in found.stderr
     assert "cannot be loaded" in senet_bench("datasets", package=package).stdout
+
+
+def test_models_that_cannot_be_built_are_listed_with_their_reason(package: Path) -> None:
+    """One that is asked for by its name is an error."""
+    found = senet_bench("models", "*n*s", "*net", "mlp", "--json", package=package)
+    assert found.returncode == 0, found.stderr
+    rows = {row["model"]: row for row in json.loads(found.stdout)}
+    assert rows["mlp"]["params"] == 30730
+    for name, told in {
+        "broken_net": "'theirs:nothing' cannot be loaded: AttributeError: ",
+        "ends": "'ends:small' cannot be loaded: SystemExit: no",
+        "no_net": "'theirs:no_net' cannot be loaded: it made no module but a int",
+    }.items():
+        assert told in rows[name]["problem"]
+    asked = senet_bench("models", "fails", package=package)
+    assert (asked.returncode, asked.stderr) == (
+        2,
+        "error: model 'fails': its entry point 'theirs:fails' cannot be loaded: KeyError: 'gone'\n",
+    )
+    every = senet_bench("models", package=package)
+    assert every.returncode == 0
+    assert "KeyError" in every.stdout
 
 
 def test_the_shell_completes_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,8 @@ def test_an_unknown_runtime_is_refused():
     """The known ones are listed."""
     with pytest.raises(UserError, match="unknown runtime 'tensorrt'; choose from: eager, chan"):
         inference.check(("eager", "tensorrt"))
+    with pytest.raises(UserError, match=r"; did you mean onnxruntime\?$"):
+        inference.check(("onnx-runtime",))
 
 
 @pytest.mark.parametrize(("name", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino")])

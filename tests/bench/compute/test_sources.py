@@ -74,6 +74,7 @@ def test_a_name_has_a_prefix_a_rest_and_arguments(text: str, parts: ModelName) -
     [
         ("a/b", "is no model: say where it comes from, as in timm:NAME"),
         (r"C:\models\mine.onnx", "is no model: say where it comes from"),  # a drive is no prefix
+        ("tim:x", "pt2:; did you mean timm:?"),
         ("nope:x", "unknown prefix 'nope:'; choose from: torchvision:, timm:, hf-hub:, py:"),
         ("timm:resnet[depth=4,5]", "should be name=value, with commas: '5' is not"),
         ("timm:resnet[depth=4,depth=5]", "depth is given twice"),

@@ -110,10 +110,12 @@ def test_flowers_of_unlike_size_are_read(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("torchvision:FashionMINST", "unknown dataset .*; the nearest are FashionMNIST"),
+        ("torchvision:FashionMINST", "unknown dataset .*; did you mean FashionMNIST"),
         ("torchvision:CocoDetection", "unknown dataset 'torchvision:CocoDetection'"),
         ("torchvision:", r"unknown dataset .*torchvision:NAME, hf:NAME"),
         ("tensorflow:mnist", r"unknown dataset 'tensorflow:mnist'; choose from: cifar10"),
+        ("tochvision:MNIST", r"choose from: .*; did you mean torchvision:NAME\?"),
+        ("cifar", r"; did you mean cifar1.*\?"),
         ("FashionMNIST", "unknown dataset 'FashionMNIST'"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.errors import UserError
-from bench.machine import clock, cores, device_memory, devices, numerics
+from bench.machine import cgroups, clock, cores, device_memory, devices, numerics
 from bench.machine.environment import collect_computing
 
 
@@ -123,6 +123,51 @@ def test_a_quota_of_the_first_version_is_found_where_the_process_is(
     (place / "cpu.cfs_quota_us").write_text(quota)
     (place / "cpu.cfs_period_us").write_text("100000")
     assert cores.cgroup_quota(tmp_path / "root", tmp_path / "own") == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/a\n", {"a/memory.max": "1000", "a/memory.current": "300"}, 700),
+        ("0::/a\n", {"a/memory.max": "max", "a/memory.current": "300"}, math.inf),
+        ("0::/a\n", {"a/memory.high": "500", "a/memory.current": "600"}, 0),
+        (
+            "0::/a/b\n",
+            {
+                "a/b/memory.max": "max",
+                "a/memory.max": "1000",
+                "a/memory.current": "900",
+                "a/memory.stat": "anon 500\ninactive_file 250\nactive_file 50\n",
+            },
+            400,
+        ),
+        (
+            "4:memory:/job\n",
+            {
+                "memory/job/memory.limit_in_bytes": "1000",
+                "memory/job/memory.usage_in_bytes": "900",
+                "memory/job/memory.stat": "inactive_file 9\ntotal_inactive_file 100\n",
+            },
+            200,
+        ),
+        ("4:memory:/docker/x\n", {"memory/memory.limit_in_bytes": "7"}, math.inf),
+        ("4:cpu:/job\n", {"cpu/job/memory.limit_in_bytes": "1"}, math.inf),
+        ("", {}, math.inf),
+    ],
+)
+def test_free_memory_is_what_the_groups_around_the_process_allow(
+    own: str, files: dict[str, str], expected: float, tmp_path: Path
+) -> None:
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text)
+    assert cgroups.free_memory(tmp_path / "root", tmp_path / "own") == expected
+
+
+def test_memory_that_a_control_group_forbids_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_memory, "free_memory", lambda: 12345.0)
+    assert device_memory.free_bytes("cpu") == 12345
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,8 @@ def test_a_bad_file_is_refused_in_one_line_that_names_the_key(text: str, problem
 def test_an_unknown_preset_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown preset 'fair'; choose quickstart, reference"):
         load_experiment("fair")
+    with pytest.raises(UserError, match=r"two models or more; did you mean quickstart\?$"):
+        load_experiment("quikstart")
     with pytest.raises(UserError, match=r"cannot read .*none.toml: No such file"):
         load_experiment(str(tmp_path / "none.toml"))
 

@@ -95,6 +95,8 @@ def test_a_changed_recipe_cannot_be_renamed() -> None:
 def test_an_unknown_recipe_fails_by_listing_the_known_ones() -> None:
     with pytest.raises(UserError, match="unknown recipe 'fast'; choose from: reference, standard"):
         get_recipe("fast")
+    with pytest.raises(UserError, match=r"; did you mean standard\?$"):
+        get_recipe("standart")
 
 
 def test_specifications_are_immutable() -> None:

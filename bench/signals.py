@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the job may be resumed
@@ -39,8 +40,12 @@ def tidily_ended() -> Iterator[None]:
     other functions here, inside of the block, deal with a signal in their own ways.
     """
     try:
-        with _handling(_unwind, but_ignored=True):
-            yield
+        with _handling(_unwind, but_ignored=True) as former:
+            try:
+                yield
+            finally:  # what came once ends the process at once from now on, and raises no more
+                came = [number for number in former if signal.getsignal(number) is signal.SIG_DFL]
+                former |= dict.fromkeys(came, signal.SIG_DFL)
     except Ended as ended:
         os.kill(os.getpid(), ended.number)
 
@@ -150,10 +155,10 @@ def _handling(
     handler: Callable[[int, FrameType | None], None] | signal.Handlers,
     *,
     but_ignored: bool = False,
-) -> Iterator[None]:
+) -> Iterator[dict[signal.Signals, Any]]:
     """Handle the signals that ask for an end inside the block; SIGHUP not where it is ignored.
 
-    Nor any other that is, if ``but_ignored``.
+    Nor any other that is, if ``but_ignored``. Yields what is to handle them afterwards.
     """
     numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
     ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
@@ -162,7 +167,7 @@ def _handling(
             numbers.remove(number)
     former = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield
+        yield former
     finally:
         for number, before in former.items():
             signal.signal(number, before)

@@ -48,12 +48,19 @@ NORMALIZATIONS: dict[str, Normalization | None] = {
 def named_normalization(name: str, dataset: Dataset) -> Normalization:
     """Return mean and deviation by name (`NORMALIZATIONS`); UserError for an unknown one.
 
-    A channel of one value is not divided.
+    It is one too where those of training images are wanted and there are none. A channel of one
+    value is not divided.
     """
     if name not in NORMALIZATIONS:
         raise unknown("normalization", name, NORMALIZATIONS)
-    own = Normalization(dataset.pixel_mean, tuple(std or 1.0 for std in dataset.pixel_std))
-    return NORMALIZATIONS[name] or own
+    if (fixed := NORMALIZATIONS[name]) is not None:
+        return fixed
+    if not dataset.pixel_mean:
+        raise UserError(
+            f"{dataset.label} has no training images, by whose mean and deviation weights would be"
+            " tested: give --normalization imagenet or half"
+        )
+    return Normalization(dataset.pixel_mean, tuple(std or 1.0 for std in dataset.pixel_std))
 
 
 def normalization(

@@ -83,11 +83,15 @@ def decoded(encoded: Encoded, spec: DataSpec, progress: Progress | None = None) 
     The images are held in memory where they need a small share of what is free, else mapped from
     disk, else decoded for each batch: the same images in the same order. UserError names an image
     that cannot be read, unless ``spec.skip_bad`` passes over it, and a class without images.
+    Where there is nothing to train on at all, that split is empty and its statistics are.
     """
     task = _Task(encoded, spec)
     splits, facts = _kept(task) or _made(task, progress)
+    test = splits["test"]
+    none = torch.empty(0, *test.images.shape[1:], dtype=torch.uint8)
+    train = splits.get("train", Split(none, test.labels[:0]))
     return Dataset(
-        *(encoded.name, encoded.label, splits["train"], splits["test"], encoded.classes),
+        *(encoded.name, encoded.label, train, test, encoded.classes),
         *(facts["digest"], tuple(facts["mean"]), tuple(facts["std"]), tuple(facts["notes"])),
         num_skipped=facts["skipped"],
     )
@@ -103,10 +107,8 @@ class _Task:
     @cached_property
     def decoders(self) -> dict[str, Decoder]:
         how = self.spec.image_size, self.spec.preprocessing
-        return {
-            "train": Decoder(self.encoded.train, *how),
-            "test": Decoder(self.encoded.test, *how),
-        }
+        items = {"train": self.encoded.train, "test": self.encoded.test}
+        return {name: Decoder(some, *how) for name, some in items.items() if len(some) > 0}
 
     @cached_property
     def num_bytes(self) -> int:

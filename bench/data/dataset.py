@@ -48,10 +48,10 @@ class Dataset:
     """A training and a test split, the classes that labels count, and what identifies them.
 
     ``digest`` is the SHA-256 of all pixels and labels. ``pixel_mean`` and ``pixel_std`` are those
-    of the training pixels, per channel, in [0, 1]; the deviation is that of the pixels, not the
-    mean of the images' own deviations that is often quoted in its place. ``notes`` are warnings:
-    what was passed over, and what makes an accuracy on these images mean less. ``num_skipped`` are
-    the images that could not be read and were asked to be passed over.
+    of the training pixels (empty where there are none), in [0, 1]; the deviation is that of the
+    pixels, not the mean of the images' own deviations that is often quoted in its place. ``notes``
+    are warnings: what was passed over, and what makes an accuracy on these images mean less.
+    ``num_skipped`` are the images that could not be read and were asked to be passed over.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Dataset:
 
     @property
     def storage(self) -> Storage:
-        """Return where the training images are held, as are those to test on."""
-        images = self.train.images
+        """Return where the images to test on are held, as are those to train on."""
+        images = self.test.images
         return "memory" if isinstance(images, Tensor) else images.storage
 
     @property
@@ -175,7 +175,7 @@ def _balanced_order(labels: np.ndarray) -> np.ndarray:
 
 
 def survey(splits: Mapping[str, Split], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Look at every image of both splits once, and return what follows from all.
+    """Look at every image of the splits once, and return what follows from all.
 
     These are the digest, mean and deviation of the training pixels, and as notes: where every
     image of a split, or of a class, is of one colour throughout, and how many are in both.
@@ -200,13 +200,13 @@ def survey(splits: Mapping[str, Split], classes: tuple[str, ...]) -> dict[str, A
         for part in digested(split, map(look, split.chunks())):
             sha.update(part)
         notes += _constant(name, torch.cat(plain), split.labels, classes)
-    known = set(hashes["train"])
+    known = set(hashes.get("train", []))
     if both := sum(hash_ in known for hash_ in hashes["test"]):
         notes.append(
             f"{both} of {len(splits['test'])} test images are in the training split too, pixel for"
             " pixel: the accuracy is too high"
         )
-    mean, std = levels.statistics()
+    mean, std = levels.statistics() if known else ((), ())
     return {"digest": sha.hexdigest(), "mean": mean, "std": std, "notes": notes}
 
 

@@ -54,13 +54,17 @@ def load_folder(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     ``val`` stands in for a missing ``test``. Classes are the folders' names in Unicode's composed
     form (NFC), sorted; hidden files are passed over, those without an image's suffix are counted
     in the data set's notes, folders inside of a class are searched. Links are followed, to each
-    folder once. UserError says what is missing, and names an image that cannot be read.
+    folder once. Without ``train`` there is nothing to train on, but all to test on. UserError says
+    what is missing, and names an image that cannot be read.
     """
     root = _check_root(spec.data_dir)
     train_root, test_root = _split_folder(root, "train"), _split_folder(root, *TEST_FOLDERS)
-    train_folders, test_folders = _classes(train_root), _classes(test_root)
+    if test_root is None:
+        raise _without_split(root, *(TEST_FOLDERS if train_root else ("train",)))
+    test_folders = _classes(test_root)
+    train_folders = _classes(train_root) if train_root else test_folders
     _check_same(train_folders, test_folders, test_root)
-    _check_several(train_root, train_folders)
+    _check_several(train_root or test_root, train_folders)
     classes = tuple(train_folders)
     train = _list_images(train_root, train_folders)
     test = _list_images(test_root, test_folders)
@@ -89,14 +93,15 @@ def _check_root(data_dir: str | None) -> Path:
     return root.resolve()
 
 
-def _split_folder(root: Path, *names: str) -> Path:
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
+def _split_folder(root: Path, *names: str) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _without_split(root: Path, *names: str) -> UserError:
     wanted = " or ".join(f"{name}/" for name in names)
     nested = sorted(str(path.parent) for name in names for path in root.glob(f"*/{name}"))
     advice = f"; did you mean --data-dir {shlex.quote(nested[0])}?" if nested else ""
-    raise UserError(
+    return UserError(
         f"the data folder {root} has no {wanted}; it needs train/<class> and test/<class>{advice}"
     )
 
@@ -149,7 +154,9 @@ def _check_several(folder: Path, classes: dict[str, str]) -> None:
     raise UserError(f"{folder} holds one class, {name!r}; two are needed at least{advice}")
 
 
-def _list_images(folder: Path, classes: dict[str, str]) -> Listing:
+def _list_images(folder: Path | None, classes: dict[str, str]) -> Listing:
+    if folder is None:
+        return Listing((), np.zeros(0, np.int64), Counter())
     paths: list[str] = []
     counts = []
     passed_over = Counter(

@@ -38,6 +38,8 @@ def check_batch_size(spec: RunSpec, num_train: int) -> None:
     batch_size, world_size = spec.recipe.batch_size, spec.world_size
     num_train -= num_held_out(num_train, spec.val_split)
     fewest = FEWEST_IMAGES * world_size
+    if num_train == 0:
+        raise UserError(f"{spec.data.name} has no images to train on (train/<class>)")
     if batch_size > num_train:
         raise UserError(
             f"batch size {batch_size} is larger than the training set of"

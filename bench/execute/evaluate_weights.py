@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -96,6 +96,9 @@ def rescore_run(
     dataset, _ = train_run.load_data(spec.data, emit)
     if dataset.classes != record.dataset.classes:
         raise UserError(f"{folder} was trained for other classes than those of {dataset.label}")
+    if not dataset.pixel_mean:  # the weights bring those of the images that they were trained on
+        own = record.dataset
+        dataset = replace(dataset, pixel_mean=own.pixel_mean, pixel_std=own.pixel_std)
     predictions, _, _ = _predict(spec, str(weights), dataset, emit)
     accuracy = evaluate.score(predictions, len(dataset.classes))
     is_same = dataset.digest == record.dataset.digest

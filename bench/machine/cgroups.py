@@ -8,11 +8,10 @@ from pathlib import Path
 
 CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 # The files of a group's limits and use, and what may be forgotten of the files it has read.
-_V2 = ("memory.max", "memory.high"), "memory.current", ("inactive_file", "active_file")
+_V2 = ("memory.max", "memory.high", "memory.current", "inactive_file", "active_file")
 _V1 = (
-    ("memory.limit_in_bytes",),
-    "memory.usage_in_bytes",
-    ("total_inactive_file", "total_active_file"),
+    *("memory.limit_in_bytes", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    *("total_inactive_file", "total_active_file"),
 )
 
 
@@ -26,8 +25,8 @@ def free_memory(root: Path = CGROUPS, own: Path = OWN_GROUPS) -> float:
     return min((_free(folder, *names) for folder, names in places), default=math.inf)
 
 
-def _free(folder: Path, limits: tuple[str, ...], use: str, cached: tuple[str, ...]) -> float:
-    limit = min(_number(folder / name) for name in limits)
+def _free(folder: Path, limit_1: str, limit_2: str, use: str, *cached: str) -> float:
+    limit = min(_number(folder / limit_1), _number(folder / limit_2))
     used = _number(folder / use)
     if math.isinf(limit) or math.isinf(used):
         return math.inf

@@ -119,11 +119,12 @@ class RunSpec(Frozen):
         return _digest(facts)
 
     def located(self) -> RunSpec:
-        """Return the same run with an absolute ``data_dir``: a record is read in other folders."""
-        if self.data.data_dir is None:
-            return self
-        place = os.path.abspath(os.path.expanduser(self.data.data_dir))
-        return self.model_copy(update={"data": self.data.model_copy(update={"data_dir": place})})
+        """Return the same run with absolute paths of its data: a record is read elsewhere."""
+        place, name = self.data.data_dir, self.data.name
+        changes = {"name": _located_name(name)}
+        if place is not None:
+            changes["data_dir"] = os.path.abspath(os.path.expanduser(place))
+        return self.model_copy(update={"data": self.data.model_copy(update=changes)})
 
     def folder_name(self) -> str:
         """Return a readable, unique folder name for this run."""
@@ -138,6 +139,17 @@ class RunSpec(Frozen):
             self.digest(),
         )
         return "-".join(parts)
+
+
+def _located_name(name: str) -> str:
+    """Return the name of a data set; of ``hf:FOLDER`` and ``hf:FOLDER:SPLIT`` the absolute one."""
+    prefix, _, rest = name.partition(":")
+    if prefix == "hf":
+        for folder, split in ((rest, ""), rest.rpartition(":")[::2]):
+            place = os.path.abspath(os.path.expanduser(folder))
+            if folder and os.path.isdir(place):
+                return f"hf:{place}:{split}".removesuffix(":")
+    return name
 
 
 def _digest(facts: dict[str, Any]) -> str:

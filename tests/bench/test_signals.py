@@ -175,10 +175,11 @@ __main__.main()
 """
 
 
-def interrupted(what: str, *signals: str, folder: Path = Path()) -> tuple[int, str]:
-    """Send signals to a report that is just being written; return how it ended and what it said."""
+def started(code: str, folder: Path) -> subprocess.Popen[str]:
+    """Return a process that is just writing a report."""
+    Path("out").mkdir(exist_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITE.format(what=what), "report", str(folder), "--out", "out"],
+        [sys.executable, "-c", code, "report", str(folder), "--out", "out"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -186,6 +187,12 @@ def interrupted(what: str, *signals: str, folder: Path = Path()) -> tuple[int, s
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def interrupted(what: str, *signals: str, folder: Path = Path()) -> tuple[int, str]:
+    """Send signals to a report that is just being written; return how it ended and what it said."""
+    process = started(WRITE.format(what=what), folder)
     for name in signals:
         process.send_signal(getattr(signal, name))
     _, said = process.communicate(timeout=60)
@@ -209,6 +216,19 @@ def test_several_signals_while_a_set_is_written_leave_all_of_it() -> None:
     code, said = interrupted("a set", "SIGINT", "SIGTERM", "SIGINT", "SIGHUP")
     assert (code, said) in [(130, "interrupted\n"), (-signal.SIGTERM, ""), (-signal.SIGHUP, "")]
     assert len(list(Path("out").glob("*.txt"))) == len(list(Path("out").iterdir())) == 20
+
+
+def test_a_second_ctrl_c_while_the_first_is_told_raises_nothing() -> None:
+    """Not even while Python itself comes to its end, which takes a while."""
+    code = "import atexit, time\natexit.register(lambda: time.sleep(20))\n" + WRITE
+    process = started(code.format(what="a folder"), Path())
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "interrupted\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10)[1] == ""
+    assert process.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])

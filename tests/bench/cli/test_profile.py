@@ -75,10 +75,10 @@ def test_charts_that_cannot_be_written_are_a_warning(
 ) -> None:
     """The disk is full after the last record: tables and JSON are shown all the same."""
 
-    def full(path: Path, *parts: bytes) -> None:
-        raise UserError(f"cannot write {path}: No space left on device")
+    def full(folder: Path, written: dict[str, bytes]) -> None:
+        raise UserError(f"cannot write {folder / min(written)}: No space left on device")
 
-    monkeypatch.setattr(files, "write_whole", full)
+    monkeypatch.setattr(files, "write_set", full)
     monkeypatch.setattr(jobs, "write_record", lambda path, record: None)
     quick = [word for word in QUICK if word != "--no-charts"]
     result = invoke(tiny_model, "--batch-size", "4", "--json", *quick)

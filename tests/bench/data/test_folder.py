@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.transforms import functional as TF
 
 from bench.data import Dataset
+from bench.data.batches import named_normalization
 from bench.data.cache import cache_root
 from bench.data.folder import load_folder
 from bench.data.images import read_image
@@ -268,16 +269,10 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         load(tmp_path / "file")
 
 
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [
-        ("train", "has no train/; it needs train/<class> and test/<class>"),
-        ("test", "has no test/ or val/; it needs train/<class> and test/<class>"),
-    ],
-)
-def test_a_missing_split_is_named(root: Path, missing: str, message: str) -> None:
+def test_a_missing_split_is_named(root: Path) -> None:
     """What is there and what is needed."""
-    shutil.rmtree(root / missing)
+    message = "has no test/ or val/; it needs train/<class> and test/<class>"
+    shutil.rmtree(root / "test")
     with pytest.raises(UserError) as caught:
         load(root)
     assert str(caught.value) == f"the data folder {root} {message}"
@@ -351,3 +346,26 @@ def test_the_jpeg_copy_of_cifar10_is_read(shared_data: Path, tmp_path: Path) -> 
     assert dataset.notes == ()
     assert all(0.35 < mean < 0.6 for mean in dataset.pixel_mean)
     assert all(0.2 < std < 0.3 for std in dataset.pixel_std)
+
+
+def test_without_training_images_there_is_all_to_test_on(root: Path) -> None:
+    """Decoded once, as any set; what needs training images says so."""
+    whole = load(root)
+    shutil.rmtree(root / "train")
+    (root / "test").rename(root / "val")
+    for _ in ("decoded", "kept"):
+        found = load(root)
+        assert found.classes == whole.classes
+        assert torch.equal(found.test.images[:], whole.test.images[:])
+        assert len(found.train) == 0
+        assert tuple(found.train.images.shape) == (0, 3, 8, 8)
+        assert (found.pixel_mean, found.pixel_std, found.image_size) == ((), (), 8)
+    assert named_normalization("imagenet", found).mean == (0.485, 0.456, 0.406)
+    with pytest.raises(UserError, match=r"has no training images.*--normalization imagenet"):
+        named_normalization("pixels", found)
+    (root / "val").rename(root / "other")
+    with pytest.raises(UserError, match="has no train/"):
+        load(root)
+    (root / "other").rename(root / "train")
+    with pytest.raises(UserError, match="has no test/ or val/"):
+        load(root)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from bench.api import evaluate, train
@@ -159,3 +162,34 @@ def test_an_onnx_model_is_said_to_run_in_onnxruntime(run: Path, tmp_path: Path) 
     )  # fmt: skip
     (record,) = (tmp_path / "loaded").rglob("run.json")
     assert json.loads(record.read_text())["runtime"] == "onnxruntime"
+
+
+def test_a_folder_to_test_on_needs_nothing_to_train_on(tmp_path: Path) -> None:
+    """The weights of a run bring the mean and deviation of what they were trained on."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name, level in (("a", 60), ("b", 120)):
+            folder = tmp_path / "pics" / split / name
+            folder.mkdir(parents=True)
+            for n in range(8):
+                pixels = rng.integers(0, level, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{n}.png")
+    (tmp_path / "mine.py").write_text(MODEL)
+    train(
+        f"py:{tmp_path}/mine.py:make", "folder", out=tmp_path / "runs", progress=False,
+        device="cpu", data_dir=str(tmp_path / "pics"), epochs=1, batch_size=8,
+    )  # fmt: skip
+    (run,) = (tmp_path / "runs").iterdir()
+    before = json.loads(invoke(str(run), "--json").stdout)
+    shutil.rmtree(tmp_path / "pics" / "train")
+    after = json.loads(invoke(str(run), "--json").stdout)
+    for key in ("accuracy", "normalization"):
+        assert after[key] == before[key]
+    alone = [str(run / "weights.safetensors"), "--model", f"py:{tmp_path}/mine.py:make"]
+    alone += ["--dataset", "folder", "--data-dir", str(tmp_path / "pics"), "--json"]
+    refused = invoke(*alone, "--normalization", "pixels")
+    assert (refused.exit_code, "give --normalization imagenet" in refused.stderr) == (2, True)
+    told = json.loads(invoke(*alone, "--normalization", "half").stdout)
+    assert told["normalization"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
+    with pytest.raises(UserError, match="folder has no images to train on"):
+        train("resnet18", "folder", data_dir=str(tmp_path / "pics"), progress=False, device="cpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -168,3 +170,26 @@ def test_a_divisor_changes_the_folder_and_its_absence_does_not() -> None:
 def test_arguments_that_are_no_table_are_refused_in_words(arguments: object) -> None:
     with pytest.raises(UserError, match="should be a table of arguments"):
         validated(ModelSpec, {"name": "timm:resnet18", "num_classes": 10, "arguments": arguments})
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("hf:./pics", "hf:{here}/pics"),
+        ("hf:pics:validation", "hf:{here}/pics:validation"),
+        ("hf:pics:a:b", "hf:{here}/pics:a:b"),
+        ("hf:pics/../none", "hf:pics/../none"),
+        ("hf:none/pics", "hf:none/pics"),
+        ("folder", "folder"),
+    ],
+)
+def test_a_record_names_a_folder_of_data_by_its_absolute_path(
+    name: str, stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in another folder, it must not stand for what lies there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics:a").mkdir()
+    data = DataSpec(name=name.format(here=tmp_path), data_dir="pics")
+    found = run_spec(data=data).located().data
+    assert (found.name, found.data_dir) == (stored.format(here=tmp_path), f"{tmp_path}/pics")

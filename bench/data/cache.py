@@ -168,6 +168,11 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if written != hashlib.sha256(text.encode()).hexdigest():
         raise ValueError("not as it was written")
     facts: dict[str, Any] = json.loads(text)
+    numbers, texts = [*facts["mean"], *facts["std"]], [facts["digest"], *facts["notes"]]
+    if not all(isinstance(number, float) and 0 <= number <= 1 for number in numbers):
+        raise ValueError("mean and deviation of no pixels")
+    if not all(isinstance(text, str) for text in texts) or facts["skipped"] < 0:
+        raise ValueError("of another kind")
     return facts
 
 

@@ -69,7 +69,7 @@ def load_folder(spec: DataSpec, progress: Progress | None = None) -> Dataset:
     train = _list_images(train_root, train_folders)
     test = _list_images(test_root, test_folders)
     label = spec.label or f"{root.name} (folder)"
-    content = _content(train, test)
+    content = _content(spec.skip_bad, train, test)
     found = Encoded("folder", label, classes, str(root), content, train, test)
     dataset = decoded(found, spec, progress)
     passed_over = train.passed_over + test.passed_over
@@ -221,23 +221,29 @@ def _unreadable(error: OSError) -> NoReturn:
     raise UserError(f"cannot read {error.filename}: {error.strerror}")
 
 
-def _content(*listings: Listing) -> str:
-    """Return a digest of all that the pixels depend on, short of the files' content."""
+def _content(skip_bad: bool, *listings: Listing) -> str:
+    """Return a digest of all that the pixels depend on, short of the files' content.
+
+    UserError for what is no file, before any image is decoded, unless ``skip_bad`` passes over it.
+    """
     sha = hashlib.sha256()
     for listing in listings:
         for path, label in zip(listing.paths, listing.labels, strict=True):
-            found = _stat(path)
-            changed = f"{found.st_mtime_ns}\0{found.st_ctime_ns}\0{found.st_ino}"
-            facts = f"{path}\0{label}\0{found.st_size}\0{changed}\0"
-            sha.update(os.fsencode(facts))
+            try:
+                facts = _facts(path)
+            except UserError:
+                if not skip_bad:
+                    raise
+                facts = ()
+            sha.update(os.fsencode("\0".join(map(str, (path, label, *facts, "")))))
     return sha.hexdigest()
 
 
-def _stat(path: str) -> os.stat_result:
+def _facts(path: str) -> tuple[int, ...]:
     try:
         found = os.stat(path)
     except OSError as error:
         _unreadable(error)
     if not stat.S_ISREG(found.st_mode):  # to open a pipe or a terminal would wait for ever
         raise UserError(f"{path} cannot be read as an image: it is no regular file")
-    return found
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

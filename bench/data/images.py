@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +45,7 @@ def read_image(
                 file.draft("RGB", (2 * size, 2 * size))
                 image = _on_white(_as_bytes(_upright(file)))
             else:  # as timm and torchvision open files, so that published figures come back
-                image = _prepared(file.convert("RGB"), size, preprocessing)
+                image = _prepared(_as_bytes(file).convert("RGB"), size, preprocessing)
         if image.size != (size, size):
             image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
         return np.asarray(image).transpose(2, 0, 1)
@@ -54,8 +56,11 @@ def read_image(
 def _opened(encoded: Encoded) -> Image.Image:
     if isinstance(encoded, Image.Image):
         return encoded
-    file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-    return Image.open(file, formats=FORMATS)
+    if isinstance(encoded, bytes):
+        return Image.open(io.BytesIO(encoded), formats=FORMATS)
+    if not stat.S_ISREG(os.stat(encoded).st_mode):  # a pipe or a terminal is waited for for ever
+        raise ValueError("it is no regular file")
+    return Image.open(encoded, formats=FORMATS)
 
 
 def _upright(image: Image.Image) -> Image.Image:

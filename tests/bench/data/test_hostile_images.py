@@ -88,14 +88,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "images"
 
 
-def load(root: Path) -> Dataset:
+def load(root: Path, **changes: object) -> Dataset:
     """Read the folder; fail when that takes more than seconds, as waiting for a pipe does."""
     found: list[Dataset] = []
     problems: list[UserError] = []
 
     def work() -> None:
         try:
-            found.append(load_folder(DataSpec(name="folder", data_dir=str(root), image_size=8)))
+            facts = {"name": "folder", "data_dir": str(root), "image_size": 8}
+            found.append(load_folder(DataSpec.model_validate(facts | changes)))
         except UserError as error:
             problems.append(error)
 
@@ -188,6 +189,15 @@ def test_what_is_no_file_is_not_opened(root: Path, make: Callable[[Path], None])
     path = root / "train" / "red" / "x.jpg"
     make(path)
     assert refused(root, path).endswith("it is no regular file")
+    dangling = root / "train" / "red" / "y.png"
+    dangling.symlink_to(root / "nowhere")
+    whole = load(root, skip_bad=True)
+    assert (len(whole.train), whole.num_skipped) == (2, 2)
+    path.unlink()
+    dangling.unlink()
+    encoded_image = encoded("PNG")
+    path.write_bytes(encoded_image)  # what could not be read can be now: decoded anew
+    assert len(load(root, skip_bad=True).train) == 3
 
 
 def test_a_link_that_leads_out_of_the_folder_gives_an_image_or_nothing(root: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +18,7 @@ from bench.data.cache import cache_root
 from bench.data.folder import load_folder
 from bench.data.images import SUFFIXES, Unreadable, read_image
 from bench.errors import UserError
+from bench.spec.preprocessing import Preprocessing
 from bench.spec.run import DataSpec
 
 GREY = np.linspace(0, 1, 64).reshape(8, 8)
@@ -69,6 +72,14 @@ def test_deep_grey_is_scaled(kind: str, tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / f"x.{suffix}")
     found = read(tmp_path / f"x.{suffix}")
     assert np.abs(found - LEVELS[..., None]).max() <= 1
+
+
+def test_deep_grey_is_scaled_for_published_weights_too(tmp_path: Path) -> None:
+    """What their libraries do, clip it to white, has no published figure."""
+    facts = {"resize_size": 8, "interpolation": "bilinear", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    how = Preprocessing.model_validate(facts)
+    Image.fromarray(np.full((8, 8), 0x4000, np.uint16)).save(tmp_path / "x.png")
+    assert np.unique(read_image(str(tmp_path / "x.png"), 8, how)).tolist() == [64]
 
 
 def test_a_dark_16_bit_image_stays_dark(tmp_path: Path) -> None:
@@ -338,3 +349,22 @@ def test_paths_that_cannot_be_are_one_line(name: str, dataset: str) -> None:
         load_any(DataSpec.model_validate({"name": dataset, "data_dir": name}))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": "abc"}, {"mean": [0.1, 0.2, "x"]}, {"mean": [0.5, 0.5, 7.0]}, {"std": None},
+        {"std": [float("nan")] * 3}, {"notes": None}, {"notes": [3]}, {"digest": 5},
+        {"skipped": -1}, {"skipped": "x"}, {"files": 3},
+    ],
+)  # fmt: skip
+def test_facts_of_another_kind_are_made_anew(root: Path, change: dict[str, object]) -> None:
+    """Whoever can write a checksum can write anything beside it."""
+    before = load(root)
+    (path,) = (cache_root() / "decoded").glob("*/facts.json")
+    text = json.dumps(json.loads(path.read_text().partition("\n")[2]) | change)
+    path.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+    after = load(root)
+    facts = ("digest", "pixel_mean", "pixel_std", "notes", "num_skipped")
+    assert [getattr(after, key) for key in facts] == [getattr(before, key) for key in facts]

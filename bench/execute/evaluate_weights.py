@@ -83,7 +83,7 @@ def rescore_run(
     """
     record = run_folder.load_run(folder)
     _check_consistent(folder, record)
-    weights = _recorded_weights(folder, record)
+    weights = recorded_weights(folder, record)
     changes = {"data_dir": str(data_dir) if data_dir else None, "test_limit": test_limit}
     given = {key: value for key, value in changes.items() if value is not None}
     spec = _changed(
@@ -137,7 +137,8 @@ def _check_consistent(folder: Path, record: RunRecord) -> None:
         raise UserError(f"{folder / run_folder.RECORD} contradicts itself: {problem}")
 
 
-def _recorded_weights(folder: Path, record: RunRecord) -> Path:
+def recorded_weights(folder: Path, record: RunRecord) -> Path:
+    """Return the file of a run's weights; UserError unless it is the one that the run wrote."""
     if record.weights is None:
         raise UserError(f"{folder} has no weights: the run is {record.status} ({record.reason})")
     path = folder / record.weights.name

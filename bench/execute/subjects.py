@@ -11,9 +11,9 @@ import senet
 from bench import data
 from bench.compute.model import identify, is_pretrained_name, known_names
 from bench.errors import UserError
-from bench.execute.evaluate_weights import architecture_of
+from bench.execute.evaluate_weights import architecture_of, recorded_weights
 from bench.execute.jobs import ProfileJob
-from bench.execute.run_folder import WEIGHTS, load_run
+from bench.execute.run_folder import load_run
 from bench.machine.devices import resolve
 from bench.measure.profile import check
 from bench.record.files import check_writable
@@ -119,8 +119,7 @@ def of_run(
     if models or weights:
         raise UserError("--run brings its model and weights; give no model and no --weights")
     record = load_run(run)
-    if not (run / WEIGHTS).is_file():
-        raise UserError(f"{run} has no weights ({WEIGHTS}); was the run {record.status}?")
+    path = recorded_weights(run, record)
     required = changes.pop("required")
     test = TestSpec(
         data=validated(DataSpec, record.spec.data.model_dump() | changes),
@@ -129,7 +128,7 @@ def of_run(
         required=required,
     )
     model = record.spec.model
-    return Subjects((model,), {model: str(run / WEIGHTS)}, {model: record.id}, test)
+    return Subjects((model,), {model: str(path)}, {model: record.id}, test)
 
 
 def _shape(of: Shape) -> dict[str, int]:

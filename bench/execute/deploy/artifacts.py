@@ -23,7 +23,7 @@ from bench.errors import UserError, unknown
 from bench.events import Emit
 from bench.execute import run_folder
 from bench.execute.deploy.test_sets import check_fits
-from bench.execute.evaluate_weights import Rescored, _recorded_weights
+from bench.execute.evaluate_weights import Rescored, recorded_weights
 from bench.execute.train_run import load_data
 from bench.machine import numerics
 from bench.machine.environment import package_versions, utc_now
@@ -66,7 +66,7 @@ def export(
     """
     _check(wanted)
     record = run_folder.load_run(folder)
-    weights = _recorded_weights(folder, record)
+    weights = recorded_weights(folder, record)
     name = f"{record.id}-{wanted.precision}-b{wanted.batch_size}{artifact.ENDINGS[wanted.to]}"
     path = out or Path("exports") / name
     if path.suffix != artifact.ENDINGS[wanted.to]:

@@ -14,7 +14,7 @@ from bench.stats.hits import unpack
 SHORTEST_S, LONGEST_S = 1e-12, 2.7e6
 SHORTEST_EPOCH_S = 1e-6
 LARGEST = 1e40  # more than any single-precision number, and its square is still one
-MAY_BE_NEGATIVE = {"loss", "block_s", "pixel_mean", "lr"}  # a clock that runs back is flagged
+MAY_BE_NEGATIVE = {"block_s", "pixel_mean", "lr"}  # a clock that runs back is flagged
 
 
 def contradiction(record: RunRecord | ProfileRecord) -> str | None:
@@ -47,8 +47,9 @@ def _in_run(record: RunRecord) -> str | None:
     if record.spec.model.num_classes != len(record.dataset.classes):
         return f"{record.spec.model.num_classes} outputs for {len(record.dataset.classes)} classes"
     numbers = [epoch.epoch for epoch in record.epochs]
-    if numbers != sorted(set(numbers)) or max(numbers, default=0) > record.spec.recipe.epochs:
-        return f"its epochs are numbered {', '.join(map(str, numbers[:6]))}"
+    if numbers != [*range(1, record.spec.recipe.epochs + 1)] and (record.spec.train or numbers):
+        shown = ", ".join(map(str, numbers[:6])) or "by nothing"
+        return f"its epochs are numbered {shown} of {record.spec.recipe.epochs}"
     for epoch in record.epochs:
         if 0 < epoch.epoch_wall_s < SHORTEST_EPOCH_S:
             return f"epoch {epoch.epoch} took {epoch.epoch_wall_s:g} s"
@@ -57,7 +58,11 @@ def _in_run(record: RunRecord) -> str | None:
             return f"epoch {epoch.epoch} has an impossible time or an accuracy outside 0 to 1"
     if record.test is None:
         return "finished without a test accuracy"
-    return _in_accuracy(record.test)
+    if problem := _in_accuracy(record.test):
+        return problem
+    if record.test.num_images != record.dataset.num_test:
+        return f"tested on {record.test.num_images} of {record.dataset.num_test} test images"
+    return None
 
 
 def _in_accuracy(test: Accuracy) -> str | None:

@@ -266,10 +266,15 @@ def test_a_trained_run_is_profiled_with_its_weights(tiny_model: str) -> None:
     assert result.exit_code == 0, result.output
     (record,) = records()
     assert record.run_id == folder.name
+    weights = (folder / "weights.safetensors").read_bytes()
     (folder / "weights.safetensors").unlink()
     result = invoke("--run", str(folder), *QUICK)
     assert result.exit_code == 2
-    assert "has no weights (weights.safetensors)" in result.stderr
+    assert "has no weights: weights.safetensors is not there" in result.stderr
+    (folder / "weights.safetensors").write_bytes(weights + b" ")
+    result = invoke("--run", str(folder), *QUICK)
+    assert result.exit_code == 2
+    assert "is not what the run wrote: its SHA-256 differs" in result.stderr
 
 
 def test_repeats_are_fresh_processes_of_one_series(tmp_path: Path) -> None:

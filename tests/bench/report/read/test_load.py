@@ -75,6 +75,9 @@ def test_a_pipe_among_the_records_is_named_and_not_waited_for(tmp_path):
         ({"test": {"top1": 0.99}}, "top1 0.99 is not 800 of 1000"),
         ({"test": None}, "finished without a test accuracy"),
         ({"params": 0}, "params is 0"),
+        ({"test": {"loss": -1.0}}, "loss is -1"),
+        ({"dataset": {"num_test": 1001}}, "tested on 1000 of 1001 test images"),
+        ({"epochs": []}, "its epochs are numbered by nothing of 3"),
     ],
 )
 def test_a_run_that_contradicts_itself_is_set_aside(tmp_path, changes, why):
@@ -279,6 +282,8 @@ def test_impossible_numbers_set_a_run_aside(tmp_path, changes):
     [
         lambda epochs: epochs * 3,
         lambda epochs: epochs[::-1],
+        lambda epochs: epochs[:-1],
+        lambda epochs: [epochs[0] | {"loss": -0.5}, *epochs[1:]],
         lambda epochs: [epochs[0] | {"epoch": 10**6}],
         lambda epochs: [epochs[0] | {"epoch_wall_s": 1e-300}],
         lambda epochs: [epochs[0] | {"loss": 1e308}],

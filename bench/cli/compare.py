@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,8 +99,15 @@ def compare(
         force=force,
     )
     job_summary = _job_summary(github)
-    sides = _measured(base, new, what, out, processes, timeout) if measure else (base, new)
-    changes = _changes(Path(sides[0]), Path(sides[1]), wanted, threshold)
+    early = ""
+    if measure:
+        early = _measured(base, new, what, out, processes, timeout)
+        base, new = str(out / "base"), str(out / "new")
+    changes = _changes(Path(base), Path(new), wanted, threshold)
+    if early:
+        changes = [replace(c, doubts=(*c.doubts, early)) for c in changes if c.kind == "time"] + [
+            c for c in changes if c.kind != "time"
+        ]
     regressions = [c for c in changes if threshold is not None and c.regressed(threshold)]
     _show(changes, threshold, as_json)
     if job_summary:
@@ -111,11 +119,12 @@ def compare(
 
 def _measured(
     base: str, new: str, what: str, out: Path, processes: int, timeout: float | None
-) -> tuple[Path, Path]:
-    """Measure both sides in turns and return the folders of their records."""
+) -> str:
+    """Measure both sides in turns, records into ``out``; return why it ended early, if it did."""
     from bench.errors import UserError
     from bench.execute.take_turns import checkout, measure_in_turns
     from bench.record.files import check_writable
+    from bench.report.derive.speed.gate import OUT_OF_TIME
 
     sides = (out / "base", out / "new")
     if any(side.exists() and any(side.iterdir()) for side in sides):
@@ -129,9 +138,11 @@ def _measured(
         turns = measure_in_turns(
             before, after, shlex.split(what), out, num_pairs=processes, timeout_s=timeout, say=say
         )
-    if turns.out_of_time:
-        say(f"out of time after {turns.num_pairs} of {processes} pairs of processes")
-    return sides
+    if not turns.out_of_time:
+        return ""
+    early = f"{OUT_OF_TIME} after {turns.num_pairs} of {processes} pairs of processes"
+    say(early)
+    return early
 
 
 def _changes(base: Path, new: Path, wanted: Wanted, threshold: float | None) -> list[Change]:

@@ -1,6 +1,7 @@
 """The compare command and its exit codes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import record_factory as make
@@ -9,6 +10,8 @@ from typer.testing import CliRunner
 
 from bench.cli.compare import compare
 from bench.errors import UserError
+from bench.execute import take_turns
+from bench.execute.take_turns import Turns
 
 app = typer.Typer()
 app.command()(compare)
@@ -123,3 +126,27 @@ def test_missing_folders_are_named(folders, tmp_path):
     """A folder that is not there is an error."""
     with pytest.raises(UserError, match="nowhere is not there"):
         invoke(folders / "base", tmp_path / "nowhere", catch_exceptions=False)
+
+
+def test_running_out_of_time_is_told_wherever_the_rows_are(tmp_path, monkeypatch):
+    """After three of five pairs: in the table, the counts, the job's summary and the JSON."""
+
+    def measured(base, new, what, out, **limits):
+        make.write_turns(out / "base", out / "new", pairs=3)
+        return Turns(3, 0, out_of_time=True)
+
+    monkeypatch.setattr(take_turns, "measure_in_turns", measured)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    told = "out of time after 3 of 5 pairs of processes"
+    for number, form in enumerate(("--github", "--json")):
+        sides = (Path(__file__).parents[3],) * 2
+        out = ("--measure", "--out", tmp_path / str(number), "--timeout", "9")
+        result = invoke(*sides, *out, form)
+        assert result.exit_code == 0, result.output
+        assert told in result.stderr
+        if form == "--json":
+            (row,) = json.loads(result.stdout)
+            assert (row["verdict"], row["doubts"]) == ("not decided", [told])
+        else:
+            assert f"1 not decided; {told}" in " ".join(result.stdout.split())
+    assert told in (tmp_path / "summary.md").read_text()

@@ -71,6 +71,7 @@ OF_TOP1: dict[Finding, Verdict] = OF_TIMES | {"more": "better", "less": "worse"}
 REGRESSIONS = ("slower", "worse")
 # What a difference of code is about may differ between its two sides.
 CODE = ("commit", CHANGES)
+OUT_OF_TIME = "out of time"
 BUSY = "the machine was too busy to decide"
 APART = "measured apart, so nothing is decided; compare --measure lets both sides take turns"
 # Ratios of times nearer to 1 than this are called the same where nothing else is asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,26 +10,38 @@ from typing import Any
 from rich.table import Table as RichTable
 
 from bench.report import escape
-from bench.report.derive.speed.gate import Change
+from bench.report.derive.speed.gate import OUT_OF_TIME, Change
 from bench.report.page import terminal
 from bench.report.page.blocks import Heading, Paragraph, table
 from bench.report.page.formats import MISSING, number, point_interval, ratio
 from bench.report.page.markdown import render
 from bench.stats.times import Interval
 
-COLUMNS = ("what", "base", "new", "change (95 % CI)", "verdict")
+# What the intervals of rows cover, by their kind and whether there is a verdict at all.
+COVERS = {
+    "time": "times: pairs of processes",
+    "accuracy": "top-1: seeds and images, of networks not decided images alone",
+}
 _COLOURS = {"slower": "red", "worse": "red", "changed": "red", "faster": "green", "better": "green"}
 
 
 def summary(changes: Sequence[Change]) -> str:
-    """Return how many rows got which verdict: ``12 same, 1 slower``."""
+    """Return how many rows got which verdict, and what ended early: ``12 same, 1 slower``."""
     counts = Counter(change.verdict for change in changes)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    early = dict.fromkeys(d for c in changes for d in c.doubts if d.startswith(OUT_OF_TIME))
+    return "; ".join([told, *early])
+
+
+def _columns(changes: Sequence[Change]) -> tuple[str, ...]:
+    kinds = {c.kind for c in changes if c.interval and c.interval.high < math.inf}
+    told = "; ".join(covers for kind, covers in COVERS.items() if kind in kinds)
+    return ("what", "base", "new", f"change (95 % CI: {told})" if told else "change", "verdict")
 
 
 def screen(changes: Sequence[Change]) -> RichTable:
     """Return the changes for a terminal, regressions in red."""
-    drawn = table(COLUMNS, map(_cells, changes), words=("what", "verdict"))
+    drawn = table(_columns(changes), map(_cells, changes), words=("what", "verdict"))
     return terminal.render(drawn, [_COLOURS.get(change.verdict, "") for change in changes])
 
 
@@ -37,14 +50,13 @@ def markdown(changes: Sequence[Change], threshold: float | None) -> str:
     ordered = sorted(changes, key=lambda c: (not c.regressed(threshold or 0.0), c.kind != "time"))
     lines = [_cells(change) for change in ordered]
     title, told = Heading("Benchmark comparison"), Paragraph(f"{summary(changes)}.")
-    return render([title, told, table(COLUMNS, lines)])
+    return render([title, told, table(_columns(changes), lines)])
 
 
 def annotation(change: Change) -> str:
     """Return the workflow command that shows a regression beside the job."""
     what, _, _, moved, verdict = _cells(change)
-    doubts = f"; {'; '.join(change.doubts)}" if change.doubts else ""
-    text = escape.one_line(f"{what}: {verdict}, {moved}{doubts}").replace("%", "%25")
+    text = escape.one_line(f"{what}: {verdict}, {moved}").replace("%", "%25")
     return f"::error title=Benchmark regression::{text}"
 
 

@@ -97,7 +97,7 @@ def test_the_action_uses_options_that_compare_has() -> None:
     compare = get_command(app).commands["compare"]  # type: ignore[attr-defined]
     known = {option for parameter in compare.params for option in parameter.opts}
     used = set(re.findall(r"(--[a-z-]+)", action.partition("-m bench compare")[2]))
-    assert {"--measure", "--fail-on", "--github"} <= used <= known
+    assert {"--measure", "--fail-on", "--github", "--timeout"} <= used <= known
 
 
 def found_in(folder: Path) -> Findings:

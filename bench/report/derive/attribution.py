@@ -319,7 +319,7 @@ def _gap(
     if stem_only and own_only:
         corners = [plain, stem_only, own_only, full]
         parts = {"stem": [-0.5, 0.5, -0.5, 0.5], own: [-0.5, -0.5, 0.5, 0.5]}
-        note = f"mean over both orders of changing stem and {own}"
+        note = "mean over both orders"
     elif stem_only:
         corners = [plain, stem_only, full]
         parts = {"stem": [-1.0, 1.0, 0.0], own: [0.0, -1.0, 1.0]}

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from bench.record.environment import Environment
 from bench.report.read.models import preprocessing_text, versions
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell
@@ -61,7 +62,37 @@ def accuracy_conditions(cell: Cell) -> dict[str, object]:
 
 def speed_conditions(row: CostRow) -> dict[str, object]:
     """Return what must agree before two speeds are compared."""
-    record, env = row.first, row.environment
+    record = row.first
+    return {
+        **_surroundings(row.environment),
+        "mode": record.mode,
+        "scenario": record.scenario,
+        "batch size": record.batch_size,
+        "precision": record.precision,
+        "runtime": record.runtime,
+        "image size": row.model.image_size,
+    }
+
+
+def training_conditions(cell: Cell) -> dict[str, object]:
+    """Return what must agree before the seconds of two trainings are compared, in all their runs.
+
+    How much was trained is another question (`accuracy_conditions`).
+    """
+    each = [
+        {
+            **_surroundings(run.record.environment),
+            "training loop": run.record.spec.engine,
+            "precision": run.record.spec.precision,
+            "runtime": run.record.runtime or run.record.spec.runtime,
+        }
+        for run in cell.runs
+    ]
+    return {name: tuple({str(one.get(name)): 0 for one in each}) for one in each for name in one}
+
+
+def _surroundings(env: Environment) -> dict[str, object]:
+    """Return what surrounds a measurement of time: the machine, the versions, every flag."""
     return {
         "device": env.device,
         "device name": env.device_name,
@@ -69,12 +100,6 @@ def speed_conditions(row: CostRow) -> dict[str, object]:
         "CPU": env.cpu_model,
         "threads": env.num_threads,
         "driver": env.driver,
-        "mode": record.mode,
-        "scenario": record.scenario,
-        "batch size": record.batch_size,
-        "precision": record.precision,
-        "runtime": record.runtime,
-        "image size": row.model.image_size,
         CHANGES: env.dirty,
         **versions(env),
         **{f"flag {name}": value for name, value in env.flags.items()},
@@ -87,11 +112,14 @@ def may_meet(first: CostRow, second: CostRow, ignoring: Collection[str] = ()) ->
     return not mismatches(speed_conditions(first), speed_conditions(second), ignoring)
 
 
-def largest_alike(rows: Mapping[str, CostRow]) -> dict[str, CostRow]:
+def largest_alike(
+    rows: Mapping[str, CostRow], ignoring: Collection[str] = ()
+) -> dict[str, CostRow]:
     """Return the rows, by what they are of, of the conditions that most of them share."""
     groups: defaultdict[str, dict[str, CostRow]] = defaultdict(dict)
     for key, row in rows.items():
-        groups[repr(speed_conditions(row))][key] = row
+        told = {n: value for n, value in speed_conditions(row).items() if n not in ignoring}
+        groups[repr(told)][key] = row
     return max(groups.values(), key=len, default={})
 
 

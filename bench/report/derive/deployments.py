@@ -5,13 +5,15 @@ Asked with the accuracy of exactly what was timed, never with another's.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.report.derive.conditions import OF_PRECISION, largest_alike, speed_conditions
 from bench.report.derive.headline import machine_of
 from bench.report.derive.pareto import (
     NUM_DRAWS,
@@ -22,13 +24,16 @@ from bench.report.derive.pareto import (
     front_chances,
     unknown_noise,
 )
+from bench.report.derive.seeds import SeedLuck
 from bench.report.derive.speed.attention_tax import twins
 from bench.report.derive.speed.axes import Axis, latency_ms, throughput
 from bench.report.read.deployed import Deployment, deployments
 from bench.report.read.models import model_order
 from bench.report.read.profiled import CostRow
 from bench.spec.run import ModelSpec
-from bench.stats.accuracy import Difference, contrast
+from bench.stats.accuracy import Difference, contrast, corrected
+from bench.stats.decide import Finding, finding
+from bench.stats.luck import Luck
 from bench.stats.pareto import on_front
 
 UNKNOWN_LUCK = "these are several trained networks, and images alone do not tell how lucky each was"
@@ -70,15 +75,25 @@ class DeploymentFront:
 
 
 def deployment_fronts(rows: Iterable[CostRow]) -> list[DeploymentFront]:
-    """Return the fronts of the timed deployments, for each data set, machine and kind of cost."""
+    """Return the fronts of the timed deployments, for each data set, machine and kind of cost.
+
+    What does no better than guessing is on none, nor what was measured under other conditions.
+    """
     groups: defaultdict[tuple[object, ...], list[Deployment]] = defaultdict(list)
     for one in deployments(rows):
         record = one.row.first
-        if one.row.timing is not None and record.mode == "infer":
+        if one.row.timing is not None and record.mode == "infer" and one.has_learnt:
             place = (machine_of(one.row), record.scenario, record.batch_size)
             groups[(one.accuracy.digest, *place)].append(one)
-    found = (_front(group) for group in groups.values() if len(group) > 1)
+    alike = map(_alike, groups.values())
+    found = (_front(group) for group in alike if len(group) > 1)
     return sorted(found, key=lambda front: (front.dataset, front.axis.name))
+
+
+def _alike(group: Sequence[Deployment]) -> list[Deployment]:
+    """Return those measured under the conditions that most share, whatever they compute in."""
+    rows = largest_alike({one.key: one.row for one in group}, ("runtime", *OF_PRECISION))
+    return [one for one in group if one.key in rows]
 
 
 def _front(group: Sequence[Deployment]) -> DeploymentFront:
@@ -133,7 +148,11 @@ def _accuracy_draws(group: Sequence[Deployment]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class GateLoss:
-    """What a precision in a runtime costs an SE model beyond its plain twin."""
+    """What a precision in a runtime costs an SE model beyond its plain twin.
+
+    ``p_family`` is Holm's over all such losses; None where the luck of training is unknown, and
+    ``extra`` then is that of these two networks.
+    """
 
     model: ModelSpec
     precision: str
@@ -142,14 +161,21 @@ class GateLoss:
     se: Deployment
     plain: Deployment
     extra: Difference
+    p_family: float | None = None
+
+    @property
+    def finding(self) -> Finding:
+        """Return what may be said of the two models: that SE's loses less means more."""
+        return finding(self.extra.interval.estimate, self.p_family, None)
 
 
-def gate_losses(rows: Iterable[CostRow]) -> list[GateLoss]:
+def gate_losses(rows: Iterable[CostRow], luck: SeedLuck) -> list[GateLoss]:
     """Return, wherever both were tested, whether SE's gate is what int8 (or another) costs.
 
-    The difference of two differences to eager fp32, all four on the same images.
+    The difference of two differences to eager fp32, all four on the same images, of networks that
+    have learnt.
     """
-    found = deployments(rows)
+    found = [one for one in deployments(rows) if one.network_has_learnt]
     places = {_place(one): one for one in found}
     losses = []
     for model, twin in twins([one.row for one in found]):
@@ -157,18 +183,29 @@ def gate_losses(rows: Iterable[CostRow]) -> list[GateLoss]:
             other = places.get((twin, *_place(one)[1:]))
             if one.model != model or other is None or one.row.first.precision == "fp32":
                 continue
-            arms = [one.hits, one.reference_hits, other.hits, other.reference_hits]
-            extra = contrast([arm[None] for arm in arms], [1.0, -1.0, -1.0, 1.0])
+            extra = _extra(one, other, luck.on(one.accuracy.digest))
             record = one.row.first
             losses.append(
                 GateLoss(
                     model, record.precision, record.runtime, record.batch_size, one, other, extra
                 )
             )
-    return losses
+    judged = corrected([loss.extra for loss in losses], None)
+    return [replace(loss, p_family=p) for loss, (p, _) in zip(losses, judged, strict=True)]
+
+
+def _extra(one: Deployment, other: Deployment, luck: Luck | None) -> Difference:
+    """Return how much more the first gains, or the less it loses, than the other.
+
+    What a precision does to a training is taken to vary over trainings as accuracy itself does,
+    which is cautious: both accuracies of a network are of one training, so that of four arms two
+    are drawn. The noise of images is counted beside it.
+    """
+    arms = [one.hits, one.reference_hits, other.hits, other.reference_hits]
+    halved = luck and replace(luck, sd=luck.sd / math.sqrt(2), noise=0.0)
+    found = contrast([arm[None] for arm in arms], [1.0, -1.0, -1.0, 1.0], halved)
+    return replace(found, luck=luck)
 
 
 def _place(one: Deployment) -> tuple[object, ...]:
-    record = one.row.first
-    where = (one.accuracy.digest, machine_of(one.row), record.mode, record.scenario)
-    return (one.model, *where, record.precision, record.runtime, record.batch_size)
+    return (one.model, one.accuracy.digest, repr(speed_conditions(one.row)))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.report.derive.conditions import accuracy_conditions
+from bench.report.derive.conditions import accuracy_conditions, training_conditions
 from bench.report.derive.pairs import difference_of
 from bench.report.derive.published import PublishedGain, gains_beside, reasons
 from bench.report.derive.seeds import SeedLuck
@@ -101,8 +101,8 @@ class GainPoint:
 def priced(found: Sequence[Gain], lines: Sequence[TaxLine]) -> list[GainPoint]:
     """Return the gains whose cost in time is known, all in the measurement that most of them have.
 
-    A rate counts as the time of an image. Where nothing was profiled, epochs are compared, which
-    were timed apart.
+    A rate counts as the time of an image. Where nothing was profiled, epochs under equal
+    conditions are compared, which were timed apart.
     """
     by_kind: defaultdict[str, list[GainPoint]] = defaultdict(list)
     for gain in found:
@@ -111,7 +111,8 @@ def priced(found: Sequence[Gain], lines: Sequence[TaxLine]) -> list[GainPoint]:
                 for what, ratio in line.times().items():
                     by_kind[what].append(GainPoint(gain, ratio, what))
         epochs = (gain.plain.epoch_wall_s, gain.full.epoch_wall_s)
-        if epochs[0] and epochs[1]:
+        alike = training_conditions(gain.plain) == training_conditions(gain.full)
+        if epochs[0] and epochs[1] and alike:
             estimate = epochs[1] / epochs[0]
             apart = Interval(estimate, 0.0, math.inf, 1)
             by_kind[EPOCH].append(GainPoint(gain, apart, EPOCH))

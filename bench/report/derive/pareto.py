@@ -26,7 +26,7 @@ from bench.stats.times import log_error
 
 NUM_DRAWS = 1000
 UNKNOWN_LUCK = "the luck of training is unknown"
-UNKNOWN_NOISE = "a cost is of one sitting, or of one training, and its noise unknown"
+UNKNOWN_NOISE = "a cost is of one sitting or training"
 LEAST_STEP = math.log(1.05)  # costs nearer to each other than 5 % are no step of cost
 
 

@@ -41,8 +41,15 @@ class SeedLuck:
         known = self.by_conditions.get(conditions.pop()) if len(conditions) == 1 else None
         if known is not None:
             return known
-        others = self.by_data.get(cells[0].digest)
+        return self.on(cells[0].digest)
+
+    def on(self, digest: str) -> Luck | None:
+        """Return the luck of trainings on a data set, however its models were trained."""
+        others = self.by_data.get(digest)
         return self.stated if others is None else replace(others, elsewhere=True)
+
+
+UNKNOWN = SeedLuck()
 
 
 def luck_of(cells: Iterable[Cell], stated_sd: float | None = None) -> SeedLuck:

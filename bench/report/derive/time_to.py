@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.record.run import EpochFacts
-from bench.report.derive.conditions import accuracy_conditions
+from bench.report.derive.conditions import accuracy_conditions, training_conditions
 from bench.report.read.study import Study
 from bench.report.read.trained import Cell
 from bench.stats.times import kaplan_meier_median
@@ -93,12 +93,14 @@ class Race:
         if not bests:
             return ()
         chance = 1 / self.cells[0].model.num_classes
-        levels = [level for level in LEVELS if level >= chance + ABOVE_CHANCE * (1 - chance)]
-        wanted = {cell.runs[0].record.spec.target_top1 for cell in self.cells if self.held_out}
+        least = chance + ABOVE_CHANCE * (1 - chance)
+        levels = [level for level in LEVELS if level >= least]
+        told = [cell.runs[0].record.spec.target_top1 for cell in self.cells if self.held_out]
+        wanted = [level for level in told if level is not None and level >= least]
         common = [level for level in levels if level <= min(bests)][-1:]
         beyond = [level for level in levels if min(bests) < level <= max(bests)]
         chosen = {*common, *beyond[-1:], *beyond[(len(beyond) - 1) // 2 :][:1], *wanted}
-        return tuple(sorted(level for level in chosen if level is not None))
+        return tuple(sorted(chosen))
 
     def reach(self, cell: Cell, top1: float) -> Reach:
         """Return how soon the runs of a cell reached ``top1``."""
@@ -122,9 +124,7 @@ def races(study: Study) -> list[Race]:
     groups: defaultdict[str, list[Cell]] = defaultdict(list)
     for cell in study.cells:
         if all(run.record.epochs for run in cell.runs):
-            env = cell.environment
-            conditions = (accuracy_conditions(cell), env.device_name, env.host, env.num_threads)
-            groups[repr(conditions)].append(cell)
+            groups[repr((accuracy_conditions(cell), training_conditions(cell)))].append(cell)
     ordered = sorted(groups.values(), key=lambda cells: (-len(cells), cells[0].key))
     return [_race(cells) for cells in ordered]
 

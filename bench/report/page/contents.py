@@ -33,7 +33,7 @@ def contents(found: Findings, charts: Sequence[Image] = ()) -> list[Block]:
         *sections.attribution(found),
         *sections.fronts(found),
         *details.time_to_accuracy(found),
-        *deployment_tables(study),
+        *deployment_tables(study, found.luck),
         *scenario_blocks(study.costs),
         *sections.speeds(found),
         *details.costs(study),

@@ -56,7 +56,8 @@ def costs(study: Study) -> list[Block]:
         return []
     lines = [_cost_line(row) for row in study.costs[:MAX_COST_ROWS]]
     more = _more(len(study.costs), len(lines), "rows")
-    title = f"{count(len(study.costs), 'row')}: every setting with its times and what to doubt"
+    of = f" of {len(study.costs):,}" if more else ""
+    title = f"{count(len(lines), 'row')}{of}: every setting with its times and what to doubt"
     return [Heading("Cost"), table(COST_COLUMNS, lines, folded=title), *more]
 
 

@@ -9,6 +9,7 @@ from bench.report.read.trained import Measured
 from bench.stats.times import Interval
 
 MISSING = "–"
+GUESSES = " (no better than guessing)"
 WIDE = 4.0
 
 

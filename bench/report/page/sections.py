@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 from bench.report.derive.attribution import Attribution, Effect
 from bench.report.derive.findings import Findings, Speed
@@ -10,7 +11,7 @@ from bench.report.derive.headline import machine_of
 from bench.report.derive.pairs import Pair, seeds_wanted
 from bench.report.derive.pareto import Front, Place
 from bench.report.derive.speed.axes import Axis
-from bench.report.page.blocks import Block, Heading, Paragraph, Table, table
+from bench.report.page.blocks import Block, Bullets, Heading, Paragraph, Table, table
 from bench.report.page.formats import (
     MISSING,
     chance,
@@ -21,7 +22,8 @@ from bench.report.page.formats import (
     ratio,
     span,
 )
-from bench.report.page.wording import speed_verdict
+from bench.report.page.wording import COVERS, gap_sentence, speed_verdict
+from bench.stats.times import FEWEST, Interval
 
 MAX_FRONTS = 12
 
@@ -39,7 +41,7 @@ def differences(found: Findings) -> list[Block]:
     )
     more = f" {left_out} more pairs are not compared." if left_out else ""
     parts: list[Block] = [Heading("Differences"), Paragraph(note + more)]
-    for covers, known in (("seeds and images", True), ("these networks, images alone", False)):
+    for covers, known in COVERS:
         chosen = [p for p in pairs if p.difference and (p.difference.luck is not None) is known]
         if chosen:
             columns = (
@@ -84,6 +86,8 @@ def attribution(found: Findings) -> list[Block]:
     parts: list[Block] = []
     for one in found.attributions:
         parts += [Heading(one.dataset, 3), _effects(one)] if one.effects else []
+        split = tuple(("Stem or attention:", gap_sentence(gap, found.labels)) for gap in one.gaps)
+        parts += [Bullets(split)] if split else []
         if one.inseparable:
             names = ", ".join(one.inseparable)
             stuck = f"Not separable, because no two runs differ in it alone: {names}."
@@ -94,23 +98,34 @@ def attribution(found: Findings) -> list[Block]:
         "The effect of changing one factor with all else equal, the mean over the contexts in "
         "which that was done; an interaction is how much one factor's effect changes with the "
         "other. Without a p the luck of training is unknown and the interval is that of these "
-        "networks. Costs are factors: ×1.10 is 10 % more of that axis; the intervals of rows that "
-        "shared one sitting hold within it."
+        "networks. Costs are factors: ×1.10 is 10 % more of that axis; a time has an interval "
+        f"where each context was timed in {FEWEST} sittings or more."
     )
     return [Heading("Attribution"), Paragraph(note), *parts]
 
 
 def _effects(one: Attribution) -> Table:
     axes = [axis for axis in one.axes if any(axis.name in e.costs for e in one.effects)]
+    known = any(effect.top1 and effect.top1.luck for effect in one.effects)
     columns = [
         "factor",
         "change",
         "contexts",
-        "points of top-1 (95 % CI)",
+        f"points of top-1 (95 % CI: {COVERS[not known][0]})",
         "p",
-        *(axis.title for axis in axes),
+        *(
+            axis.title + covers(axis, [e.costs.get(axis.name) for e in one.effects])
+            for axis in axes
+        ),
     ]
     return table(columns, [_effect_line(effect, axes) for effect in one.effects])
+
+
+def covers(axis: Axis, shown: Iterable[Interval | None]) -> str:
+    """Return what the intervals of costs in a column cover: of sittings, or of trainings."""
+    ends = any(one and 0 < one.low < one.high < math.inf for one in shown)
+    kind = "trainings" if axis.name.startswith("training-time") else "sittings"
+    return f" (95 % CI: between {kind})" if ends else ""
 
 
 def _effect_line(effect: Effect, axes: Sequence[Axis]) -> list[str]:
@@ -150,7 +165,7 @@ def fronts(found: Findings) -> list[Block]:
 def _front_table(front: Front, found: Findings) -> Table:
     columns = (
         "model",
-        front.axis.unit,
+        front.axis.unit + covers(front.axis, front.axis.values.values()),
         "top-1 % (95 % CI: images)",
         "on the front",
         "probability",
@@ -176,17 +191,13 @@ def speeds(found: Findings) -> list[Block]:
     """Return the ratios of times between models that differ in one factor."""
     if not found.speeds:
         return []
-    columns = (
-        "model",
-        "against",
-        "differ in",
-        "device",
-        "scenario",
-        "time (95 % CI)",
-        "verdict",
-        "how",
-    )
-    return [Heading("Speed ratios"), table(columns, [_speed_line(s, found) for s in found.speeds])]
+    parts: list[Block] = [Heading("Speed ratios")]
+    for kind, within in (("between sittings", False), ("within a sitting", True)):
+        lines = [_speed_line(s, found) for s in found.speeds if s.ratio.is_within is within]
+        heading = f"time (95 % CI: {kind})"
+        columns = ("model", "against", "differ in", "device", "scenario", heading, "verdict", "how")
+        parts += [table(columns, lines)] if lines else []
+    return parts
 
 
 def _speed_line(speed: Speed, found: Findings) -> list[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.report.derive.attribution import Effect
 from bench.report.derive.findings import Findings
-from bench.report.derive.pairs import Pair, seeds_wanted
+from bench.report.derive.pairs import Pair
 from bench.report.derive.published import beside
-from bench.report.derive.speed.attention_tax import RuntimeCost, ScenarioCost
+from bench.report.derive.speed.attention_tax import RuntimeCost
 from bench.report.derive.speed.profile_rows import doubts, starved, worst
 from bench.report.page.blocks import Block, Bullets, Heading
 from bench.report.page.formats import count, number, percent
@@ -19,12 +20,13 @@ from bench.report.page.wording import (
     basis,
     choice_sentence,
     cost_factor,
-    effect_sentence,
+    effect_statement,
     gap_sentence,
+    probability,
     rests_on,
     spread,
+    statement,
 )
-from bench.report.page.wording import verdict as pair_verdict
 from bench.report.read.models import attention_title
 from bench.report.read.trained import Cell
 
@@ -53,7 +55,22 @@ def lines(found: Findings) -> list[Item]:
         *_choices(found),
         *_doubts(found),
     ]
-    return items[:MAX_LINES]
+    return _said_once(items[:MAX_LINES], found)
+
+
+def _said_once(items: Sequence[Item], found: Findings) -> list[Item]:
+    """Return the lines with what a seed sd was taken from in the first that rests on it alone.
+
+    The others only say that they are of one seed. A stated sd stands in each.
+    """
+    notes = [note for note in _bases(found.pairs.pairs) if "have several" in note]
+    told: list[Item] = []
+    for lead, text in items:
+        for note in notes:
+            if any(note in before for _, before in told):
+                text = text.replace(note, "one seed")
+        told.append((lead, text))
+    return told
 
 
 def _scope(found: Findings) -> list[Item]:
@@ -99,26 +116,42 @@ def _published(cells: Sequence[Cell], found: Findings) -> str:
     return f"; {label} {abs(gap):.1f} points {side} the {100 * one.top1:.1f} % of {who}, {alike}"
 
 
-def _judged(found: Findings) -> list[tuple[bool, str]]:
-    """Return every sentence on models, attention first, with whether it is established."""
-    margin, told = found.stated.margin, []
-    for one in found.attributions:
-        for effect in one.effects:
-            if effect.top1 and effect.term.name == "attention" and effect.term.num_contexts > 1:
-                lead = f"Attention, {effect.term.change}, on {one.dataset}: "
-                text = lead + effect_sentence(effect, margin)
-                told.append((effect.finding != "not resolved", text))
+def _judged(found: Findings) -> list[tuple[Effect | Pair, str]]:
+    """Return every test of models that found something, attention first, with what it found."""
+    margin = found.stated.margin
+    told: list[tuple[Effect | Pair, str]] = [
+        (effect, f"Attention, {effect.term.change}{_on(one.dataset, found)}: {text}")
+        for one in found.attributions
+        for effect in one.effects
+        if effect.top1 and effect.term.name == "attention" and effect.term.num_contexts > 1
+        if (text := effect_statement(effect, margin))
+    ]
+    told += [(pair, statement(pair, found.labels, margin)) for pair in _ranked(found)]
+    return [(one, text) for one, text in told if one.finding != "not resolved"]
+
+
+def _on(dataset: str, found: Findings) -> str:
+    """Return the data set where there are several; of one the scope tells."""
+    return f", {dataset}" if len(found.study.datasets) > 1 else ""
+
+
+def _ranked(found: Findings) -> list[Pair]:
+    """Return the pairs that may be judged, those that differ in attention alone first."""
     pairs = [p for p in found.pairs.pairs if not p.mismatches]
-    for pair in sorted(pairs, key=lambda p: p.factors != ("attention",)):
-        text = pair_verdict(pair, found.labels, margin)
-        told.append((pair.finding != "not resolved", text))
-    return told
+    return sorted(pairs, key=lambda p: p.factors != ("attention",))
 
 
 def _established(found: Findings) -> list[Item]:
-    known = [text for is_known, text in _judged(found) if is_known]
+    known = _judged(found)
     if known:
-        return [("Established:", _first(known))]
+        told = [
+            f"{text}, {probability(one.p_family)}" if one.finding in ("more", "less") else text
+            for one, text in known
+        ]
+        shown = [one for one, _ in known[:MAX_SENTENCES]]
+        sizes = dict.fromkeys(str(one.family_size) for one in shown if one.family_size > 1)
+        family = [f"p after correction for {' and '.join(sizes)} tests"] if sizes else []
+        return [("Established:", "; ".join([*_first(told), *family, *_bases(shown)]) + ".")]
     if any(not pair.mismatches for pair in found.pairs.pairs):
         return [("Established:", "nothing about which model is the more accurate.")]
     return []
@@ -126,40 +159,31 @@ def _established(found: Findings) -> list[Item]:
 
 def _suggested(found: Findings) -> list[Item]:
     """Return the comparisons that are not resolved, in short; those of SE alone first."""
-    pairs = [p for p in found.pairs.pairs if p.finding == "not resolved" and not p.mismatches]
+    pairs = [p for p in _ranked(found) if p.finding == "not resolved"]
     told = [
         f"{found.labels[p.second.key]} against {found.labels[p.first.key]} "
-        f"{spread(p.difference.interval)}{_wanted(p)}"
-        for p in sorted(pairs, key=lambda p: p.factors != ("attention",))
+        f"{spread(p.difference.interval)}"
+        for p in pairs
         if p.difference
     ]
     if not told:
         return []
-    rest = count(len(told) - MAX_NAMED, "more comparison") if len(told) > MAX_NAMED else ""
-    text = "; ".join([*told[:MAX_NAMED], *([f"{rest}: see “Differences”"] if rest else [])])
-    unknown = [p.difference for p in pairs if p.difference and p.difference.luck is None]
-    if unknown:
-        text = f"of the trained networks alone, {text}; {'; '.join(basis(unknown[0]))}"
-    else:
-        text += "".join(f"; {note}" for note in _bases(pairs))
-    return [("Only suggested:", f"{text}.")]
+    unknown = [p for p in pairs if p.difference and p.difference.luck is None]
+    lead = "of the trained networks alone, " if unknown else ""
+    text = "; ".join([*_first(told, 1), *_bases(unknown[:1] or pairs)])
+    return [("Only suggested:", f"{lead}{text}.")]
 
 
-def _bases(pairs: Sequence[Pair]) -> list[str]:
+def _bases(tested: Sequence[Effect | Pair]) -> list[str]:
     """Return once each what the luck of training in these differences rests on."""
-    return list(dict.fromkeys(note for p in pairs if p.difference for note in basis(p.difference)))
+    found = [one.top1 if isinstance(one, Effect) else one.difference for one in tested]
+    return list(dict.fromkeys(note for one in found if one for note in basis(one)))
 
 
-def _wanted(pair: Pair) -> str:
-    wanted = seeds_wanted(pair)
-    return f" (needs about {wanted:,} seeds a model)" if wanted else ""
-
-
-def _first(texts: Sequence[str]) -> str:
-    """Return the first sentences, and how many more there are."""
-    rest = len(texts) - MAX_SENTENCES
-    more = f" And {count(rest, 'more comparison')}: see “Differences”." if rest > 0 else ""
-    return " ".join(texts[:MAX_SENTENCES]) + more
+def _first(texts: Sequence[str], most: int = MAX_SENTENCES) -> list[str]:
+    """Return the first of some texts, and how many more there are."""
+    rest = len(texts) - most
+    return [*texts[:most], *([f"{rest} more: see “Differences”"] if rest > 0 else [])]
 
 
 def gaps(found: Findings) -> list[Item]:
@@ -173,16 +197,16 @@ def gaps(found: Findings) -> list[Item]:
 
 def costs(found: Findings) -> list[Item]:
     """Return what attention costs, a line a scenario: in eager and in the fastest runtime."""
-    return [_cost_line(cost, found) for cost in found.costs]
-
-
-def _cost_line(cost: ScenarioCost, found: Findings) -> Item:
-    single = cost.row.first.scenario == "single_stream"
-    what = "one image" if single else f"a batch of {cost.row.first.batch_size}"
-    names = f"{found.model_labels[cost.model]} against {found.model_labels[cost.twin]}"
-    told = "; ".join(_runtime(one) for one in cost.runtimes)
-    where = cost.row.environment.device_name
-    return (f"What {attention_title(cost.model)} costs, {what}:", f"{told}: {names} on {where}.")
+    told: list[Item] = []
+    for cost in found.costs:
+        single = cost.row.first.scenario == "single_stream"
+        what = "one image" if single else f"a batch of {cost.row.first.batch_size}"
+        names = f": {found.model_labels[cost.model]} against {found.model_labels[cost.twin]}"
+        names += f" on {cost.row.environment.device_name}"
+        names = "" if any(names in text for _, text in told) else names
+        text = "; ".join(_runtime(one) for one in cost.runtimes)
+        told.append((f"What {attention_title(cost.model)} costs, {what}:", f"{text}{names}."))
+    return told
 
 
 def _runtime(cost: RuntimeCost) -> str:
@@ -198,13 +222,14 @@ def _choices(found: Findings) -> list[Item]:
     for name in TAKEN_FOR:
         for dataset, front in found.fronts:
             if front.axis.name.startswith(name) and len(front.choices) > 1:
-                chosen = front.choices[:MAX_NAMED]
+                chosen = front.choices[:MAX_SENTENCES]
                 told = "; ".join(choice_sentence(front, c, found.labels) for c in chosen)
                 if front.withheld:
                     told += f"; no chance is given: {front.withheld}"
                 elif front.luck is not None:
                     told += f"; {rests_on(front.luck)}"
-                return [(f"Which to take, {dataset}, by {front.axis.title}:", f"{told}.")]
+                where = f"Which to take{_on(dataset, found)}, by {front.axis.title}:"
+                return [(where, f"{told}.")]
     return []
 
 
@@ -215,19 +240,16 @@ def _doubts(found: Findings) -> list[Item]:
     if guessing:
         names = ", ".join(found.labels[cell.key] for cell in guessing[:MAX_NAMED])
         more = " and others" if len(guessing) > MAX_NAMED else ""
-        told.append(f"{names}{more}: no better than guessing, so in no comparison")
+        told.append(f"{names}{more}: no better than guessing")
     if found.pairs.withheld:
         told.append(f"{count(len(found.pairs.withheld), 'pair')} not comparable")
     timed = [row for row in found.study.costs if row.timing]
     hungry = sum(map(starved, timed))
-    if hungry:
-        told.append(f"{hungry} of {count(len(timed), 'timed row')} starved by other work")
-    disturbed = sum(bool(doubts(row)) for row in timed) - hungry
-    if disturbed > 0:
-        told.append(f"{disturbed} of {count(len(timed), 'timed row')} disturbed or noisy")
-    once = sum(row.timing.num_processes == 1 for row in timed if row.timing)
-    if once:
-        told.append(
-            f"{once} of {count(len(timed), 'timed row')} from one sitting, which decides no speed"
-        )
+    facts = {
+        "starved by other work": hungry,
+        "disturbed or noisy": sum(bool(doubts(row)) for row in timed) - hungry,
+        "from one sitting": sum(r.timing.num_processes == 1 for r in timed if r.timing),
+    }
+    known = ", ".join(f"{number} {what}" for what, number in facts.items() if number > 0)
+    told += [f"of {count(len(timed), 'timed row')} {known}"] if known else []
     return [("Doubts:", "; ".join(told) + ".")] if told else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from bench.report.derive.attribution import Effect, Gap
 from bench.report.derive.gains import Gain
@@ -14,27 +15,35 @@ from bench.stats.accuracy import Difference
 from bench.stats.luck import Luck
 from bench.stats.times import Interval
 
+# What an interval of accuracies covers, and whether the luck of training is known to it.
+COVERS = (("seeds and images", True), ("these networks, images alone", False))
+
 
 def verdict(pair: Pair, labels: dict[str, str], margin: float | None = None) -> str:
-    """Return the verdict on a pair: which is better, that they are the same, or not resolved."""
+    """Return the verdict on a pair with all that a reader must know beside it."""
+    text = statement(pair, labels, margin)
+    notes = _caveats(pair) if pair.difference else []
+    return "; ".join([text, *notes]) + "."
+
+
+def statement(pair: Pair, labels: dict[str, str], margin: float | None = None) -> str:
+    """Return which of a pair is better, that they are the same, or that it is not resolved."""
     found = pair.difference
     one, two = labels[pair.first.key], labels[pair.second.key]
     if found is None:
-        return f"{two} and {one} are not compared: {'; '.join(map(str, pair.mismatches))}."
+        return f"{two} and {one} are not compared: {'; '.join(map(str, pair.mismatches))}"
     by = spread(found.interval)
     match pair.finding:
         case "more":
-            text = f"{two} is better than {one} by {spread(found.interval, sign=False)}"
+            return f"{two} is better than {one} by {spread(found.interval, sign=False)}"
         case "less":
-            text = f"{one} is better than {two} by {spread(_turned(found.interval), sign=False)}"
+            return f"{one} is better than {two} by {spread(_turned(found.interval), sign=False)}"
         case "same":
-            text = f"{two} and {one} are the same within ±{points(margin or 0)} points: {by}"
+            return f"{two} and {one} are the same within ±{points(margin or 0)} points: {by}"
         case _ if found.luck is None:
-            text = f"these two trained networks: {two} against {one}, {by} (images alone)"
+            return f"these two trained networks: {two} against {one}, {by} (images alone)"
         case _:
-            text = f"{two} against {one}: not resolved, {by}"
-    notes = _caveats(pair)
-    return f"{text}; {'; '.join(notes)}." if notes else f"{text}."
+            return f"{two} against {one}: not resolved, {by}"
 
 
 def spread(interval: Interval, sign: bool = True) -> str:
@@ -79,29 +88,28 @@ def rests_on(luck: Luck) -> str:
     if luck.stated:
         return f"one seed, resting on the stated seed sd of {sd}"
     other = ", not all trained alike" if luck.elsewhere else ""
-    return f"one seed, with the seed sd of {sd} of models that have several{other}"
+    return f"one seed, seed sd of {sd} of models that have several{other}"
+
+
+def probability(p: float | None) -> str:
+    """Return a p-value as it stands in a sentence: ``p = 0.032``."""
+    told = p_value(p)
+    return f"p {told}" if told.startswith("<") else f"p = {told}"
 
 
 def _probability(p: float | None, family: int) -> str:
-    told = p_value(p)
-    told = f"p {told}" if told.startswith("<") else f"p = {told}"
-    return f"{told} after correction for {family} tests" if family > 1 else told
+    return probability(p) + (f" after correction for {family} tests" if family > 1 else "")
 
 
-def effect_sentence(effect: Effect, margin: float | None = None) -> str:
-    """Return what a factor does on average over the contexts in which it alone was changed."""
+def effect_statement(effect: Effect, margin: float | None = None) -> str:
+    """Return what a factor does to top-1, the mean over the pairs in which it alone was changed."""
     found = effect.top1
     assert found is not None
     lead = {"more": "", "less": "", "same": f"none beyond ±{points(margin or 0)} points, "}
     text = lead.get(effect.finding, "not resolved, ")
     if found.luck is None:
         text = "of these trained networks alone, "
-    text += f"{spread(found.interval)} of top-1"
-    text += f", the mean over {effect.term.num_contexts} pairs that differ in it alone"
-    notes = basis(found)
-    if effect.finding in ("more", "less"):
-        notes = [_probability(effect.p_family, effect.family_size), *notes]
-    return "; ".join([text, *notes]) + "."
+    return f"{text}{spread(found.interval)} over {effect.term.num_contexts} pairs"
 
 
 def interaction_sentence(effect: Effect) -> str:
@@ -133,12 +141,15 @@ def gap_sentence(gap: Gap, labels: dict[str, str]) -> str:
         return "; ".join([f"{text}, not resolved, so nothing is split", *notes]) + "."
     if not gap.shares:
         return "; ".join([text, f"none can be credited: {gap.note}", *notes]) + "."
-    told = [
-        f"{'the stem' if share.name == 'stem' else share.name} explains "
-        f"{spread(share.difference.interval)}{_of_gap(share.of_gap)}"
+    first, second = (
+        (
+            "the stem" if share.name == "stem" else share.name,
+            f"{spread(share.difference.interval)}{_of_gap(share.of_gap)}",
+        )
         for share in gap.shares
-    ]
-    return "; ".join([f"{text}, of which {' and '.join(told)}", gap.note, *notes]) + "."
+    )
+    told = f"{text}, of which {first[0]} explains {first[1]}, {second[0]} {second[1]}"
+    return "; ".join([told, gap.note, *notes]) + "."
 
 
 def _of_gap(share: Interval) -> str:
@@ -155,7 +166,7 @@ def choice_sentence(front: Front, choice: Choice, labels: dict[str, str]) -> str
     value = f"{100 * top1.value:.1f} %" if top1 else ""
     bound = "up to" if front.axis.less_is_better else "at no less than"
     budget = f"{bound} {number(choice.budget)} {front.axis.unit}"
-    told = f"; best within that with {chance(choice.probability)}"
+    told = f", best with {chance(choice.probability)}"
     if choice.probability is None:
         told = " as measured"
     sure = choice.probability is None or choice.probability >= 0.5
@@ -174,11 +185,12 @@ def speed_verdict(found: Ratio) -> str:
 def cost_factor(found: Ratio) -> str:
     """Return a ratio with what it may be taken for, and the noise that its sittings show.
 
-    ``×1.12 (1.10–1.14), slower, t over 5 sittings, noise between turns 0.4 %``.
+    The interval only of one that may decide.
+
+    ``×1.12 (1.10–1.14), slower, noise 0.4 %``.
     """
-    notes = [ratio(found.interval), speed_verdict(found)]
-    if found.replicated is not None:
-        notes.append(found.method)
+    shown = found.interval if found.replicated else replace(found.interval, low=0.0)
+    notes = [ratio(shown), speed_verdict(found)]
     if found.floor is not None:
-        notes.append(f"noise between turns {100 * found.floor:.1f} %")
+        notes.append(f"noise {100 * found.floor:.1f} %")
     return ", ".join(notes)

@@ -16,7 +16,7 @@ from bench.record.deployment import DeploymentAccuracy
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell, Measured
 from bench.spec.run import ModelSpec
-from bench.stats.accuracy import Difference, mcnemar, paired, wilson
+from bench.stats.accuracy import Difference, has_learnt, mcnemar, paired, wilson
 from bench.stats.decide import holm
 from bench.stats.hits import unpack
 
@@ -76,6 +76,19 @@ class Deployment:
         lost = int(np.count_nonzero(self.reference_hits & ~self.hits))
         won = int(np.count_nonzero(self.hits & ~self.reference_hits))
         return mcnemar(lost, won)
+
+    @cached_property
+    def has_learnt(self) -> bool:
+        """Tell whether it does better than guessing; int8 may have lost what eager fp32 knows."""
+        return self._beats_guessing(self.accuracy.top1_correct)
+
+    @cached_property
+    def network_has_learnt(self) -> bool:
+        """Tell whether its network does better than guessing in eager fp32."""
+        return self._beats_guessing(int(np.count_nonzero(self.reference_hits)))
+
+    def _beats_guessing(self, correct: int) -> bool:
+        return has_learnt(correct, self.accuracy.num_images, self.model.num_classes)
 
     @property
     def is_reference(self) -> bool:

@@ -99,3 +99,13 @@ def test_seeds_needed_gives_the_promised_power(effect, family):
 def test_a_model_has_learnt_when_it_beats_guessing(correct, loss, learnt):
     """Of 1,000 images of ten classes; a uniform guess has a loss of 2.30."""
     assert has_learnt(correct, 1000, 10, loss) is learnt
+
+
+@pytest.mark.parametrize(
+    ("correct", "classes", "learnt"), [(950, 2, True), (600, 2, False), (20, 1000, True)]
+)
+def test_overconfidence_is_no_failure_to_learn_whatever_the_number_of_classes(
+    correct, classes, learnt
+):
+    """With a loss above that of a uniform guess the odds must be twice those of one."""
+    assert has_learnt(correct, 1000, classes, 1.2 * math.log(classes)) is learnt

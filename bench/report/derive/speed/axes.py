@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.report import escape
-from bench.report.derive.conditions import largest_alike
+from bench.report.derive.conditions import largest_alike, training_conditions
 from bench.report.derive.headline import Headline, Machine, headlines, machine_of
 from bench.report.derive.speed.profile_rows import memory_is_counted, starved
 from bench.report.read.deployed import is_of_row
@@ -201,11 +201,8 @@ def _training(cells: Sequence[Cell]) -> Iterator[Axis]:
     for cell in cells:
         totals = [sum(e.epoch_wall_s for e in run.record.epochs) for run in cell.runs]
         if all(totals):
-            env, spec = cell.environment, cell.runs[0].record.spec
-            alike = (env.host, env.cpu_model, env.num_threads, cell.runtime, spec.engine)
-            groups = devices[env.device_name]
-            like = repr((alike, spec.precision, env.freed_memory))
-            groups[like][cell.key] = geometric_interval(totals)
+            groups = devices[cell.environment.device_name]
+            groups[repr(training_conditions(cell))][cell.key] = geometric_interval(totals)
     for device, groups in sorted(devices.items()):
         suffix = f"-{escape.file_name(device)}" if len(devices) > 1 else ""
         values = max(groups.values(), key=len)

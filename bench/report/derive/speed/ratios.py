@@ -52,10 +52,15 @@ class Ratio:
         return self.method not in (APART, STARVED)
 
     @property
+    def is_within(self) -> bool:
+        """Tell whether the interval holds within one sitting alone."""
+        return self.method == ONE_SITTING
+
+    @property
     def differs(self) -> bool:
         """Tell whether there is a difference: of one sitting alone where there was but one."""
         if self.replicated is None:
-            return self.method == ONE_SITTING and times.differs(self.interval, self.floor)
+            return self.is_within and times.differs(self.interval, self.floor)
         return self.finding in ("more", "less")
 
 

@@ -11,10 +11,11 @@ from bench.report.derive.published import options_text
 from bench.report.derive.speed.attention_tax import Tax, TaxLine, tax_lines
 from bench.report.page.blocks import Block, Bullets, Heading, Paragraph, table
 from bench.report.page.formats import MISSING, p_value, point_interval, points, ratio
-from bench.report.page.wording import interaction_sentence, learned
+from bench.report.page.wording import COVERS, interaction_sentence, learned
 
 MAX_GAINS = 60
 MAX_INTERACTIONS = 24
+GAIN_COLUMNS = ("p", "verdict", "published gain", "by", "how", "comparable")
 # The columns of what attention costs, by quantity.
 TAXED = {
     "parameters": "params",
@@ -37,18 +38,12 @@ def attention(found: Findings) -> list[Block]:
 def _gains(found: Findings) -> list[Block]:
     if not found.gains:
         return []
-    columns = (
-        "model",
-        "data",
-        "gain in points (95 % CI)",
-        "p",
-        "verdict",
-        "published gain",
-        "by",
-        "how",
-        "comparable",
-    )
-    lines = [line for gain in found.gains[:MAX_GAINS] for line in _gain_lines(gain, found)]
+    tables = []
+    for covers, known in COVERS:
+        heading = f"gain in points (95 % CI: {covers})"
+        chosen = [g for g in found.gains[:MAX_GAINS] if (g.difference.luck is not None) is known]
+        lines = [line for gain in chosen for line in _gain_lines(gain, found)]
+        tables += [table(("model", "data", heading, *GAIN_COLUMNS), lines)] if lines else []
     rest = len(found.gains) - MAX_GAINS
     note = (
         "Points of top-1 that a model has more than the same model without attention, trained and "
@@ -56,7 +51,7 @@ def _gains(found: Findings) -> list[Block]:
         "gain is the difference inside one source of the same network and attention."
     )
     more = [Paragraph(f"{rest} more gains are left out.")] if rest > 0 else []
-    return [Paragraph(note), table(columns, lines), *more]
+    return [Paragraph(note), *tables, *more]
 
 
 def _gain_lines(gain: Gain, found: Findings) -> Iterator[list[str]]:
@@ -109,7 +104,8 @@ def _costs(found: Findings) -> list[Block]:
     note = (
         "Factors of the plain twin's: ×1.10 is 10 % more. Counts are exact. Times are measured "
         "eager in fp32 where that was done, at the batch size behind the @; those in brackets are "
-        "no difference, or not known to be one."
+        "no difference, or not known to be one. Intervals hold between sittings, in brackets "
+        "those of a single sitting within it."
     )
     rows = [
         [

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 from bench.report.derive import deployments as derive
 from bench.report.derive.deployments import DeploymentFront, GateLoss
+from bench.report.derive.seeds import UNKNOWN, SeedLuck
 from bench.report.page.blocks import Block, Bullets, Heading, Paragraph, Table, table
 from bench.report.page.formats import (
+    GUESSES,
     MISSING,
     chance,
     number,
@@ -19,6 +21,8 @@ from bench.report.page.formats import (
     points,
     span,
 )
+from bench.report.page.sections import covers
+from bench.report.page.wording import basis, spread
 from bench.report.read.deployed import Deployment, adjusted_p, deployments
 from bench.report.read.models import kind_title
 from bench.report.read.profiled import CostRow
@@ -28,8 +32,8 @@ COLUMNS = (
     "precision",
     "runtime",
     "batch",
-    "top-1 % (95 % CI)",
-    "points from eager fp32 (95 % CI)",
+    "top-1 % (95 % CI: images)",
+    "points from eager fp32 (95 % CI: images)",
     "p",
     "changed",
     "logits off by",
@@ -45,7 +49,7 @@ NOTE = (
 )
 
 
-def deployment_tables(study: Study) -> list[Block]:
+def deployment_tables(study: Study, luck: SeedLuck = UNKNOWN) -> list[Block]:
     """Return one table a model, the fronts of deployments, and what SE's gate costs in them."""
     found = [one for one in deployments(study.costs) if not _is_latency(one)]
     if not found:
@@ -58,7 +62,7 @@ def deployment_tables(study: Study) -> list[Block]:
     parts: list[Block] = []
     for (model, dataset), ones in groups.items():
         parts += [Heading(f"{model}: {dataset}", 3), _table(ones, adjusted, singles)]
-    losses = derive.gate_losses([one.row for one in found])
+    losses = derive.gate_losses([one.row for one in found], luck)
     return [
         Heading("What precision and runtime do"),
         Paragraph(NOTE),
@@ -98,7 +102,7 @@ def _line(one: Deployment, adjusted: dict[str, float], single: CostRow | None) -
         record.precision,
         record.runtime,
         str(record.batch_size),
-        percent(one.top1),
+        percent(one.top1) + ("" if one.has_learnt else GUESSES),
         "reference" if one.is_reference else point_interval(one.difference.interval),
         p_value(adjusted.get(one.key)),
         f"{own.changed:,} of {own.num_images:,}",
@@ -117,18 +121,17 @@ def gate_sentence(loss: GateLoss) -> str:
         f" ({points(one.difference.interval.low)} to {points(one.difference.interval.high)})"
         for one in (loss.se, loss.plain)
     )
-    extra, own = loss.extra.interval, kind_title(loss.model)
-    if extra.high < 0:
-        verdict = f"in these two networks {own}'s gate is part of what {loss.precision} costs"
-    elif extra.low > 0:
-        verdict = f"in these two networks {loss.precision} costs the plain one more"
-    else:
-        verdict = f"that {own}'s gate is what {loss.precision} costs is not shown"
-    return (
-        f"{se}, {plain}; {points(extra.estimate, sign=True)} more"
-        f" ({points(extra.low)} to {points(extra.high)}): {verdict}."
-        " Other trainings of the two may differ"
-    )
+    own, luck = kind_title(loss.model), loss.extra.luck
+    match loss.finding:
+        case "less":
+            verdict = f"{own}'s gate is part of what {loss.precision} costs"
+        case "more":
+            verdict = f"{loss.precision} costs the plain one more"
+        case _:
+            verdict = f"that {own}'s gate is what {loss.precision} costs is not shown"
+    told = [f"{se}, {plain}", f"{spread(loss.extra.interval)} more: {verdict}"]
+    told += [] if luck is None else [f"p {p_value(loss.p_family)} after correction"]
+    return "; ".join([*told, *basis(loss.extra)])
 
 
 def _gate(losses: Sequence[GateLoss]) -> list[Block]:
@@ -155,7 +158,13 @@ def _fronts(fronts: Sequence[DeploymentFront]) -> list[Block]:
 
 
 def _front_table(front: DeploymentFront) -> Table:
-    columns = ("deployment", front.axis.unit, "top-1 % (95 % CI)", "on the front", "probability")
+    columns = (
+        "deployment",
+        front.axis.unit + covers(front.axis, front.axis.values.values()),
+        "top-1 % (95 % CI: images)",
+        "on the front",
+        "probability",
+    )
     shown = [p for p in front.points if p.on_front or (p.probability or 0.0) >= 0.05]
     lines = [
         [

@@ -12,7 +12,7 @@ from bench.report.derive.headline import Headline, headlines
 from bench.report.derive.speed.profile_rows import doubts, starved
 from bench.report.escape import shortened
 from bench.report.page.blocks import Block, Paragraph, Table, device, place, rate, table
-from bench.report.page.formats import MISSING, millions, number, percent, points
+from bench.report.page.formats import GUESSES, MISSING, millions, number, percent, points
 from bench.report.read.deployed import is_of_row
 from bench.report.read.models import attention_text
 from bench.report.read.profiled import CostRow
@@ -89,7 +89,7 @@ def _own_top1(line: Headline) -> str:
 def _state(cell: Cell) -> str:
     """Return whether a training was stopped before its accuracy meant something."""
     if not cell.has_learnt:
-        return " (no better than guessing)"
+        return GUESSES
     return " (still learning)" if cell.still_learning else ""
 
 
@@ -306,7 +306,9 @@ def lettered(notes: Sequence[str]) -> str:
 
 def _doubts(line: Headline) -> list[str]:
     rows = [row for row in (line.offline, line.single) if row is not None]
-    return [text for row in rows for text in doubts(row)]
+    told = [text for row in rows for text in doubts(row)]
+    once = any(row.timing and row.timing.num_processes == 1 for row in rows)
+    return [*told, "one sitting"] if once else told
 
 
 def _marks(line: Headline, notes: Sequence[str]) -> str:

@@ -157,8 +157,9 @@ def test_the_verdict_says_what_se_does_on_average(tmp_path):
         write(tmp_path, "resnet50", stem, plain, seeds=3)
         write(tmp_path, "se_resnet50", stem, se, seeds=3)
     text = verdict_items(tmp_path)["Established:"]
-    assert text.startswith("Attention, none → SE, on Shapes: +1.2 points (")
-    assert ", the mean over 2 pairs that differ in it alone; p < 0.001 after correction" in text
+    assert text.startswith("Attention, none → SE: +1.2 points (")
+    assert " over 2 pairs, p < 0.001; " in text
+    assert "; p after correction for " in text
 
 
 def test_a_gap_that_is_not_resolved_is_not_split(tmp_path):
@@ -211,7 +212,19 @@ def test_no_chance_is_given_where_the_luck_of_training_is_unknown(tmp_path):
         taken = [text for lead, text in items.items() if "to take" in lead]
         assert taken
         assert all(("the luck of training is unknown" not in text) is given for text in taken)
-        assert all((" %)" in text and "within that with" in text) is given for text in taken)
+        assert all((" %)" in text and "best with" in text) is given for text in taken)
+
+
+@pytest.mark.parametrize(("seeds", "sittings"), [(1, 1), (1, 5), (3, 5)])
+def test_a_verdict_is_read_in_a_minute(tmp_path, seeds, sittings):
+    """Figures and signs aside, 250 words in at most eight lines; the sd is explained once."""
+    make.write_example(tmp_path, num_test=200, seeds=seeds, sittings=sittings)
+    make.write_run(tmp_path / "g", np.arange(200) < 20, spec=make.model("resnet152"))
+    told = lines(findings(study(load([tmp_path])), stated=Stated()))
+    assert 5 < len(told) <= 8
+    text = " ".join(f"{lead} {text}" for lead, text in told)
+    assert len([word for word in text.split() if any(c.isalpha() for c in word)]) <= 250
+    assert text.count("models that have several") <= 1
 
 
 def test_a_verdict_has_eight_lines_scope_first(tmp_path):

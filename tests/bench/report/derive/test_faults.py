@@ -21,6 +21,8 @@ from bench.report.derive.speed.profile_rows import cost_rows
 from bench.report.derive.speed.ratios import corrected, time_ratio
 from bench.report.derive.time_to import races
 from bench.report.page import formats
+from bench.report.page.blocks import Table
+from bench.report.page.contents import contents
 from bench.report.page.verdict import lines
 from bench.report.page.wording import choice_sentence, speed_verdict
 from bench.report.read.load import load
@@ -304,8 +306,8 @@ def test_what_attention_costs_comes_with_its_noise_and_what_disturbed_it(tmp_pat
         make.write_profile(tmp_path / "one", record)
     five, one = (lines(findings(read(tmp_path / name)))[0] for name in ("five", "one"))
     assert five[0] == "What SE costs, a batch of 64:"
-    assert "slower, t over 5 sittings, noise between turns 2." in five[1]
-    assert "not decided: within one sitting, noise between turns 2." in one[1]
+    assert "slower, noise 2." in five[1]
+    assert "×1.500, not decided: within one sitting, noise 2." in one[1]
     assert "[the machine runs on battery]" in one[1]
     assert "battery" not in five[1]
 
@@ -321,6 +323,26 @@ def test_the_verdict_tells_of_the_batch_size_that_was_decided(tmp_path):
     ((lead, text),) = (item for item in lines(findings(read(tmp_path))) if "costs" in item[0])
     assert lead == "What SE costs, a batch of 8:"
     assert "slower" in text
+
+
+def test_a_column_names_what_its_intervals_cover(tmp_path):
+    """Times within a sitting have a table of their own; no heading has an interval of no kind."""
+    make.write_example(tmp_path / "five", num_test=200, seeds=3, sittings=5)
+    for name in ("resnet50", "se_resnet50"):
+        record = make.profile_record(make.model(name), batch_size=1, scenario="single_stream")
+        make.write_profile(tmp_path / "one", record)
+    for folder, kinds in (
+        ("five", {"time (95 % CI: between sittings)"}),
+        ("one", {"time (95 % CI: within a sitting)"}),
+    ):
+        result = findings(read(tmp_path / folder), stated=Stated(0.01))
+        blocks = [block for block in contents(result) if isinstance(block, Table)]
+        headings = {column for block in blocks for column in block.columns}
+        assert not [column for column in headings if "95 % CI)" in column]
+        assert {column for column in headings if column.startswith("time (")} == kinds
+        timed = any("between sittings)" in c and c.startswith("latency, ") for c in headings)
+        trained = any("between trainings)" in column for column in headings)
+        assert (timed, trained) == ((True, True) if folder == "five" else (False, False))
 
 
 def test_a_factor_of_which_nothing_is_known_is_marked():
@@ -348,7 +370,8 @@ def test_luck_of_models_that_were_trained_otherwise_is_said_to_be(tmp_path):
     told = dict(lines(result))
     note = "of models that have several, not all trained alike"
     assert note in told["Established:"]
-    assert note in next(text for lead, text in told.items() if "to take" in lead)
+    taken = next(text for lead, text in told.items() if "to take" in lead)
+    assert taken.endswith("; one seed.")  # what its sd is from was said
     pair = next(p for p in result.pairs.pairs if "resnet101" not in p.first.model.name)
     assert pair.difference.method.endswith("(df 2, not all trained alike)")
     shares(tmp_path / "b", ("resnet50", "cifar", 0.8), ("se_resnet50", "cifar", 0.83))

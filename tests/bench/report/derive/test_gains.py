@@ -171,6 +171,16 @@ def test_a_gain_meets_the_time_that_it_costs(tmp_path):
     assert 0 < point.time.low < point.time.high < 1.3
 
 
+def test_epochs_under_other_conditions_are_no_price(tmp_path):
+    """The plain model was trained where denormals are not flushed: its epochs tell nothing."""
+    for name, share, flush in (("resnet20", 0.8, "False"), ("se_resnet20", 0.82, "True")):
+        env = make.environment(flags={"flush_denormal": flush})
+        write(tmp_path, make.model(name), share, env=env)
+    apart = found(tmp_path)
+    assert apart.gains
+    assert priced(apart.gains, ()) == []
+
+
 def test_a_report_has_one_verdict_on_two_cells(tmp_path):
     """A gain and a gap are judged in the family of all pairs, of which there are more."""
     shares = {"resnet18": 0.80, "se_resnet18": 0.803, "resnet34": 0.81, "se_resnet34": 0.83}

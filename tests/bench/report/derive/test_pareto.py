@@ -95,7 +95,7 @@ def test_a_cost_whose_noise_is_unknown_decides_no_front_and_no_choice(tmp_path, 
     assert [place.points_per_percent for place in front.places] == [None, None]
     (told,) = (text for lead, text in lines(result) if "to take" in lead)
     assert "no chance is given: a cost is of one sitting" in told
-    assert "best within that" not in told
+    assert "best with" not in told
 
 
 def test_one_training_is_one_sitting_of_its_cost(tmp_path):
@@ -133,7 +133,7 @@ def test_what_to_take_at_a_budget(tmp_path):
         (5.0, "resnet34"),
     ]
     text = choice_sentence(front, front.choices[1], result.labels)
-    assert text == "up to 5 ms, take resnet34 (85.0 %; best within that with > 99 %)"
+    assert text == "up to 5 ms, take resnet34 (85.0 %, best with > 99 %)"
 
 
 def test_more_throughput_is_better(tmp_path):

@@ -91,5 +91,6 @@ def test_what_disturbed_a_row_stands_below_the_table(tmp_path):
     make.write_profile(tmp_path, record)
     found = study(load([tmp_path]))
     assert narrow_table(found).columns[-1] == "see"
-    assert narrow_table(found).rows[0][-1] == "a"
-    assert lettered(main_notes(found)) == "a  other work used about 65 % of the cores"
+    assert narrow_table(found).rows[0][-1] == "a b"
+    told = "a  other work used about 65 % of the cores\nb  one sitting"
+    assert lettered(main_notes(found)) == told

@@ -73,7 +73,7 @@ def test_held_out_images_are_used_where_every_run_has_them(tmp_path):
     """The accuracy on held-out images, not the higher one on training images, is raced."""
     for name in ("resnet50", "se_resnet50"):
         spec = json.loads(make.write_run(tmp_path / "x", spec=make.model(name)).read_text())["spec"]
-        write(tmp_path, name, 0, [0.1, 0.32], "val_top1", spec=spec | {"val_split": 0.1})
+        write(tmp_path, name, 0, [0.1, 0.32, 0.32], "val_top1", spec=spec | {"val_split": 0.1})
     (tmp_path / "x" / "run.json").unlink()
     (race,) = read(tmp_path).races
     assert race.held_out

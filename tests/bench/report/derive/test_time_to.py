@@ -94,11 +94,11 @@ def test_only_equal_devices_are_raced(tmp_path):
 @pytest.mark.parametrize("change", [{"flags": {"flush_denormal": "False"}}, {"dirty": True}])
 def test_only_trainings_under_equal_conditions_are_raced(tmp_path, change):
     """Other flags, or changes that no commit holds: two races of one, two axes of cost."""
-    write(tmp_path, "resnet50", 0, [0.5, 0.8])
-    write(tmp_path, "se_resnet50", 0, [0.5, 0.8])
+    write(tmp_path, "resnet50", 0, [0.5, 0.7, 0.8])
+    write(tmp_path, "se_resnet50", 0, [0.5, 0.7, 0.8])
     assert [len(race.cells) for race in races(study(load([tmp_path])))] == [2]
     env = make.environment(**change).model_dump(mode="json")
-    write(tmp_path, "se_resnet50", 0, [0.5, 0.8], environment=env)
+    write(tmp_path, "se_resnet50", 0, [0.5, 0.7, 0.8], environment=env)
     found = study(load([tmp_path]))
     assert [len(race.cells) for race in races(found)] == [1, 1]
     (axis,) = (a for a in cost_axes(found, found.cells) if a.name == "training-time")
@@ -108,7 +108,7 @@ def test_only_trainings_under_equal_conditions_are_raced(tmp_path, change):
 def test_no_race_is_run_to_a_target_at_chance(tmp_path):
     """Ten classes: who asks for 12 % gets no threshold there, who asks for 60 % does."""
     for name, target in (("resnet50", 0.12), ("se_resnet50", 0.6)):
-        write(tmp_path, name, 0, [0.5, 0.8], key="val_top1")
+        write(tmp_path, name, 0, [0.5, 0.7, 0.8], key="val_top1")
         path = tmp_path / f"{name}-0" / "run.json"
         spec = json.loads(path.read_text())["spec"]
         make.damage(path, spec=spec | {"target_top1": target, "val_split": 0.1})

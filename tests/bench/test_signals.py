@@ -158,7 +158,7 @@ import bench.report.write, tempfile
 fill = files._fill
 def slowly(*arguments):
     print("writing", flush=True)
-    time.sleep(0.02)
+    time.sleep({pause})
     fill(*arguments)
 files._fill = slowly
 def render(folders, out, *_):
@@ -167,6 +167,9 @@ def render(folders, out, *_):
             with tempfile.TemporaryDirectory(dir=out):
                 print("writing", flush=True)
                 time.sleep(60)
+        if "{what}" == "a file":
+            files.write_whole(out / "0.txt", b"new")
+            time.sleep(60)
         files.write_set(out, {{f"{{n}}.txt": b"new" for n in range(20)}}, without=["former.txt"])
         time.sleep(60)
 if "{what}" != "a report":
@@ -192,7 +195,7 @@ def started(code: str, folder: Path) -> subprocess.Popen[str]:
 
 def interrupted(what: str, *signals: str, folder: Path = Path()) -> tuple[int, str]:
     """Send signals to a report that is just being written; return how it ended and what it said."""
-    process = started(WRITE.format(what=what), folder)
+    process = started(WRITE.format(what=what, pause=0.3 if what == "a file" else 0.02), folder)
     for name in signals:
         process.send_signal(getattr(signal, name))
     _, said = process.communicate(timeout=60)
@@ -212,16 +215,17 @@ def test_a_signal_while_a_set_is_written_leaves_all_of_it(name: str) -> None:
     assert found == {f"{n}.txt": "new" for n in range(20)}
 
 
-def test_several_signals_while_a_set_is_written_leave_all_of_it() -> None:
-    code, said = interrupted("a set", "SIGINT", "SIGTERM", "SIGINT", "SIGHUP")
+@pytest.mark.parametrize(("what", "num"), [("a set", 20), ("a file", 1)])
+def test_several_signals_while_files_are_written_leave_all_of_them(what: str, num: int) -> None:
+    code, said = interrupted(what, "SIGINT", "SIGTERM", "SIGINT", "SIGHUP")
     assert (code, said) in [(130, "interrupted\n"), (-signal.SIGTERM, ""), (-signal.SIGHUP, "")]
-    assert len(list(Path("out").glob("*.txt"))) == len(list(Path("out").iterdir())) == 20
+    assert len(list(Path("out").glob("*.txt"))) == len(list(Path("out").iterdir())) == num
 
 
 def test_a_second_ctrl_c_while_the_first_is_told_raises_nothing() -> None:
     """Not even while Python itself comes to its end, which takes a while."""
     code = "import atexit, time\natexit.register(lambda: time.sleep(20))\n" + WRITE
-    process = started(code.format(what="a folder"), Path())
+    process = started(code.format(what="a folder", pause=0.02), Path())
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert process.stderr.readline() == "interrupted\n"

@@ -52,7 +52,6 @@ HARMLESS_TYPES: tuple[Any, ...] = (
     argparse.Namespace,
     collections.OrderedDict,
     collections.defaultdict,
-    *(int, float, list, dict),  # what a defaultdict begins with
     datetime.datetime,
     datetime.timedelta,
     pathlib.PosixPath,

@@ -110,8 +110,6 @@ def test_what_was_left_is_named(tmp_path: Path) -> None:
 
 
 HARMLESS: dict[str, Any] = {
-    "counts": collections.defaultdict(int, a=1),
-    "lists": collections.defaultdict(list, a=[1]),
     "namespace": argparse.Namespace(lr=0.1, epochs=3),
     "float64": np.float64(0.5),
     "float32": np.float32(0.5),

@@ -137,7 +137,7 @@ MUTANTS = (
     Mutant("overconfidence taken for guessing", "bench/stats/accuracy.py",
            "share * (1 - chance) < 2 * chance * (1 - share)", "True", f"{STATS}/test_decide.py"),
     Mutant("what a seed sd is from said in every line", "bench/report/page/verdict.py",
-           'text = text.replace(note, "one seed")', "pass", f"{DERIVE}/test_attribution.py"),
+           'text = text.replace(note, "one seed")', "pass", FAULTS),
     Mutant("that time ran out not told", "bench/cli/compare.py",
            "    if early:", "    if False:", "tests/bench/cli/test_compare.py"),
     Mutant("one sitting not told on a terminal", "bench/report/page/tables/main_table.py",

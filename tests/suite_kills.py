@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -62,6 +63,8 @@ KINDS = ("worker", "conductor", "node", "conductor-on-ray")
 # From one kill to the next: shorter than a job, or a conductor, takes, and now and then longer.
 PAUSE_S = {"worker": (0.5, 4.0), "node": (1.0, 8.0)}
 CONDUCTORS_PAUSE_S = (0.5, 14.0)
+HANDING_OUT = 0.75  # of the commands that are killed
+NODE_TRIES = 5
 TORN = 0.5  # of the nodes die with all that runs there, as without power
 LEFT = (".*", "*.lock", "launched.jsonl")  # what nothing may be called at the end
 OWN = {"job.jsonl", "events.jsonl"}  # what a run that a launcher made has besides
@@ -106,9 +109,18 @@ def engine(kind: str) -> Iterator[tuple[tuple[str, str], Kill]]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
+
+    def add_node() -> Any:
+        for _ in range(NODE_TRIES):  # Ray gives a node of a busy machine up after half a minute
+            with contextlib.suppress(Exception):
+                return cluster.add_node(num_cpus=1, include_dashboard=False)
+        raise RuntimeError("Ray does not start a node")
+
+    nodes = [add_node() for _ in range(2)]
 
     def kill_node(conductor: subprocess.Popen[bytes], folder: Path) -> bool:
+        if not list(folder.glob("*/events.jsonl")):
+            return False  # it still looks whether the nodes see the folder, and would refuse them
         node = nodes.pop(random.randrange(2))
         tree = [
             psutil.Process(one.process.pid) for own in node.all_processes.values() for one in own
@@ -119,7 +131,7 @@ def engine(kind: str) -> Iterator[tuple[tuple[str, str], Kill]]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         cluster.remove_node(node, allow_graceful=False)
-        nodes.append(cluster.add_node(num_cpus=1, include_dashboard=False))
+        nodes.append(add_node())
         return True
 
     try:
@@ -130,8 +142,23 @@ def engine(kind: str) -> Iterator[tuple[tuple[str, str], Kill]]:
 
 
 def kill_conductor(conductor: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Kill a command; three of four only once it hands out jobs, and as much later by chance."""
+    lock = folder / "conductor" / "writer.lock"
+    if random.random() < HANDING_OUT:
+        while conductor.poll() is None and f'"pid": {conductor.pid},' not in read(lock):
+            time.sleep(0.05)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            conductor.wait(random.uniform(0.0, CONDUCTORS_PAUSE_S[1]))
+    if conductor.poll() is not None:
+        return False
     conductor.kill()
     return True
+
+
+def read(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""
 
 
 def kill_worker(conductor: subprocess.Popen[bytes], folder: Path) -> bool:
@@ -209,7 +236,7 @@ def examine(folder: Path, weights: dict[str, str], tally: Tally) -> None:
             if there != alone:
                 tally.problems.append(f"{name} has other files: {sorted(there ^ alone)}")
     tally.count(f"the sitting of {folder}", len(list(folder.glob("profiles/*/*.json"))))
-    made = {path.name for path in folder.iterdir()} - {"launcher", "profiles"}
+    made = {path.name for path in folder.glob("*")} - {"launcher", "profiles"}
     left = [str(path) for name in LEFT for path in folder.rglob(name)] + sorted(made - set(weights))
     tally.problems += [f"left over: {name}" for name in left]
 

@@ -76,7 +76,7 @@ def chosen_launcher(
     own = filed.pop("on", HERE)
     if not isinstance(own, str):
         raise UserError(f"launcher.on: should be a string (got {own!r})")
-    name = on or own
+    name = own if on is None else on
     if filed and own == HERE:
         raise UserError(f"launcher: {next(iter(filed))} needs on = {' or '.join(LAUNCHERS)}")
     return name, (filed if name == own else {}) | launcher_options(texts)

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 import uuid
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from bench.execute.launch.node import work
 NAMESPACE = "senet-bench"
 OPTIONS = ("address", "num_cpus", "num_gpus", "max_jobs", "scratch")
 REACH_S = 5.0
+LEAVE_S = 5.0  # for a job that is over to end as Ray has it
 FETCH_S = 600.0  # a folder of some hundred megabytes, by a slow network
 # What is raised of an actor that is gone, or that never was there.
 DEAD = (ValueError, RayActorError, RuntimeEnvSetupError)
@@ -40,19 +42,23 @@ class Worker:
     """The process of one job, which it begins by itself: whoever asked for it may be gone then."""
 
     def __init__(self, folder: bytes) -> None:
-        self.working = threading.Thread(target=self._work, args=(folder,))
-        self.working.start()
+        self.is_over = threading.Event()
+        threading.Thread(target=self._work, args=(folder,)).start()
 
     def _work(self, folder: bytes) -> None:
-        """Do the job of a folder, and end."""
+        """Do the job of a folder, and end, though nobody asks."""
         try:
             work(folder)
         finally:
+            self.is_over.set()
+            time.sleep(LEAVE_S)
             os._exit(0)
 
     def last(self) -> None:
         """Answer never: who asks is told of the end, and wakes nobody up beside a measurement."""
-        self.working.join()
+        self.is_over.wait()
+        # Of any other exit Ray warns the command.
+        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
 
 class Away:

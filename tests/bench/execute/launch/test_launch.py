@@ -24,7 +24,12 @@ from bench.execute import lock
 from bench.execute.jobs import TrainJob, encode
 from bench.execute.launch import follow, journal, node, suite
 from bench.execute.launch.conductor import conducting, probe
-from bench.execute.launch.launchers import Launcher, launcher_options, open_launcher
+from bench.execute.launch.launchers import (
+    Launcher,
+    chosen_launcher,
+    launcher_options,
+    open_launcher,
+)
 from bench.machine import environment
 from bench.record.failure import failures
 from bench.report.read.load import load
@@ -225,6 +230,7 @@ def test_a_folder_says_how_far_its_job_is(tmp_path: Path) -> None:
 def test_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
     for name, options, words in (
         ("pbs", {}, "unknown launcher 'pbs'; choose from: here, slurm, ray"),
+        (chosen_launcher({}, "", [])[0], {}, "unknown launcher ''; choose from: here, slurm, ray"),
         ("slurm", {"partitoin": "x"}, "unknown option of the slurm launcher 'partitoin'"),
         ("slurm", {"cluster": "pbs"}, "unknown cluster 'pbs'; choose from: slurm, local"),
         ("slurm", {"timeout_min": "x"}, "timeout_min is of type int"),

@@ -241,6 +241,9 @@ def _doubts(found: Findings) -> list[Item]:
         names = ", ".join(found.labels[cell.key] for cell in guessing[:MAX_NAMED])
         more = " and others" if len(guessing) > MAX_NAMED else ""
         told.append(f"{names}{more}: no better than guessing")
+    trained = [c for c in found.study.cells if c.record.epochs]
+    if rising := sum(c.still_learning for c in trained):
+        told.append(f"{rising} of {count(len(trained), 'model')} stopped while still learning")
     if found.pairs.withheld:
         told.append(f"{count(len(found.pairs.withheld), 'pair')} not comparable")
     timed = [row for row in found.study.costs if row.timing]

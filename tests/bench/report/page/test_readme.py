@@ -20,6 +20,7 @@ from bench.report.derive.findings import Findings, findings
 from bench.report.page import markdown
 from bench.report.page.readme import column_definitions, fill, replace
 from bench.report.page.tables.main_table import MAIN_DEFINITIONS, main_table
+from bench.report.page.verdict import lines
 from bench.report.read.load import load
 from bench.report.read.study import study
 from bench.report.table.rows import DEFINITIONS
@@ -157,6 +158,8 @@ def test_a_training_that_was_stopped_on_the_way_says_so(tmp_path: Path) -> None:
         [cell] = study(load([tmp_path / str(seed) for seed in seeds])).cells
         told[len(seeds)] = (cell.still_learning, round(cell.last_epoch_gain or 0, 4))
     assert told == {2: (False, 0.0099), 3: (True, 0.025)}
+    [doubt] = [text for lead, text in lines(found_in(tmp_path)) if lead == "Doubts:"]
+    assert "1 of 1 model stopped while still learning" in doubt
     assert "(still learning)" in markdown.render(main_table(study(load([tmp_path]))))
 
 

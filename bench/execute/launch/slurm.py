@@ -27,6 +27,7 @@ from bench.machine.cores import usable_cores
 
 GPUS = "CUDA_VISIBLE_DEVICES"
 UNLIMITED_MIN = 60 * 24 * 365  # of a local job, which submitit else ends after two minutes
+MAY_BE_NONE = ("gpus_per_node", "num_gpus", "signal_delay_s")
 LOGS = "launcher"  # where submitit keeps its files, below the runs
 # What Slurm's accounting calls a job that is over (sacct, "JOB STATE CODES").
 DEAD = {
@@ -74,9 +75,22 @@ def _check(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if name.removeprefix("slurm_") not in known:
             raise unknown("option of the slurm launcher", name, sorted(known))
-        if not isinstance(value, shared.get(name, object)):
-            wanted = shared[name].__name__
-            raise UserError(f"launcher option {name} is of type {wanted}, not {value!r}")
+        wanted = shared.get(name, object)
+        if not isinstance(value, (int, float) if wanted is float else wanted):
+            told = f"launcher option {name} is of type {wanted.__name__}, not {value!r}"
+            raise UserError(told)
+        if not isinstance(value, bool) and isinstance(value, int | float):
+            _check_number(name.removeprefix("slurm_"), value)
+
+
+def _check_number(name: str, value: float) -> None:
+    """Raise UserError for a number that no job can have."""
+    if name in ("nodes", "tasks_per_node", "ntasks_per_node"):
+        if value != 1:  # each task would do the job once more
+            raise UserError(f"a job is one process on one node: {name} is 1, not {value}")
+    elif value < 0 or (value == 0 and name not in MAY_BE_NONE):
+        least = "0 or more" if name in MAY_BE_NONE else "more than 0"
+        raise UserError(f"launcher option {name} is {least}, not {value}")
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:

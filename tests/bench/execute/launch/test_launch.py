@@ -234,6 +234,11 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
         ("slurm", {"partitoin": "x"}, "unknown option of the slurm launcher 'partitoin'"),
         ("slurm", {"cluster": "pbs"}, "unknown cluster 'pbs'; choose from: slurm, local"),
         ("slurm", {"timeout_min": "x"}, "timeout_min is of type int"),
+        ("slurm", {"timeout_min": 0}, "timeout_min is more than 0, not 0"),
+        ("slurm", {"gpus_per_node": -1, "cluster": "local"}, "gpus_per_node is 0 or more, not -1"),
+        ("slurm", {"nodes": 2, "cluster": "local"}, "one process on one node: nodes is 1, not 2"),
+        ("slurm", {"tasks_per_node": 4}, "tasks_per_node is 1, not 4"),
+        ("slurm", {"mem_gb": 8}, "there is no sbatch"),
         ("slurm", {"max_jobs": 0}, "max_jobs takes a whole number from 1"),
         ("slurm", {"cluster": "local", "max_jobs": 999}, "999 jobs of . threads do not fit on"),
         (

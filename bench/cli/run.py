@@ -192,10 +192,11 @@ def run(
     report = out or Path("reports") / experiment.name
     folder = runs or Path("runs") / experiment.name
     question = _question(resolve, max_seeds)
-    if plan:
-        screen_plan.print_plan(experiment, folder, price_per_hour, question)
-        return
     who, options = chosen_launcher(experiment.launcher, on, set_launcher or [])
+    if plan:
+        elsewhere = who != "here" and options.get("cluster") != "local"
+        screen_plan.print_plan(experiment, folder, price_per_hour, question, elsewhere=elsewhere)
+        return
     tensorboard.check(log)
     first = len(experiment.seeds) if question is None else question.first(experiment.seeds)
     total = len(experiment.entries()) * first

@@ -26,7 +26,7 @@ from bench.execute.process import carry_out
 from bench.execute.resolve import Question, looks_of, until_decided
 from bench.execute.sittings import prefixed
 from bench.execute.subjects import Subjects, profile_job
-from bench.machine.devices import resolve
+from bench.machine.devices import check_name, resolve
 from bench.machine.environment import utc_now
 from bench.measure.rows import is_complete
 from bench.record.failure import Failure, archive_failures, failures, write_failure
@@ -123,6 +123,7 @@ def _device(experiment: Experiment, launcher: Launcher | None) -> str:
         return resolve(experiment.device)
     if experiment.device == "auto":
         raise UserError("which device the nodes have is not known here: give --device cuda or cpu")
+    check_name(experiment.device)
     return experiment.device
 
 

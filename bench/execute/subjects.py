@@ -50,11 +50,11 @@ class Shape:
 def profile_job(subjects: Subjects, options: Mapping[str, Any], out: Path = Path()) -> ProfileJob:
     """Return the job that profiles models; ``options`` are fields of `ProfileSpec`.
 
-    Raises UserError for values that there are not.
+    The device is that of whichever machine does the job, which is not looked for here. Raises
+    UserError for values that there are not.
     """
-    own = {"models": subjects.models, "device": resolve(options["device"])}
     return ProfileJob(
-        validated(ProfileSpec, {**options, **own}),
+        validated(ProfileSpec, {**options, "models": subjects.models}),
         run_ids=tuple(subjects.run_ids.items()),
         weights=tuple(subjects.weights.items()),
         test=subjects.test,
@@ -66,8 +66,8 @@ def checked_profile_job(
     subjects: Subjects, options: dict[str, Any], timing: dict[str, Any], out: Path
 ) -> ProfileJob:
     """Return what to measure; UserError for what cannot be, before anything is written."""
-    timed = {"timing": validated(TimingSpec, timing)}
-    job = profile_job(subjects, options | timed, out)
+    own = {"device": resolve(options["device"]), "timing": validated(TimingSpec, timing)}
+    job = profile_job(subjects, options | own, out)
     check(job.spec)
     check_writable(out)
     return job

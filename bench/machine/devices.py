@@ -13,8 +13,15 @@ from bench.errors import UserError, unknown
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 
 
+def check_name(name: str) -> None:
+    """Raise UserError for what is no device on any machine."""
+    if re.fullmatch("auto|cpu|mps|cuda(:[0-9]{1,4})?", name) is None:
+        raise unknown("device", name, DEVICES)
+
+
 def resolve(name: str) -> str:
     """Return the device that ``name`` stands for; UserError when this machine has none such."""
+    check_name(name)
     if name == "auto":
         if torch.cuda.is_available():
             return _resolve_cuda("cuda:0", 0)
@@ -25,10 +32,7 @@ def resolve(name: str) -> str:
         if not _has_mps():
             raise UserError(f"device mps is not there; this machine has: {', '.join(available())}")
         return name
-    found = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", name)
-    if found is None:
-        raise unknown("device", name, DEVICES)
-    return _resolve_cuda(name, int(found[1] or 0))
+    return _resolve_cuda(name, int(name.partition(":")[2] or 0))
 
 
 def _resolve_cuda(name: str, index: int) -> str:

@@ -17,16 +17,30 @@ if TYPE_CHECKING:
 
 
 def print_plan(
-    experiment: Experiment, folder: Path, price_per_hour: float | None, question: Question | None
+    experiment: Experiment,
+    folder: Path,
+    price_per_hour: float | None,
+    question: Question | None,
+    *,
+    elsewhere: bool,
 ) -> None:
-    """Say what is left of an experiment and what that takes, up to the most seeds of a question."""
-    from bench.machine.devices import resolve
+    """Say what is left of an experiment and what that takes, up to the most seeds of a question.
 
-    found = _plans(experiment, folder, question, price_per_hour)
+    A device that this machine has not is that of others, as it is where jobs are done
+    ``elsewhere``; auto is this machine's.
+    """
+    from bench.machine import devices
+
+    device = experiment.device
+    devices.check_name(device)
+    here = map(devices.kind, devices.available())
+    if device == "auto" or (devices.kind(device) in here and not elsewhere):
+        device = devices.resolve(device)
+    found = _plans(experiment, device, folder, question, price_per_hour)
     left = _span(str(one.num_left) for one in found)
-    typer.echo(f"{experiment.name}: {left} of {found[-1].num_runs} trainings are left")
+    typer.echo(f"{experiment.name}: {left} of {found[-1].num_runs} trainings are left, on {device}")
     if unknown := ", ".join(found[-1].unknown):
-        typer.echo(f"not measured on {resolve(experiment.device)}, in no figure below: {unknown}")
+        typer.echo(f"not measured on {device}, in no figure below: {unknown}")
     typer.echo(f"  {_span(f'{one.machine_hours:.2f}' for one in found)} machine-hours of training")
     for workers in found[0].hours:
         hours = _span(f"{one.hours[workers]:.2f}" for one in found)
@@ -38,16 +52,15 @@ def print_plan(
 
 def _plans(
     experiment: Experiment,
+    device: str,
     folder: Path,
     question: Question | None,
     price_per_hour: float | None = None,
 ) -> list[Plan]:
     """Return what an experiment would take; with a question, its first look and its last."""
     from bench.execute.launch.plan import plan
-    from bench.machine.devices import resolve
 
-    device, given = resolve(experiment.device), experiment.seeds
-    asked = [experiment]
+    given, asked = experiment.seeds, [experiment]
     if question is not None:
         numbers = question.first(given), question.most_seeds
         asked = [experiment.changed(seeds=question.seeds(given, number)) for number in numbers]
@@ -93,7 +106,9 @@ def in_a_line(experiment: Experiment, total: int, report: Path, question: Questi
 
 def forecast(experiment: Experiment, folder: Path, question: Question | None) -> str:
     """Return how long that will take by what was measured here before, in a line."""
-    plans = _plans(experiment, folder, question)
+    from bench.machine.devices import resolve
+
+    plans = _plans(experiment, resolve(experiment.device), folder, question)
     found, told = plans[-1], []
     if found.num_left == 0:
         told.append("all trainings are there already")

@@ -133,6 +133,21 @@ def test_what_seeds_on_demand_may_take_is_told_from_the_first_look_to_the_most(
     assert "3:00 h to 8:00 h for the 6 to 16 trainings left" in line
 
 
+def test_a_plan_is_for_the_device_of_other_machines_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine has no GPU; auto is its CPU, which is told."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    command = ("run", "resnet18", "se_resnet18", "--dataset", "shapes", "--plan", "--device")
+    for asked, told in (("cuda", "cuda"), ("auto", "cpu"), ("cuda:1", "cuda:1")):
+        lines = said(*command, asked, code=0)
+        assert f"trainings are left, on {told}\nnot measured on {told}, in no" in lines
+    assert "unknown device 'gpu'" in said(*command, "gpu", code=2)
+
+
 def test_a_folder_of_a_run_can_be_profiled_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     assert _named(None, [str(tmp_path)], None) == (tmp_path, None)

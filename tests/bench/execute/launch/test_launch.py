@@ -302,6 +302,25 @@ def experiment() -> Experiment:
     return made.model_copy(update={"profile": None})
 
 
+def test_a_device_that_only_the_nodes_have_is_not_looked_for_here(tmp_path: Path) -> None:
+    """The conductor's machine has no GPU: the trainings and the sitting are handed over as told."""
+    asked: list[str] = []
+
+    def ends(folder: Path, times: int) -> int:
+        asked.append(node.read_assignment(folder).job.spec.device)
+        return int(folder.parent.name == conduct.PROFILES)
+
+    text = EXPERIMENT.replace('"cpu"', '"cuda"') + "\n[profile]\nbatch_sizes = [1]\n"
+    launcher, runs = Engine(ends).launcher(), tmp_path / "runs"
+    made, out = parse_experiment(text, "suite.toml"), tmp_path / "out"
+    done = conduct.conduct(made, runs, out, emit=lambda event: None, launcher=launcher)
+    assert asked == ["cuda", "cuda", "cuda"]
+    assert [job.name.partition("-")[0] for job in done.failed] == ["profile"]
+    unknown = made.model_copy(update={"device": "gpu"})
+    with pytest.raises(UserError, match="unknown device 'gpu'"):
+        conduct.conduct(unknown, runs, out, emit=lambda event: None, launcher=launcher)
+
+
 def test_the_local_executor_gives_the_records_of_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from bench.data import Dataset
 from bench.errors import UserError
 from bench.events import EmitNews, JobEnded, JobFailed, RunDone
 from bench.execute import checks, run_folder, train_run
-from bench.execute.jobs import ProfileJob, TrainJob, profiles_in, put_aside
+from bench.execute.jobs import ProfileJob, TrainJob, profiles_in, put_aside, resumed
 from bench.execute.launch.journal import journal
 from bench.execute.launch.launchers import Launcher
 from bench.execute.launch.suite import carry_out_all, goes_on, is_handed_over
@@ -270,8 +270,7 @@ def _done_here(job: TrainJob | ProfileJob, how: _How) -> JobFailed | None:
         if reason is None:
             archive_failures(job.folder)
             return None
-        if isinstance(job, TrainJob) and job.if_unfinished == "refuse":
-            job = replace(job, if_unfinished="resume")
+        job = resumed(job)
     assert reason is not None, "it was tried at least once"
     failure = Failure(
         id=job.name,

@@ -87,6 +87,13 @@ class ProfileJob:
 
 
 Job = TrainJob | ProfileJob
+
+
+def resumed(job: Job) -> Job:
+    """Return a job that goes on with what there is of it."""
+    return replace(job, if_unfinished="resume") if isinstance(job, TrainJob) else job
+
+
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="task")])
 _EVENTS: dict[str, TypeAdapter[Event]] = {
     event.__name__: TypeAdapter(event) for event in get_args(Event)

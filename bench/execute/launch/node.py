@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.events import JobBegan, JobEnded
-from bench.execute.jobs import Job, TrainJob, job_text, read_job
+from bench.events import Event, JobBegan, JobEnded, RunStarted
+from bench.execute.jobs import Job, TrainJob, job_text, read_job, resumed
 from bench.execute.launch.journal import journal
 from bench.execute.process import carry_out
 from bench.record.files import write_whole
@@ -39,7 +39,7 @@ def write_assignment(folder: Path, assignment: Assignment) -> None:
     """Put a job where a node finds it; a run that is there already is gone on with."""
     job = assignment.job
     if isinstance(job, TrainJob) and job.if_unfinished == "refuse":
-        job = replace(job, if_unfinished="resume")  # it may be another node that goes on
+        job = resumed(job)  # it may be another node that goes on
     facts = {"job": json.loads(job_text(job)), "timeout_s": assignment.timeout_s}
     write_whole(folder / JOB, json.dumps(facts).encode())
 
@@ -63,10 +63,16 @@ def work(folder: str | bytes) -> int:
         (place / SEEN).touch()
         return 0
     assignment = read_assignment(place)
+
+    def hear(event: Event) -> None:
+        tell(event)
+        if isinstance(event, RunStarted):  # the scheduler itself may begin it once more
+            write_assignment(place, replace(assignment, job=resumed(assignment.job)))
+
     try:
         with journal(place) as tell:
             tell(JobBegan(socket.gethostname(), os.getpid(), time.time()))
-            ended = carry_out(assignment.job, tell, assignment.timeout_s)
+            ended = carry_out(assignment.job, hear, assignment.timeout_s)
             tell(JobEnded(ended.code, ended.reason, ended.wall_s, ended.last_lines))
     except Preempted:
         return EXIT_PREEMPTED

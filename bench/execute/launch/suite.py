@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.events import EmitNews, JobBegan, JobEnded, JobFailed, JobNews
+from bench.events import EmitNews, JobBegan, JobEnded, JobFailed, JobNews, RunStarted
 from bench.execute import lock
-from bench.execute.jobs import Job
+from bench.execute.jobs import Job, resumed
 from bench.execute.launch import node
 from bench.execute.launch.journal import Tail, size
 from bench.execute.launch.launchers import Launcher
@@ -119,6 +119,8 @@ def _follow(suite: _Suite, active: _Active) -> None:
             active.host, active.ended = event.host, None
         elif isinstance(event, JobEnded):
             active.ended = event
+        elif isinstance(event, RunStarted):  # what was to be thrown away is; the rest is kept
+            active.job = resumed(active.job)
         suite.emit(JobNews(active.job.name, event))
     if dead:
         _settle(suite, active)

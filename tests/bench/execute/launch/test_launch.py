@@ -8,20 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import Mock
 
 import psutil
 import pytest
 import record_factory as make
+from fake_engine import Engine, jobs
 
 from bench.errors import UserError
 from bench.events import Event, JobBegan, JobEnded, JobNews, RunDone, StepDone
 from bench.execute import experiment as conduct
 from bench.execute import lock
-from bench.execute.jobs import TrainJob, encode
+from bench.execute.jobs import encode
 from bench.execute.launch import follow, journal, node, suite
 from bench.execute.launch.conductor import conducting, probe
 from bench.execute.launch.launchers import (
@@ -35,8 +34,6 @@ from bench.record.failure import failures
 from bench.report.read.load import load
 from bench.signals import EXIT_PREEMPTED
 from bench.spec.experiment import Experiment, parse_experiment
-from bench.spec.recipe import Recipe
-from bench.spec.run import DataSpec, ModelSpec, RunSpec
 
 ROOT = Path(__file__).parents[4]
 EXPERIMENT = """
@@ -55,37 +52,6 @@ test_limit = 20
 base = "quick"
 epochs = 1
 """
-
-
-def spec(seed: int) -> RunSpec:
-    return RunSpec(
-        model=ModelSpec(name="tiny"), data=DataSpec(), recipe=Recipe(name="r"), seed=seed
-    )
-
-
-def jobs(out: Path, number: int) -> list[TrainJob]:
-    return [TrainJob(spec(seed), "refuse", out) for seed in range(number)]
-
-
-@dataclass
-class Engine:
-    """An engine whose nodes write what a test says; ``ends`` are the ends of each job in turn."""
-
-    ends: Callable[[Path, int], int | None]
-    submitted: dict[str, int] = field(default_factory=dict)
-    living: set[str] = field(default_factory=set)
-
-    def submit(self, folder: Path, exclusive: bool) -> str:
-        times = self.submitted[folder.name] = self.submitted.get(folder.name, 0) + 1
-        code = self.ends(folder, times)
-        with (folder / journal.EVENTS).open("a") as events:
-            events.write(encode(JobBegan("far", 1, 0.0)) + "\n")
-            if code is not None:
-                events.write(encode(JobEnded(code, f"code {code}" if code else None, 1.0)) + "\n")
-        return f"{folder.name}/{times}"
-
-    def launcher(self, max_jobs: int = 1000) -> Launcher:
-        return Launcher(self.submit, lambda name: name not in self.living, lambda _: None, max_jobs)
 
 
 def done_by(engine: Engine, out: Path, number: int, retries: int = 0) -> list[str]:

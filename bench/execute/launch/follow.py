@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Sequence
@@ -22,9 +23,9 @@ from bench.events import (
     StepDone,
 )
 from bench.execute.launch.journal import EVENTS, Tail
-from bench.execute.launch.node import JOB, read_assignment
+from bench.execute.launch.node import LAUNCHED, read_assignment
 
-RUNNING, GONE = "running", "gone"
+WAITING, RUNNING, GONE = "waiting", "running", "gone"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Followed:
 
     folder: Path
     tail: Tail = field(init=False)
-    state: str = "waiting"
+    state: str = WAITING
     share: float = 0.0
     what: str = ""
     host: str = ""
@@ -73,8 +74,10 @@ class Followed:
         """Return how far the job is by now."""
         for event in self.tail.read():
             self._hear(event)
-        told_at = (self.folder / EVENTS).stat().st_mtime
+        told_at, launched_at = (_changed(self.folder / name) for name in (EVENTS, LAUNCHED))
         state, memory, left_s = self.state, None, None
+        if launched_at > told_at:  # handed over, perhaps once more, and not begun
+            state, told_at = WAITING, launched_at
         if state == RUNNING:
             if self.host == socket.gethostname():
                 memory = tree_memory(self.pid)
@@ -155,15 +158,23 @@ class Following:
 
     def standings(self) -> list[Standing]:
         """Return how far the jobs are by now, in the order of their folders."""
-        for path in sorted(self.runs.rglob(EVENTS)):
-            if path.is_file():  # a pipe would be waited for for ever
-                self.jobs.setdefault(path.parent, Followed(path.parent))
+        found = (path for name in (EVENTS, LAUNCHED) for path in self.runs.rglob(name))
+        folders = {path.parent for path in found if path.is_file()}  # a pipe would be waited for
+        self.jobs = {folder: self.jobs.get(folder) or Followed(folder) for folder in folders}
         return [self.jobs[folder].standing() for folder in sorted(self.jobs)]
 
 
+def _changed(path: Path) -> float:
+    """Return when a file was written last, in seconds since 1970; 0 where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _name(folder: Path) -> str:
-    if (folder / JOB).exists():
-        return read_assignment(folder).job.name
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        return read_assignment(folder).job.name  # where there is one that is whole
     return folder.name if folder.parent.name != "profiles" else f"profile-{folder.name}"
 
 

@@ -63,6 +63,8 @@ def work(folder: str | bytes) -> int:
         (place / SEEN).touch()
         return 0
     assignment = read_assignment(place)
+    if cores := os.environ.get("SLURM_CPUS_PER_TASK"):  # not every Slurm binds a job to its cores
+        os.environ.setdefault("OMP_NUM_THREADS", cores)
 
     def hear(event: Event) -> None:
         tell(event)

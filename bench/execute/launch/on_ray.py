@@ -41,7 +41,9 @@ DEAD = (ValueError, RayActorError, RuntimeEnvSetupError)
 class Worker:
     """The process of one job, which it begins by itself: whoever asked for it may be gone then."""
 
-    def __init__(self, folder: bytes) -> None:
+    def __init__(self, folder: bytes, home: bytes) -> None:
+        with contextlib.suppress(OSError):  # where a job's relative paths begin
+            os.chdir(home)
         self.is_over = threading.Event()
         threading.Thread(target=self._work, args=(folder,)).start()
 
@@ -151,7 +153,8 @@ def _submit(
     name = f"{folder.name}-{uuid.uuid4().hex[:8]}"
     # A thread pool of its own size, so that jobs that share a node do not share cores.
     threads = {"OMP_NUM_THREADS": str(num_cpus)}
-    paths = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    own = os.environ.get("PYTHONPATH")
+    paths = {"PYTHONPATH": own} if own else {}  # else those of the node
     made: Any = ray.remote(Worker if scratch is None else Away)
     settings = {
         "name": name,
@@ -162,7 +165,7 @@ def _submit(
         "num_gpus": num_gpus,
         "runtime_env": {"env_vars": threads | paths},
     }
-    given: tuple[Any, ...] = (os.fsencode(folder.resolve()),)
+    given: tuple[Any, ...] = (os.fsencode(folder.resolve()), os.getcwdb())
     if scratch is not None:
         given = (str(scratch / name / folder.name), carry.send_out(folder))
     made.options(**settings).remote(*given)

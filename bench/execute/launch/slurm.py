@@ -23,7 +23,7 @@ from bench.errors import UserError, unknown
 from bench.execute import lock
 from bench.execute.launch.launchers import Launcher, take
 from bench.execute.launch.node import work
-from bench.machine.cores import usable_cores
+from bench.machine.cores import threads_for, usable_cores
 
 GPUS = "CUDA_VISIBLE_DEVICES"
 UNLIMITED_MIN = 60 * 24 * 365  # of a local job, which submitit else ends after two minutes
@@ -41,7 +41,7 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
     cluster = options.pop("cluster", "slurm")
     if cluster not in ("slurm", "local"):
         raise unknown("cluster", str(cluster), ("slurm", "local"))
-    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or usable_cores()))
+    threads = threads_for()
     fitting = max(1, usable_cores() // threads)  # jobs whose threads are disjoint
     gpus = options.get("gpus_per_node", torch.cuda.device_count() if cluster == "local" else 0)
     usual = 1 if gpus else fitting

@@ -28,7 +28,8 @@ from bench.record.files import write_whole
 
 POLL_S = 0.05
 REST = 4.0  # times what a round over all jobs took, so that many do not keep a core busy
-BUSY_S = 1.0  # until a folder that somebody else writes is tried again
+BUSY_S = 1.0  # until a folder that somebody else writes is tried again; each time twice as long
+BUSY_MOST_S = 60.0
 PREEMPTIONS = 1000  # of one job; whoever preempts it more often will never let it end
 
 
@@ -55,6 +56,8 @@ class _Suite:
     failures: dict[str, int] = field(default_factory=dict)
     preempted: dict[str, int] = field(default_factory=dict)
     failed: list[JobFailed] = field(default_factory=list)
+    busy: dict[str, int] = field(default_factory=dict)
+    rests_until: dict[str, float] = field(default_factory=dict)
 
 
 def carry_out_all(
@@ -73,12 +76,15 @@ def carry_out_all(
     """
     suite = _Suite(launcher, emit, retries, timeout_s, exclusive, deque(jobs))
     while suite.waiting or suite.active:
-        while suite.waiting and len(suite.active) < launcher.max_jobs:
-            _start(suite, suite.waiting.popleft())
+        begin = time.monotonic()
+        for job in [j for j in suite.waiting if suite.rests_until.get(j.name, 0.0) <= begin]:
+            if len(suite.active) < launcher.max_jobs:
+                suite.waiting.remove(job)
+                _start(suite, job)
         begin = time.monotonic()
         for active in list(suite.active.values()):
             _follow(suite, active)
-        if suite.active:
+        if suite.active or suite.waiting:
             time.sleep(max(POLL_S, REST * (time.monotonic() - begin)))
     return suite.failed
 
@@ -89,6 +95,8 @@ def _start(suite: _Suite, job: Job) -> None:
     if known is not None and not suite.launcher.is_dead(known):
         suite.active[job.name] = _Active(job, known, Tail(job.folder))
         return
+    if known is not None:
+        _forget(job.folder)
     node.write_assignment(job.folder, node.Assignment(job, suite.timeout_s))
     tail = Tail(job.folder, size(job.folder))
     try:
@@ -107,6 +115,14 @@ def _launched(folder: Path) -> str | None:
         return str(json.loads((folder / node.LAUNCHED).read_text(encoding="utf-8"))["job_id"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _forget(folder: Path) -> None:
+    """Forget a job of which its engine says it is dead, and free the lock that it still has."""
+    told = [event for event in Tail(folder).read() if isinstance(event, JobBegan | JobEnded)]
+    if told and isinstance(told[-1], JobBegan):
+        lock.free(folder, told[-1].host)
+    (folder / node.LAUNCHED).unlink(missing_ok=True)
 
 
 def _follow(suite: _Suite, active: _Active) -> None:
@@ -139,12 +155,14 @@ def _settle(suite: _Suite, active: _Active) -> None:
         return
     if lock.BUSY in (ended.reason or ""):
         # What a dead worker started has lost its reader: it saves and ends at its next step.
+        times = suite.busy[job.name] = suite.busy.get(job.name, 0) + 1
+        rest_s = min(BUSY_S * 2.0 ** min(times - 1, 10), BUSY_MOST_S)
+        suite.rests_until[job.name] = time.monotonic() + rest_s
         suite.waiting.append(job)
-        time.sleep(BUSY_S)
         return
-    times = suite.preempted if ended.is_preempted else suite.failures
-    times[job.name] = times.get(job.name, 0) + 1
-    if times[job.name] <= (PREEMPTIONS if ended.is_preempted else suite.retries):
+    counts = suite.preempted if ended.is_preempted else suite.failures
+    counts[job.name] = counts.get(job.name, 0) + 1
+    if counts[job.name] <= (PREEMPTIONS if ended.is_preempted else suite.retries):
         suite.waiting.append(job)
         return
     failure = Failure(
@@ -167,7 +185,7 @@ def goes_on(folder: Path, launcher: Launcher) -> bool:
     known = _launched(folder)
     if known is None or not launcher.is_dead(known):
         return known is not None
-    (folder / node.LAUNCHED).unlink(missing_ok=True)
+    _forget(folder)
     return False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from bench.events import EpochDone, JobBegan, JobEnded, RunStarted, StepDone
 from bench.execute.jobs import encode
 from bench.execute.launch.follow import Following
 from bench.execute.launch.journal import EVENTS, journal
+from bench.execute.launch.node import JOB, LAUNCHED
 from bench.record.run import EpochFacts
 from bench.signals import EXIT_PREEMPTED, Preempted
 from bench.spec.recipe import Recipe
@@ -193,3 +195,30 @@ def test_what_is_no_file_of_events_is_passed_over(tmp_path: Path) -> None:
         file.write("[" * 100_000 + "\n")
     (job,) = Following(tmp_path).standings()
     assert job.state == "gone"
+
+
+def test_a_job_that_waits_for_a_node_is_shown(tmp_path: Path) -> None:
+    """Handed over and not begun, for the first time and once more; then it begins."""
+    for name in ("new", "again"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / LAUNCHED).touch()
+    tell(tmp_path / "again", began(os.getpid()), JobEnded(EXIT_PREEMPTED, "SIGUSR1", 1.0))
+    os.utime(tmp_path / "again" / EVENTS, (1, 1))
+    following = Following(tmp_path)
+    assert [(job.name, job.state) for job in following.standings()] == [
+        ("again", "waiting"),
+        ("new", "waiting"),
+    ]
+    tell(tmp_path / "new", began(os.getpid()))
+    assert [job.state for job in following.standings()] == ["waiting", "running"]
+
+
+def test_a_damaged_job_and_a_folder_that_is_deleted_end_no_watch(tmp_path: Path) -> None:
+    tell(tmp_path / "a", began(os.getpid()))
+    tell(tmp_path / "b", began(os.getpid()))
+    following = Following(tmp_path)
+    for text in ('{"job": ', "[]", '{"job": {"task": "train"}}', "{}"):
+        (tmp_path / "a" / JOB).write_text(text)
+        assert [job.name for job in following.standings()] == ["a", "b"]
+    shutil.rmtree(tmp_path / "a")
+    assert [job.name for job in following.standings()] == ["b"]

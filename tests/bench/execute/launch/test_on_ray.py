@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +103,24 @@ def test_two_nodes_give_the_records_of_here_and_refuse_what_they_have_not(
             refused.__enter__()
 
 
+def test_a_sitting_finds_the_weights_of_a_shared_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Relative paths begin where the command was given, which is not where Ray's workers are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(conduct, "render", lambda *_, **__: None)  # of no matter here
+    text = EXPERIMENT + PROFILE + 'modes = ["infer"]\nruntimes = ["eager"]\n'
+    made = parse_experiment(text, "suite.toml").changed(seeds=(0,))
+    with conducting("ray", {"address": address}, Path("runs")) as launcher:
+        done = conduct.conduct(
+            made, Path("runs"), Path("out"), emit=lambda event: None, launcher=launcher
+        )
+    assert done.failed == ()
+    (profile,) = done.profiles
+    assert profile.accuracy is not None
+    assert profile.accuracy.top1_correct == done.runs[0].test.top1_correct  # type: ignore[union-attr]
+
+
 def test_without_a_shared_folder_what_was_made_comes_back_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -176,6 +196,35 @@ def test_a_job_that_waits_for_room_is_done_though_whoever_handed_it_over_is_gone
     while not (tmp_path / SEEN).exists() or ray.util.list_named_actors(all_namespaces=True):
         assert time.monotonic() < give_up
         time.sleep(0.1)
+
+
+def test_a_sitting_has_the_largest_node_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its CPUs and GPUs, and a thread for each; a training what was asked for."""
+    asked: list[dict[str, Any]] = []
+
+    class Made:
+        def options(self, **settings: object) -> Made:
+            asked.append(settings)
+            return self
+
+        def remote(self, *given: bytes) -> None:
+            assert given == (os.fsencode(tmp_path), os.getcwdb())
+
+    nodes = [{"Resources": {"CPU": 4, "GPU": 2}}, {"Resources": {"CPU": 16}}]
+    monkeypatch.setattr(on_ray, "_nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "remote", lambda worker: Made())
+    monkeypatch.setenv("PYTHONPATH", "")  # which would overrule the node's
+    for num_gpus, exclusive, told in (
+        (0, False, (2, 0)),
+        (1, False, (2, 1)),
+        (1, True, (4, 2)),
+        (0, True, (16, 0)),
+    ):
+        on_ray._submit(2, num_gpus, None, tmp_path, exclusive)
+        assert (asked[-1]["num_cpus"], asked[-1]["num_gpus"]) == told
+        assert asked[-1]["runtime_env"] == {"env_vars": {"OMP_NUM_THREADS": str(told[0])}}
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ import pytest
 from bench import signals
 from bench.errors import UserError
 from bench.execute import lock
-from bench.execute.launch import node, slurm
+from bench.execute.launch import node
 from bench.execute.launch.launchers import open_launcher
 
+pytest.importorskip("submitit")
+slurm = pytest.importorskip("bench.execute.launch.slurm")
 ROOT = Path(__file__).parents[4]
 
 
@@ -94,6 +96,35 @@ def test_a_local_job_goes_on_though_the_terminal_is_interrupted(tmp_path: Path) 
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.05)
+
+
+def test_threads_that_are_no_number_are_this_machines_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch has it: of a list the first, anything else is no wish."""
+    monkeypatch.setattr(slurm, "usable_cores", lambda: 8)
+    monkeypatch.setattr("bench.machine.cores.usable_cores", lambda: 8)
+    for threads, most in (("2,1", 4), ("x", 1), ("", 1), ("0", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        options = {"cluster": "local", "gpus_per_node": 0}
+        assert open_launcher("slurm", options, tmp_path).max_jobs == most
+
+
+def test_slurm_gives_a_sitting_a_node_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What sbatch is handed says so; of a training it does not."""
+    sbatch = f"#!/bin/sh\nfor last; do :; done; cat $last >> {tmp_path}/given; echo job 7\n"
+    for name, text in (("sbatch", sbatch), ("srun", "")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    launcher, given = open_launcher("slurm", {}, tmp_path), []
+    for exclusive in (False, True):
+        (tmp_path / "given").unlink(missing_ok=True)
+        assert launcher.submit(tmp_path, exclusive) == "7"
+        given.append("#SBATCH --exclusive\n" in (tmp_path / "given").read_text())
+    assert given == [False, True]
 
 
 def test_a_number_that_another_process_has_by_now_is_no_job(tmp_path: Path) -> None:

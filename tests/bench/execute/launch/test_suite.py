@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 from fake_engine import Engine, jobs
 
-from bench.events import Emit, Event, RunStarted
-from bench.execute import experiment
+from bench.events import Emit, Event, JobBegan, JobEnded, JobNews, RunStarted
+from bench.execute import experiment, lock
 from bench.execute.jobs import Job, TrainJob, encode
 from bench.execute.launch import journal, node, suite
+from bench.execute.launch.launchers import Launcher
 from bench.execute.process import Ended
 from bench.signals import EXIT_PREEMPTED
 
@@ -53,18 +55,25 @@ def test_a_scheduler_that_begins_a_job_once_more_goes_on_with_it(
     job, started = restarted(tmp_path)
     node.write_assignment(job.folder, node.Assignment(job, 3.0))
     asked: list[str] = []
+    threads: list[str] = []
 
     def carry_out(told: Job, emit: Callable[[Event], None], timeout_s: float | None) -> Ended:
         assert isinstance(told, TrainJob)
         assert timeout_s == 3.0
         asked.append(told.if_unfinished)
+        threads.append(os.environ["OMP_NUM_THREADS"])
         emit(started)
         return Ended(None, 1.0, ())
 
     monkeypatch.setattr(node, "carry_out", carry_out)
-    for _ in range(2):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    for wanted in (None, "2"):
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        if wanted is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", wanted)
         assert node.work(os.fsencode(job.folder)) == 0
     assert asked == ["restart", "resume"]
+    assert threads == ["3", "2"]  # as many as Slurm gave, unless others are asked for
 
 
 def test_a_retry_on_this_machine_goes_on_with_what_was_begun_anew(
@@ -80,3 +89,58 @@ def test_a_retry_on_this_machine_goes_on_with_what_was_begun_anew(
     how = experiment._How(lambda news: None, None, None, 1)
     assert experiment._done_here(restarted(tmp_path)[0], how) is not None
     assert asked == ["restart", "resume"]
+
+
+def locked_by_a_node(folder: Path, *events: Event) -> None:
+    """Make a folder that a node locked just now, and the job of which told events."""
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = {"pid": 1, "started": 0.0, "host": "far", "boot": "x", "locked": True}
+    (folder / lock.LOCK).write_text(json.dumps(owner))
+    (folder / node.LAUNCHED).write_text('{"job_id": "before"}')
+    (folder / journal.EVENTS).write_text("".join(encode(event) + "\n" for event in events))
+
+
+def test_a_node_that_vanished_while_nobody_followed_frees_its_lock(tmp_path: Path) -> None:
+    """By the engine's word on the job that was handed over; not where that job had ended."""
+    engine = Engine(lambda folder, times: 0)
+    began, ended = JobBegan("far", 1, 0.0), JobEnded(0, None, 1.0)
+    for events, freed in (([began], True), ([began, ended], False), ([ended, began], True)):
+        locked_by_a_node(tmp_path, *events)
+        assert not suite.goes_on(tmp_path, engine.launcher())
+        assert (tmp_path / lock.LOCK).exists() != freed
+        assert not (tmp_path / node.LAUNCHED).exists()
+    (job,) = jobs(tmp_path, 1)
+    locked_by_a_node(job.folder, began)
+    engine = Engine(lambda folder, times: 1 if (folder / lock.LOCK).exists() else 0)
+    assert suite.carry_out_all([job], engine.launcher(), lambda news: None) == []
+
+
+def test_a_folder_that_another_writes_keeps_no_other_job_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again after 1, 2, 4 and 8 s, by a clock that each look at the jobs moves by one."""
+    first, second = jobs(tmp_path, 2)
+    now, tried, ended = [0.0], [], []
+
+    def submit(folder: Path, exclusive: bool) -> str:
+        is_busy = folder == first.folder and len(tried) < 4
+        if folder == first.folder:
+            tried.append(now[0])
+        reason = f"{folder} {lock.BUSY} another" if is_busy else None
+        with (folder / journal.EVENTS).open("a") as events:
+            events.write(encode(JobEnded(2 if is_busy else 0, reason, 1.0)) + "\n")
+        return folder.name
+
+    def emit(news: object) -> None:
+        if isinstance(news, JobNews) and news.name == second.name:
+            ended.append(now[0])
+
+    def sleep(_: float) -> None:
+        now[0] += 1.0
+
+    monkeypatch.setattr(suite.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(suite.time, "sleep", sleep)
+    launcher = Launcher(submit, lambda name: True, lambda name: None, 1000)
+    assert suite.carry_out_all([first, second], launcher, emit) == []
+    assert tried == [0.0, 1.0, 3.0, 7.0, 15.0]
+    assert ended == [0.0]

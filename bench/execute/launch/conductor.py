@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.execute import lock
 from bench.execute.launch.launchers import HERE, Launcher, check_launcher, open_launcher
 from bench.execute.launch.node import SEEN
+from bench.execute.launch.suite import check_engine
 
 CONDUCTOR = "conductor"
 PROBE_POLL_S = 0.1
@@ -37,6 +38,7 @@ def conducting(name: str, options: Mapping[str, Any], runs: Path) -> Iterator[La
     with lock.held(runs / CONDUCTOR):
         launcher = open_launcher(name, options, runs)
         try:
+            check_engine(runs, launcher)
             if launcher.is_remote:
                 probe(launcher, runs)
             yield launcher

@@ -24,7 +24,7 @@ class Launcher:
     other processes too, and raises UserError where the engine refuses. ``max_jobs`` are handed over
     at most at a time. The nodes of one that ``is_remote`` may not see the folder of runs. Where
     they write elsewhere, ``bring`` adds what a job has told to its events here, and when it has
-    ended first brings its folder, whole.
+    ended first brings its folder, whole. ``engine`` tells apart those that know other jobs.
     """
 
     submit: Callable[[Path, bool], str]
@@ -34,6 +34,7 @@ class Launcher:
     close: Callable[[], None] = lambda: None
     is_remote: bool = True
     bring: Callable[[str, Path], None] = lambda job_id, folder: None
+    engine: str = ""
 
 
 # The module of each, which has `open_launcher(options, runs)`, and the extra that it needs.

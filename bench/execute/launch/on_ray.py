@@ -116,9 +116,10 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
         submit = partial(_submit, num_cpus, num_gpus, Path(str(scratch)))
         gone: set[str] = set()
         dead, bring = partial(_has_left, gone), partial(_bring, asked, gone)
-        return Launcher(submit, dead, _cancel, max_jobs, ray.shutdown, bring=bring)
+        return Launcher(submit, dead, _cancel, max_jobs, ray.shutdown, bring=bring, engine="ray")
     submit = partial(_submit, num_cpus, num_gpus, None)
-    return Launcher(submit, partial(_is_dead, asked), _cancel, max_jobs, ray.shutdown)
+    dead = partial(_is_dead, asked)
+    return Launcher(submit, dead, _cancel, max_jobs, ray.shutdown, engine="ray")
 
 
 def _connect(address: str) -> None:

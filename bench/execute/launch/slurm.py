@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
+import socket
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from bench.errors import UserError, unknown
 from bench.execute import lock
 from bench.execute.launch.launchers import Launcher, take
 from bench.execute.launch.node import work
+from bench.execute.launch.suite import running
 from bench.machine.cores import threads_for, usable_cores
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -30,6 +35,8 @@ UNLIMITED_MIN = 60 * 24 * 365  # of a local job, which submitit else ends after 
 MAY_BE_NONE = ("gpus_per_node", "num_gpus", "signal_delay_s")
 LOGS = "launcher"  # where submitit keeps its files, below the runs
 # What Slurm's accounting calls a job that is over (sacct, "JOB STATE CODES").
+ASK_EVERY_S = 8.0
+ANSWER_S = 60.0
 DEAD = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
     *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
@@ -64,8 +71,16 @@ def open_launcher(options: dict[str, Any], runs: Path) -> Launcher:
     submit = partial(_submit, cluster, options, runs / LOGS)
     if cluster == "local":
         options.setdefault("timeout_min", UNLIMITED_MIN)
-        return Launcher(submit, _has_gone, _interrupt, max_jobs, is_remote=False)
-    return Launcher(submit, partial(_is_dead, runs / LOGS), partial(_cancel, runs / LOGS), max_jobs)
+        engine = f"slurm with cluster=local on {socket.gethostname()}"
+        return Launcher(submit, _has_gone, _interrupt, max_jobs, is_remote=False, engine=engine)
+    accounting = _Accounting(running(runs).values())
+    return Launcher(
+        lambda folder, exclusive: accounting.add(submit(folder, exclusive)),
+        accounting.is_dead,
+        partial(_cancel, runs / LOGS),
+        max_jobs,
+        engine="slurm",
+    )
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -154,9 +169,41 @@ def _work_here(folder: bytes, gpus: str | None) -> int:
     return work(folder)
 
 
-def _is_dead(logs: Path, job_id: str) -> bool:
-    """Tell whether Slurm says that a job is over; one that it does not know yet is not."""
-    return submitit.SlurmJob(logs, job_id).state.split()[0] in DEAD
+class _Accounting:
+    """Slurm's word on jobs, for which all of them are asked about at once, now and then."""
+
+    def __init__(self, job_ids: Iterable[str]) -> None:
+        self.living = set(job_ids)
+        self.states: dict[str, str] = {}
+        self.asked_at = -math.inf
+
+    def add(self, job_id: str) -> str:
+        """Ask about a job from the next time on; return it."""
+        self.living.add(job_id)
+        return job_id
+
+    def is_dead(self, job_id: str) -> bool:
+        """Tell whether Slurm says that a job is over; one that it does not know yet is not."""
+        if self.states.get(job_id) in DEAD:
+            return True
+        is_new = job_id not in self.living
+        self.living.add(job_id)
+        if is_new or time.monotonic() - self.asked_at >= ASK_EVERY_S:
+            self._ask()
+        return self.states.get(job_id) in DEAD
+
+    def _ask(self) -> None:
+        """Note the states of the jobs that were not over; where there is no answer, as before."""
+        command = ["sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(self.living)]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            told = subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=ANSWER_S
+            )
+            for line in told.stdout.splitlines():
+                job_id, _, state = line.partition("|")
+                self.states[job_id] = state.partition(" ")[0]  # behind it: CANCELLED by whom
+        self.living = {name for name in self.living if self.states.get(name) not in DEAD}
+        self.asked_at = time.monotonic()
 
 
 def _cancel(logs: Path, job_id: str) -> None:

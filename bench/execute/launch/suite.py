@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.events import EmitNews, JobBegan, JobEnded, JobFailed, JobNews, RunStarted
+from bench.events import EmitNews, JobBegan, JobEnded, JobFailed, JobNews, RunStarted, Warned
 from bench.execute import lock
 from bench.execute.jobs import Job, resumed
 from bench.execute.launch import node
@@ -30,6 +30,7 @@ POLL_S = 0.05
 REST = 4.0  # times what a round over all jobs took, so that many do not keep a core busy
 BUSY_S = 1.0  # until a folder that somebody else writes is tried again; each time twice as long
 BUSY_MOST_S = 60.0
+GRACE_S = 60.0  # for an engine to say that a job is dead which has told its end
 PREEMPTIONS = 1000  # of one job; whoever preempts it more often will never let it end
 
 
@@ -42,6 +43,7 @@ class _Active:
     tail: Tail
     host: str = ""
     ended: JobEnded | None = None
+    ended_at: float = 0.0
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _Suite:
     failed: list[JobFailed] = field(default_factory=list)
     busy: dict[str, int] = field(default_factory=dict)
     rests_until: dict[str, float] = field(default_factory=dict)
+    is_told: bool = False  # that the engine does not tell of ends
 
 
 def carry_out_all(
@@ -105,15 +108,16 @@ def _start(suite: _Suite, job: Job) -> None:
         suite.active[job.name] = _Active(job, "", tail, ended=JobEnded(1, str(error), 0.0))
         _settle(suite, suite.active[job.name])
         return
-    write_whole(job.folder / node.LAUNCHED, json.dumps({"job_id": job_id}).encode())
+    facts = {"job_id": job_id, "engine": suite.launcher.engine}
+    write_whole(job.folder / node.LAUNCHED, json.dumps(facts).encode())
     suite.active[job.name] = _Active(job, job_id, tail)
 
 
-def _launched(folder: Path) -> str | None:
-    """Return by which name an engine knows a folder's job, None where none does."""
+def _launched(folder: Path, fact: str = "job_id") -> str | None:
+    """Return by which name an engine knows a folder's job, or another fact; None without."""
     try:
-        return str(json.loads((folder / node.LAUNCHED).read_text(encoding="utf-8"))["job_id"])
-    except (OSError, ValueError, KeyError):
+        return str(json.loads((folder / node.LAUNCHED).read_text(encoding="utf-8"))[fact])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -134,10 +138,17 @@ def _follow(suite: _Suite, active: _Active) -> None:
         if isinstance(event, JobBegan):
             active.host, active.ended = event.host, None
         elif isinstance(event, JobEnded):
-            active.ended = event
+            active.ended, active.ended_at = event, time.monotonic()
         elif isinstance(event, RunStarted):  # what was to be thrown away is; the rest is kept
             active.job = resumed(active.job)
         suite.emit(JobNews(active.job.name, event))
+    if active.ended is not None and time.monotonic() - active.ended_at > GRACE_S and not dead:
+        dead = True
+        if not suite.is_told:
+            suite.is_told = True
+            engine = suite.launcher.engine or "its engine"
+            told = f"ended {GRACE_S:g} s ago, of which {engine} says nothing; what it wrote counts"
+            suite.emit(JobNews(active.job.name, Warned(told)))
     if dead:
         _settle(suite, active)
 
@@ -198,6 +209,17 @@ def running(runs: Path) -> dict[str, str]:
     """Return the folders below ``runs`` whose jobs were handed over, with their engine's names."""
     found = ((path.parent, _launched(path.parent)) for path in runs.rglob(node.LAUNCHED))
     return {str(folder): job_id for folder, job_id in found if job_id is not None}
+
+
+def check_engine(runs: Path, launcher: Launcher) -> None:
+    """Raise UserError where another engine has a job of ``runs``; each knows but its own."""
+    for folder in running(runs):
+        engine = _launched(Path(folder), "engine")
+        if engine and engine != launcher.engine:
+            raise UserError(
+                f"{folder} was handed to {engine}: go on with that, or if the job is no more"
+                f" delete {Path(folder) / node.LAUNCHED}"
+            )
 
 
 def cancel_all(runs: Path, launcher: Launcher) -> int:

@@ -127,6 +127,35 @@ def test_slurm_gives_a_sitting_a_node_for_itself(
     assert given == [False, True]
 
 
+def test_all_jobs_are_asked_about_at_once_and_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that an earlier command handed over too; nothing is lost where there is no answer."""
+    calls, answer, now = tmp_path / "calls", tmp_path / "answer", [0.0]
+    sacct = f'#!/bin/sh\nfor last; do :; done; echo "$last" >> {calls}; cat {answer}\n'
+    for name, text in (("sbatch", "#!/bin/sh\necho job 7\n"), ("srun", ""), ("sacct", sacct)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(slurm.time, "monotonic", lambda: now[0])
+    for job_id in ("5", "6"):
+        (tmp_path / job_id).mkdir()
+        (tmp_path / job_id / node.LAUNCHED).write_text(f'{{"job_id": "{job_id}"}}')
+    launcher = open_launcher("slurm", {}, tmp_path)
+    answer.write_text("5|COMPLETED\n6|REQUEUE_HOLD\n")
+    assert [launcher.is_dead(job_id) for job_id in ("5", "6", "5", "6")] == [True, False] * 2
+    assert launcher.submit(tmp_path, False) == "7"
+    assert not launcher.is_dead("7")
+    now[0] += slurm.ASK_EVERY_S
+    answer.unlink()
+    assert [launcher.is_dead(job_id) for job_id in ("5", "6", "7")] == [True, False, False]
+    now[0] += slurm.ASK_EVERY_S
+    answer.write_text("6|RUNNING\n7|CANCELLED by 0\n")
+    assert [launcher.is_dead(job_id) for job_id in ("5", "6", "7")] == [True, False, True]
+    asked = [sorted(line.split(",")) for line in calls.read_text().splitlines()]
+    assert asked == [["5", "6"], ["6", "7"], ["6", "7"]]
+
+
 def test_a_number_that_another_process_has_by_now_is_no_job(tmp_path: Path) -> None:
     launcher = open_launcher("slurm", {"cluster": "local"}, tmp_path)
     mine = f"{os.getpid()}@{lock.ticks(os.getpid())}"

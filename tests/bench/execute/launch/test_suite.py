@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from fake_engine import Engine, jobs
 
-from bench.events import Emit, Event, JobBegan, JobEnded, JobNews, RunStarted
+from bench.errors import UserError
+from bench.events import Emit, Event, JobBegan, JobEnded, JobNews, RunStarted, Warned
 from bench.execute import experiment, lock
 from bench.execute.jobs import Job, TrainJob, encode
 from bench.execute.launch import journal, node, suite
+from bench.execute.launch.conductor import conducting
 from bench.execute.launch.launchers import Launcher
 from bench.execute.process import Ended
 from bench.signals import EXIT_PREEMPTED
@@ -144,3 +146,47 @@ def test_a_folder_that_another_writes_keeps_no_other_job_waiting(
     assert suite.carry_out_all([first, second], launcher, emit) == []
     assert tried == [0.0, 1.0, 3.0, 7.0, 15.0]
     assert ended == [0.0]
+
+
+def test_an_end_that_is_written_counts_where_the_engine_never_tells_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Slurm keeps no accounts: after a minute, which is said once."""
+    now = [0.0]
+
+    def sleep(_: float) -> None:
+        now[0] += 1.0
+
+    monkeypatch.setattr(suite.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(suite.time, "sleep", sleep)
+    told: list[object] = []
+    engine = Engine(lambda folder, times: (1, 0)[times - 1])
+    launcher = replace(engine.launcher(), is_dead=lambda name: False)
+    assert suite.carry_out_all(jobs(tmp_path, 2), launcher, told.append, retries=1) == []
+    assert set(engine.submitted.values()) == {2}
+    assert 2 * suite.GRACE_S < now[0] < 2 * suite.GRACE_S + 10
+    warned = [news for news in told if isinstance(news, JobNews) and isinstance(news.event, Warned)]
+    assert len(warned) == 1
+
+
+def test_a_job_that_another_engine_has_is_refused(tmp_path: Path) -> None:
+    """Its name says nothing to this one; a line without an engine is of an older version."""
+    (job,) = jobs(tmp_path, 1)
+    first = replace(Engine(lambda folder, times: 0).launcher(), engine="ray")
+    second = replace(first, engine="slurm")
+    living = replace(first, is_dead=lambda name: False)
+
+    def emit(news: object) -> None:
+        suite.check_engine(tmp_path, first)
+        with pytest.raises(UserError, match=r"was handed to ray: go on with that, or .* delete"):
+            suite.check_engine(tmp_path, second)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        suite.carry_out_all([job], living, emit)
+    (job.folder / node.LAUNCHED).write_text('{"job_id": "before"}')
+    assert suite.running(tmp_path) == {str(job.folder): "before"}
+    suite.check_engine(tmp_path, second)
+    (job.folder / node.LAUNCHED).write_text('{"job_id": "before", "engine": "ray"}')
+    with pytest.raises(UserError, match="was handed to ray"):
+        conducting("slurm", {"cluster": "local"}, tmp_path).__enter__()

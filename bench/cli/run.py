@@ -252,11 +252,20 @@ def _launching(
         except Stopped as reason:
             if launcher is None:
                 raise
-            asked = not detach and sys.stdin.isatty()
-            if asked and typer.confirm("Cancel the jobs that run?", default=False, err=True):
+            if not detach and str(reason).startswith("SIGINT") and _are_to_be_cancelled():
                 raise Stopped(f"{reason}; {cancel_all(folder, launcher)} jobs cancelled") from None
             again = "the same command follows them again"
             raise Stopped(f"detached; the jobs go on in {folder}, {again}") from None
+
+
+def _are_to_be_cancelled() -> bool:
+    """Ask whoever sits at the terminal; who is gone, or leaves the question, has not said so."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return typer.confirm("Cancel the jobs that run?", default=False, err=True)
+    except typer.Abort:
+        return False
 
 
 def _tell(done: Conducted, report: Path) -> None:

@@ -9,11 +9,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -21,6 +21,7 @@ import submitit
 import torch
 from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.local import local
 from submitit.slurm.slurm import SlurmExecutor
 
 from bench.errors import UserError, unknown
@@ -136,16 +137,16 @@ def _submit(
 
 @contextlib.contextmanager
 def _outliving() -> Iterator[None]:
-    """Let what starts inside the block ignore Ctrl-C and the end of the terminal."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)}
+    """Let what submitit starts inside the block lead a session of its own.
+
+    Signals for this command's group (Ctrl-C, timeout, the end of the terminal) do not reach it.
+    """
+    detached = partial(subprocess.Popen, start_new_session=True)
+    vars(local).update(subprocess=SimpleNamespace(**vars(subprocess) | {"Popen": detached}))
     try:
         yield
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        vars(local).update(subprocess=subprocess)
 
 
 def _visible(options: dict[str, Any]) -> str | None:
@@ -158,11 +159,7 @@ def _visible(options: dict[str, Any]) -> str | None:
 
 
 def _work_here(folder: bytes, gpus: str | None) -> int:
-    """Do a job in a session of its own, which the terminal's Ctrl-C does not reach.
-
-    It has its GPUs anew: of those that nobody asked for submitit hides all.
-    """
-    os.setsid()
+    """Do a job with its GPUs anew: of those that nobody asked for submitit hides all."""
     os.environ.pop(GPUS, None)
     if gpus is not None:
         os.environ[GPUS] = gpus

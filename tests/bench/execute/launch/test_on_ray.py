@@ -227,6 +227,21 @@ def test_a_sitting_has_the_largest_node_for_itself(
         assert asked[-1]["runtime_env"] == {"env_vars": {"OMP_NUM_THREADS": str(told[0])}}
 
 
+def test_a_job_is_cancelled_by_its_name_unless_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[str] = []
+
+    def get_actor(name: str, namespace: str) -> str:
+        if name == "gone":
+            raise ValueError(name)
+        return f"{namespace}: {name}"
+
+    monkeypatch.setattr(ray, "get_actor", get_actor)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    for name in ("gone", "living"):
+        on_ray._cancel(name)
+    assert killed == [f"{on_ray.NAMESPACE}: living"]
+
+
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     for address, words in (
         ("localhost:1", "no Ray cluster can be reached at localhost:1: .*refused"),

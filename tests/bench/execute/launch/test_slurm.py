@@ -61,7 +61,6 @@ def test_a_local_job_has_the_gpus_of_this_machine_and_shares_none(
     """Submitit hides all that it was not asked for."""
     seen: list[str | None] = []
     monkeypatch.setattr(slurm, "work", lambda folder: seen.append(os.environ.get(slurm.GPUS)))
-    monkeypatch.setattr("os.setsid", lambda: None)
     for names in ("2", None):
         monkeypatch.setenv(slurm.GPUS, "")
         slurm._work_here(b"", names)
@@ -77,8 +76,11 @@ def test_a_local_job_has_the_gpus_of_this_machine_and_shares_none(
     assert open_launcher("slurm", options | {"gpus_per_node": 0}, tmp_path).max_jobs == 8
 
 
-def test_a_local_job_goes_on_though_the_terminal_is_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C reaches all processes of the command's group, again and again."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_local_job_goes_on_though_its_command_is_ended(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C, timeout and a terminal reach all processes of the command's group, repeatedly."""
     code = (
         "import sys, time; from pathlib import Path;"
         "from bench.execute.launch.launchers import open_launcher as made;"
@@ -94,7 +96,7 @@ def test_a_local_job_goes_on_though_the_terminal_is_interrupted(tmp_path: Path) 
         while not (tmp_path / node.SEEN).exists():
             assert time.monotonic() < give_up
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(process.pid, number)
             time.sleep(0.05)
 
 
@@ -154,6 +156,23 @@ def test_all_jobs_are_asked_about_at_once_and_seldom(
     assert [launcher.is_dead(job_id) for job_id in ("5", "6", "7")] == [True, False, True]
     asked = [sorted(line.split(",")) for line in calls.read_text().splitlines()]
     assert asked == [["5", "6"], ["6", "7"], ["6", "7"]]
+
+
+def test_jobs_are_cancelled_by_scancel_and_here_by_a_signal_at_which_they_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "srun", "scancel"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/given\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    open_launcher("slurm", {}, tmp_path).cancel("7")
+    assert (tmp_path / "given").read_text() == "7\n"
+    saves = "trap 'exit 3' TERM; echo; while :; do sleep 0.1; done"
+    with Popen(["sh", "-c", f'sh -c "{saves}"; echo $?'], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        open_launcher("slurm", {"cluster": "local"}, tmp_path).cancel(f"{process.pid}@0")
+        assert process.stdout.read() == b"3\n"
 
 
 def test_a_number_that_another_process_has_by_now_is_no_job(tmp_path: Path) -> None:

@@ -104,13 +104,12 @@ def _as_json(rows: list[CostRow], job: ProfileJob, reconcile: bool) -> dict[str,
 
 
 def _print(rows: list[CostRow]) -> None:
-    from rich.console import Console
-
     from bench.report.page.tables import profile_tables as tables
     from bench.report.page.tables.deployments import accuracy_tables, scenario_tables
+    from bench.report.page.terminal import console as open_console
     from bench.report.page.terminal import render
 
-    console = Console(highlight=False)
+    console = open_console()
     console.print(render(tables.cost_table(rows)))
     console.print(render(tables.timing_table(rows)))
     for note in tables.footnotes(rows):
@@ -134,10 +133,8 @@ def _reconciled(job: ProfileJob) -> dict[str, Any]:
 
 
 def _print_reconciliation(job: ProfileJob) -> None:
-    from rich.console import Console
-
     from bench.report.page.tables.profile_tables import reconciliation_table
-    from bench.report.page.terminal import render
+    from bench.report.page.terminal import console, render
 
     for name, counters in _reconciled(job).items():
-        Console(highlight=False).print(render(reconciliation_table(name, counters)))
+        console().print(render(reconciliation_table(name, counters)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -12,7 +14,18 @@ from bench.report import escape
 from bench.report.page import blocks
 
 # Of 80 columns the words may take this many, which leaves room for the numbers.
+WIDTH = 80
 WORDS_WIDTH = 34
+LEAST_WORD = 8
+PIPE_WIDTH = 160  # where no screen sets a limit: a cell that is cut tells nothing to who reads it
+
+
+def console() -> Console:
+    """Return where tables are printed, with room for whole cells where that is no screen."""
+    made = Console(highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPE_WIDTH
+    return made
 
 
 def render(table: blocks.Table, styles: Sequence[str] = ()) -> RichTable:
@@ -43,14 +56,15 @@ def render(table: blocks.Table, styles: Sequence[str] = ()) -> RichTable:
 
 def _least_widths(table: blocks.Table) -> dict[str, int]:
     """Return how narrow the columns of words may get: names are not broken if they all fit."""
-    longest = {
+    every = {
         name: max((len(line) for cell in cells for line in cell.split("\n")), default=0)
         for name, *cells in zip(table.columns, *table.rows, strict=True)
-        if name in table.words
     }
-    total = sum(longest.values())
-    share = WORDS_WIDTH if total <= WORDS_WIDTH else WORDS_WIDTH // max(1, len(longest))
-    return {name: max(1, min(width, share)) for name, width in longest.items()}
+    longest = {name: width for name, width in every.items() if name in table.words}
+    numbers = sum(max(len(name), every[name]) + 1 for name in every if name not in longest)
+    room = min(WORDS_WIDTH, WIDTH - numbers - len(longest))
+    share = room if sum(longest.values()) <= room else room // max(1, len(longest))
+    return {name: max(1, min(width, max(LEAST_WORD, share))) for name, width in longest.items()}
 
 
 def _text(cell: str) -> Text:

@@ -154,7 +154,7 @@ def _tax_table(rows: Sequence[CostRow], model: ModelSpec, twin: ModelSpec) -> Ta
         told = ratio(tax.ratio)
         lines.append([tax.quantity, tax.setting, *values, told if tax.differs else f"({told})"])
     title = f"What {attention_title(model)} costs: {model.name} beside {twin.title}"
-    columns = ("cost", "setting", twin.name, model.name, "ratio (95 %)")
+    columns = ("cost", "setting", "without", "with", "ratio (95 %)")
     return table(columns, lines, title=title, words=columns[:2])
 
 

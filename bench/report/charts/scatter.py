@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
@@ -29,6 +30,9 @@ LOG_RATIO = 8.0
 MAX_REACH = 1.5
 # With more points than this only those on the front are named.
 MAX_LABELS = 24
+MAX_LEGEND = 8
+# Costs within this factor are drawn on an axis that is as wide as twice this factor at least.
+NEAR = 1.1
 
 
 class Shown(Protocol):
@@ -72,6 +76,7 @@ def scatter(
         )
         axes.set_title(escape.chart_title(title))
         axes.margins(0.16, 0.14)
+        _keep_near(axes, x)
         settle(figure)
         labels = [
             Label(float(x[i]), float(y[i]), escape.chart(names[cell.key]), tints[i])
@@ -88,8 +93,9 @@ def scatter(
         if unnamed:
             note = f"{unnamed} of {len(shown)} points are not named; report.html names all"
             axes.annotate(
-                note, (1, 1.005), xycoords="axes fraction", ha="right", fontsize="x-small"
+                note, (0.99, 0.012), xycoords="axes fraction", ha="right", fontsize="x-small"
             )
+            _legend(axes, shown, tints)
 
     return draw
 
@@ -141,6 +147,35 @@ def _marks(axes: Axes, cells: Sequence[Shown], x: Floats, y: Floats, tints: Sequ
             linewidths=1.6,
             zorder=3,
         )
+
+
+def _legend(axes: Axes, cells: Sequence[Shown], tints: Sequence[str]) -> None:
+    """Say which model the points without a name are of, by their colour."""
+    seen = {cell.model.name: (cell.model, tint) for cell, tint in zip(cells, tints, strict=True)}
+    handles = [
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=marker(model),
+            color=tint,
+            markerfacecolor=tint if kind(model) != "none" else "white",
+            label=escape.chart(name),
+        )
+        for name, (model, tint) in seen.items()
+    ]
+    if len(handles) <= MAX_LEGEND:
+        axes.legend(handles=handles, loc="lower left", fontsize="small", frameon=False)
+
+
+def _keep_near(axes: Axes, values: Floats) -> None:
+    """Draw costs that hardly differ near each other, with ticks that stand for themselves."""
+    if axes.get_xscale() == "log":
+        return
+    axes.ticklabel_format(axis="x", useOffset=False)
+    low, high = float(values.min()), float(values.max())
+    if 0 < low <= high < NEAR * low:
+        axes.set_xlim(low / NEAR, high * NEAR)
 
 
 def scale(axes: Axes, values: Floats) -> None:

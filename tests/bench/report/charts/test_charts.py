@@ -2,6 +2,7 @@
 
 import colorsys
 import itertools
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -14,9 +15,13 @@ from bench.report.charts import draw as charts_module
 from bench.report.charts.draw import charts
 from bench.report.charts.label_places import spread
 from bench.report.charts.palette import COLOURS, OTHERS, colours
+from bench.report.charts.scatter import MAX_LABELS, scatter
 from bench.report.derive.findings import findings
+from bench.report.derive.speed.axes import Axis
 from bench.report.read.load import load
 from bench.report.read.study import study
+from bench.report.read.trained import Measured
+from bench.stats.times import Interval
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +196,34 @@ def test_an_svg_holds_text_and_is_small(found):
         assert b"<text" in chart.svg
         assert b"Verdana" in chart.svg
         assert len(chart.svg) <= 60_000, chart.name
+
+
+def scattered(values: tuple[float, ...], name: str = "resnet18"):
+    """Return the axes of a scatter of as many models as there are costs, and their texts."""
+    cells = [
+        SimpleNamespace(key=str(n), model=make.model(name), top1=Measured(0.9, 0.89, 0.91, "m"))
+        for n in range(len(values))
+    ]
+    costs = {str(n): Interval(v, v, v, 1) for n, v in enumerate(values)}
+    axis = Axis("macs", "MACs", "M", less_is_better=True, values=costs)
+    figure = Figure()
+    draw = scatter("title", axis, cells, {c.key: "name" for c in cells}, {name: "#1b9e77"})
+    draw(figure)
+    figure.canvas.draw()
+    return figure.axes[0]
+
+
+def test_costs_that_hardly_differ_are_drawn_near_each_other():
+    """Ticks stand for themselves, and 0.005 % is no distance; what differs fills the axis."""
+    near, far = scattered((40.551, 40.553)), scattered((40.0, 80.0))
+    assert near.xaxis.get_offset_text().get_text() == ""
+    low, high = near.get_xlim()
+    assert 0.002 / (high - low) < 0.001
+    low, high = far.get_xlim()
+    assert 40 / (high - low) > 0.7
+
+
+def test_models_of_points_without_a_name_are_in_a_legend():
+    crowded = scattered(tuple(float(n) for n in range(1, MAX_LABELS + 2)))
+    assert [text.get_text() for text in crowded.get_legend().get_texts()] == ["resnet18"]
+    assert scattered((1.0, 2.0)).get_legend() is None

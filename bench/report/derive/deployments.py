@@ -208,4 +208,5 @@ def _extra(one: Deployment, other: Deployment, luck: Luck | None) -> Difference:
 
 
 def _place(one: Deployment) -> tuple[object, ...]:
-    return (one.model, one.accuracy.digest, repr(speed_conditions(one.row)))
+    """Return what a pair shares but for the model: networks of one seed saw the same images."""
+    return (one.model, one.accuracy.digest, one.seed, repr(speed_conditions(one.row)))

@@ -5,6 +5,7 @@ What deploying loses is a paired difference to eager fp32 on the same images.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +42,14 @@ class Deployment:
     @property
     def label(self) -> str:
         record = self.row.first
-        return f"{record.model.name} {record.precision} {record.runtime}"
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        return f"{record.model.name} {record.precision} {record.runtime}{seed}"
+
+    @property
+    def seed(self) -> int | None:
+        """Return the seed of the run whose weights it has, by the run's name; None without one."""
+        found = re.search(r"-s(\d+)-[0-9a-f]{8}$", self.row.first.run_id or "")
+        return int(found[1]) if found else None
 
     @cached_property
     def top1(self) -> Measured:

@@ -57,7 +57,8 @@ def deployment_tables(study: Study, luck: SeedLuck = UNKNOWN) -> list[Block]:
     adjusted = adjusted_p(found)
     groups: defaultdict[tuple[str, str], list[Deployment]] = defaultdict(list)
     for one in found:
-        groups[f"{one.model.title}, {one.model.image_size} px", one.accuracy.dataset].append(one)
+        named = f"{one.model.title}, {one.model.image_size} px{_seed(one)}"
+        groups[named, one.accuracy.dataset].append(one)
     singles = _latencies(study.costs)
     parts: list[Block] = []
     for (model, dataset), ones in groups.items():
@@ -138,10 +139,17 @@ def _gate(losses: Sequence[GateLoss]) -> list[Block]:
     if not losses:
         return []
     items = tuple(
-        (f"{loss.precision} in {loss.runtime}, batch {loss.batch_size}:", gate_sentence(loss) + ".")
+        (
+            f"{loss.precision} in {loss.runtime}, batch {loss.batch_size}{_seed(loss.se)}:",
+            gate_sentence(loss) + ".",
+        )
         for loss in losses
     )
     return [Heading("Is the gate of an attention what a precision costs?", 3), Bullets(items)]
+
+
+def _seed(one: Deployment) -> str:
+    return "" if one.seed is None else f", seed {one.seed}"
 
 
 def _fronts(fronts: Sequence[DeploymentFront]) -> list[Block]:

@@ -20,7 +20,7 @@ from bench.report.charts.draw import _deployments
 from bench.report.derive.deployments import deployment_fronts, gate_losses
 from bench.report.derive.findings import findings
 from bench.report.derive.headline import headlines
-from bench.report.derive.seeds import SeedLuck, luck_of
+from bench.report.derive.seeds import UNKNOWN, SeedLuck, luck_of
 from bench.report.page import markdown
 from bench.report.page.tables import csv_table
 from bench.report.page.tables.deployments import deployment_tables
@@ -326,3 +326,27 @@ def test_the_main_table_shows_the_mean_over_the_seeds_whose_weights_were_timed(
     column = table.columns.index("top-1 % (95 % CI: images)")
     assert f"{100 * mean:.2f}" in table.rows[0][column]
     assert "(2 of 3 seeds)" in table.rows[0][column]
+
+
+def test_networks_of_several_seeds_are_told_apart_and_paired_by_seed(tmp_path: Path) -> None:
+    """Each table is of one network; an SE network's loss is held against its own seed's twin."""
+    for seed in (0, 1):
+        for name in ("resnet50", "se_resnet50"):
+            own = hits(0.8, seed)
+            for runtime, precision, got in (
+                ("eager", "fp32", own),
+                ("openvino", "int8", losing(own, 10 * (seed + 1))),
+            ):
+                record = make.profile_record(
+                    make.model(name), runtime=runtime, precision=precision, seed=seed,
+                    id=f"{name}-{runtime}-{seed}", run_id=f"{name}-e3-s{seed}-0123abcd",
+                    accuracy=accuracy(got, own),
+                )  # fmt: skip
+                make.write_profile(tmp_path, record)
+    found = study(load([tmp_path]))
+    losses = gate_losses(found.costs, UNKNOWN)
+    assert [(loss.se.seed, loss.plain.seed) for loss in losses] == [(0, 0), (1, 1)]
+    told = markdown.render(deployment_tables(found))
+    for seed in (0, 1):
+        assert f"### resnet50, cifar stem, 32 px, seed {seed}: Shapes" in told
+        assert f"- **int8 in openvino, batch 64, seed {seed}:**" in told

@@ -18,7 +18,10 @@ from bench.errors import UserError
 from bench.record.read_write import to_json
 from bench.report.derive.findings import Findings, findings
 from bench.report.page import markdown
+from bench.report.page.blocks import Image
+from bench.report.page.contents import contents
 from bench.report.page.readme import column_definitions, fill, replace
+from bench.report.page.tables import csv_table
 from bench.report.page.tables.main_table import MAIN_DEFINITIONS, main_table
 from bench.report.page.verdict import lines
 from bench.report.read.load import load
@@ -180,3 +183,20 @@ def test_a_readme_without_the_place_is_told_before_a_report_is_written(tmp_path:
         found = CliRunner().invoke(app, list(map(str, arguments)))
         assert (found.exit_code, why in found.output) == (2, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_published_is_made_of_its_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by “make readme-table”: README, report.md and results.csv, to the last byte."""
+    root, made = README.parent, tmp_path / "reports" / "cpu"
+    (tmp_path / "README.md").write_text(README.read_text("utf-8"), "utf-8")
+    # The report names the folders that it was made of as they were given.
+    monkeypatch.chdir(root)
+    found = findings(study(load(sorted(Path().glob("reports/*/records")))))
+    fill(tmp_path / "README.md", found, made / "report.md")
+    assert (tmp_path / "README.md").read_text("utf-8") == README.read_text("utf-8")
+    drawn = re.findall(r"!\[(.*)\]\((.*)\.png\)", (root / "reports/cpu/report.md").read_text())
+    blocks = contents(found, [Image(title, name) for title, name in drawn])
+    assert markdown.render(blocks) == (root / "reports/cpu/report.md").read_text("utf-8")
+    assert csv_table.to_csv(found.study) == (root / "reports/cpu/results.csv").read_text("utf-8")

@@ -139,15 +139,20 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) 
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     fresh = optimizer.state_dict()
-    if _shapes(saved["state"]) != _shapes(fresh["state"]):
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    own = {(n, "momentum_buffer"): weight.shape for n, weight in enumerate(weights)}
+    found = _shapes(saved["state"])
+    # An optimizer of torch's own has none before its first step, and none without momentum.
+    if found != own and (found or _shapes(fresh["state"])):
         raise ValueError("momenta of other weights")
     optimizer.load_state_dict(fresh | {"state": saved["state"]})
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
 
 
-def _shapes(state: dict[int, dict[str, Tensor]]) -> dict[tuple[int, str], torch.Size]:
-    return {(n, name): value.shape for n, per in state.items() for name, value in per.items()}
+def _shapes(state: dict[int, dict[str, Tensor | None]]) -> dict[tuple[int, str], torch.Size]:
+    every = ((n, name, value) for n, per in state.items() for name, value in per.items())
+    return {(n, name): value.shape for n, name, value in every if value is not None}
 
 
 @contextlib.contextmanager

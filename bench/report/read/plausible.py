@@ -47,7 +47,9 @@ def _in_run(record: RunRecord) -> str | None:
     if record.spec.model.num_classes != len(record.dataset.classes):
         return f"{record.spec.model.num_classes} outputs for {len(record.dataset.classes)} classes"
     numbers = [epoch.epoch for epoch in record.epochs]
-    if numbers != [*range(1, record.spec.recipe.epochs + 1)] and (record.spec.train or numbers):
+    in_order = numbers == [*range(1, len(numbers) + 1)]
+    is_whole = in_order and len(numbers) == record.spec.recipe.epochs
+    if not is_whole and (record.spec.train or numbers):
         shown = ", ".join(map(str, numbers[:6])) or "by nothing"
         return f"its epochs are numbered {shown} of {record.spec.recipe.epochs}"
     for epoch in record.epochs:

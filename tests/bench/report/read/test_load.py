@@ -11,6 +11,7 @@ import pytest
 import record_factory as make
 
 from bench.errors import UserError
+from bench.record.read_write import to_json
 from bench.report.read.load import load
 
 
@@ -315,3 +316,13 @@ def test_only_broken_records_names_the_first(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(UserError, match=r"1 set aside, the first: .*x\.json: not strict JSON"):
         load([tmp_path])
+
+
+def test_a_recipe_of_more_epochs_than_memory_holds_is_set_aside(tmp_path):
+    """The epochs that are there are counted, not those that the recipe claims."""
+    record = make.run_record()
+    recipe = record.spec.recipe.model_copy(update={"epochs": 10**18})
+    claimed = record.model_copy(update={"spec": record.spec.model_copy(update={"recipe": recipe})})
+    make.write_run(tmp_path / "run").write_text(to_json(claimed))
+    [aside] = load([tmp_path]).set_aside
+    assert "its epochs are numbered 1, 2, 3 of 1000000000000000000" in aside.reason

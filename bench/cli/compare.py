@@ -105,8 +105,8 @@ def compare(
         base, new = str(out / "base"), str(out / "new")
     changes = _changes(Path(base), Path(new), wanted, threshold)
     if early:
-        changes = [replace(c, doubts=(*c.doubts, early)) for c in changes if c.kind == "time"] + [
-            c for c in changes if c.kind != "time"
+        changes = [
+            replace(c, doubts=(*c.doubts, early)) if c.kind == "time" else c for c in changes
         ]
     regressions = [c for c in changes if threshold is not None and c.regressed(threshold)]
     _show(changes, threshold, as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -139,6 +140,12 @@ class RunSpec(Frozen):
             self.digest(),
         )
         return "-".join(parts)
+
+
+def seed_of(folder_name: str) -> int | None:
+    """Return the seed in the name of a run's folder; None where there is none."""
+    found = re.search(r"-s(\d+)-[0-9a-f]{8}$", folder_name)
+    return int(found[1]) if found else None
 
 
 def _located_name(name: str) -> str:

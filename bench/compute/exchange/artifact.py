@@ -20,7 +20,7 @@ from bench.compute.compiler import prepare_compiler
 from bench.compute.exchange import exported
 from bench.compute.exchange.onnx_model import whole_onnx
 from bench.compute.session import Session, adapter, check_extra, stored_bytes
-from bench.errors import UserError, one_line
+from bench.errors import UserError, one_line, said
 from bench.record.files import write_whole
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "compile"}
@@ -83,7 +83,7 @@ def _read_onnx(path: Path, image_size: int) -> tuple[Session, int]:
     try:
         session = exported.onnx_session(model.SerializeToString(), example, "cpu", "fp32")
     except Exception as error:
-        raise UserError(f"ONNX Runtime cannot run {path}: {_first_line(error)}") from None
+        raise UserError(f"ONNX Runtime cannot run {path}: {said(error)}") from None
     return session, len(example)
 
 
@@ -96,7 +96,7 @@ def _read_openvino(path: Path, image_size: int) -> tuple[Session, int]:
     try:
         model = ov.Core().read_model(path)
     except Exception as error:
-        raise UserError(f"{path} is not a model of OpenVINO: {_first_line(error)}") from None
+        raise UserError(f"{path} is not a model of OpenVINO: {said(error)}") from None
     inputs = model.inputs
     known = inputs[0].get_partial_shape() if inputs else []
     shape = [None if dim.is_dynamic else dim.get_length() for dim in known]
@@ -136,7 +136,7 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
     try:
         return torch.export.load(path)
     except Exception as error:
-        raise UserError(f"{path} is not a program of torch.export: {_first_line(error)}") from None
+        raise UserError(f"{path} is not a program of torch.export: {said(error)}") from None
 
 
 def refuse_pickles(path: Path) -> None:
@@ -186,10 +186,6 @@ def save_program(network: nn.Module, example: Tensor, path: Path) -> None:
     torch.export.save(program, buffer)
     write_whole(path, buffer.getbuffer())
     refuse_pickles(path)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 Reader = Callable[[Path, int], tuple[Session, int]]

@@ -35,9 +35,9 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 UNLIMITED_MIN = 60 * 24 * 365  # of a local job, which submitit else ends after two minutes
 MAY_BE_NONE = ("gpus_per_node", "num_gpus", "signal_delay_s")
 LOGS = "launcher"  # where submitit keeps its files, below the runs
-# What Slurm's accounting calls a job that is over (sacct, "JOB STATE CODES").
-ASK_EVERY_S = 8.0
+ASK_EVERY_S = 8.0  # that Slurm's accounting is asked about all jobs
 ANSWER_S = 60.0
+# What Slurm's accounting calls a job that is over (sacct, "JOB STATE CODES").
 DEAD = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
     *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),

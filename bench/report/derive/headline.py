@@ -72,12 +72,13 @@ def headlines(study: Study) -> list[Headline]:
     profiled = {row.model for row in study.costs} - trained
     for model in sorted(profiled, key=model_order):
         found += [h for h in _of(model, None, machines, offline, single) if h.row]
-    tested = deployments(row for row in study.costs if row.first.mode == "infer")
+    inferred = deployments(row for row in study.costs if row.first.mode == "infer")
+    tested = sorted(inferred, key=lambda one: (one.row.created_at, one.key))
     return [replace(line, own=_own(line, tested)) for line in found]
 
 
 def _own(line: Headline, tested: Sequence[Deployment]) -> tuple[Deployment, ...]:
-    """Return what was tested in the line's setting and place, the newest of each run of its cell.
+    """Return what was tested in the line's setting and place, the last of each run of its cell.
 
     Without a cell, that is of the line's own rows alone: whose weights they are is not known.
     """
@@ -87,7 +88,7 @@ def _own(line: Headline, tested: Sequence[Deployment]) -> tuple[Deployment, ...]
     runs = {run.record.id for run in line.cell.runs} if line.cell else None
     found = {
         one.row.first.run_id: one
-        for one in sorted(tested, key=lambda one: (one.row.created_at, one.key))
+        for one in tested
         if one.model == line.model
         and machine_of(one.row) == machine_of(line.row)
         and _setting(one.row)[:2] == _setting(line.row)[:2]

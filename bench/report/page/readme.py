@@ -29,7 +29,7 @@ def fill(readme: Path, found: Findings, report: Path) -> None:
     ``<!-- results:end -->``; the answer's are ``<!-- answer:begin -->`` and ``…:end -->``.
     """
     place = Path(os.path.relpath(report, readme.parent)).as_posix()
-    results = render([*short_table(found.study)]).rstrip()
+    results = render(short_table(found.study)).rstrip()
     results += f"\n\nFrom [{place}](<{place}>), which has the rest."
     text = replace(_read(readme), "results", results, readme)
     if "<!-- answer:begin -->" in text:

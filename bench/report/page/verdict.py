@@ -188,10 +188,10 @@ def _first(texts: Sequence[str], most: int = MAX_SENTENCES) -> list[str]:
 
 def gaps(found: Findings) -> list[Item]:
     """Return how the largest gap between models of both stems and attentions splits."""
-    gaps = [gap for attribution in found.attributions for gap in attribution.gaps]
-    if not gaps:
+    every = [gap for attribution in found.attributions for gap in attribution.gaps]
+    if not every:
         return []
-    gap = max(gaps, key=lambda gap: (gap.resolved, abs(gap.total.interval.estimate)))
+    gap = max(every, key=lambda gap: (gap.resolved, abs(gap.total.interval.estimate)))
     return [("Stem or attention:", gap_sentence(gap, found.labels))]
 
 

@@ -5,7 +5,6 @@ What deploying loses is a paired difference to eager fp32 on the same images.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from bench.record.deployment import DeploymentAccuracy
 from bench.report.read.profiled import CostRow
 from bench.report.read.trained import Cell, Measured
-from bench.spec.run import ModelSpec
+from bench.spec.run import ModelSpec, seed_of
 from bench.stats.accuracy import Difference, has_learnt, mcnemar, paired, wilson
 from bench.stats.decide import holm
 from bench.stats.hits import unpack
@@ -48,8 +47,7 @@ class Deployment:
     @property
     def seed(self) -> int | None:
         """Return the seed of the run whose weights it has, by the run's name; None without one."""
-        found = re.search(r"-s(\d+)-[0-9a-f]{8}$", self.row.first.run_id or "")
-        return int(found[1]) if found else None
+        return seed_of(self.row.first.run_id or "")
 
     @cached_property
     def top1(self) -> Measured:
